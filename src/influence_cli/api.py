@@ -1,0 +1,89 @@
+"""The public face: all that a plugin author may import, versioned with the program.
+
+Names are imported when first used, so that a plugin's module stays cheap to load (``influence --help`` loads every
+plugin, and must load no pydantic).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from influence_cli.backends.protocol import Backend, ModelCatalog
+    from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
+    from influence_cli.plugins.component import Component
+    from influence_cli.plugins.hookspecs import hookimpl
+    from influence_cli.schemas.frozen import Frozen
+    from influence_cli.schemas.messages import ChatMessage, Message, Role, ToolCall
+    from influence_cli.schemas.requests import (
+        Capabilities,
+        ChoiceRequest,
+        Distribution,
+        GenerateRequest,
+        Generation,
+        ModelInfo,
+        Sampling,
+        ToolSchema,
+        Usage,
+    )
+    from influence_cli.seeding import derive_seed, unit_draw
+
+_HOME = {
+    "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
+    "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
+    "influence_cli.plugins.component": ("Component",),
+    "influence_cli.plugins.hookspecs": ("hookimpl",),
+    "influence_cli.schemas.frozen": ("Frozen",),
+    "influence_cli.schemas.messages": ("ChatMessage", "Message", "Role", "ToolCall"),
+    "influence_cli.schemas.requests": (
+        "Capabilities",
+        "ChoiceRequest",
+        "Distribution",
+        "GenerateRequest",
+        "Generation",
+        "ModelInfo",
+        "Sampling",
+        "ToolSchema",
+        "Usage",
+    ),
+    "influence_cli.seeding": ("derive_seed", "unit_draw"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Backend",
+    "CallFailedError",
+    "Capabilities",
+    "ChatMessage",
+    "ChoiceRequest",
+    "Component",
+    "Distribution",
+    "FailureKind",
+    "Frozen",
+    "GenerateRequest",
+    "Generation",
+    "InfluenceError",
+    "Message",
+    "ModelCatalog",
+    "ModelInfo",
+    "Role",
+    "Sampling",
+    "ToolCall",
+    "ToolSchema",
+    "UnknownNameError",
+    "Usage",
+    "derive_seed",
+    "hookimpl",
+    "unit_draw",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home; AttributeError for any other."""
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value

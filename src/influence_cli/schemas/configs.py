@@ -1,0 +1,101 @@
+"""What a user can set for a run: one model for flags, ``--set`` and YAML files alike."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue, field_validator
+
+from influence_cli.schemas.frozen import Frozen
+from influence_cli.schemas.messages import Role
+from influence_cli.schemas.records import Cue
+
+_TOLERANCE = 1e-6
+
+
+class SamplingOverrides(Frozen):
+    """Sampling that replaces an environment's own; None keeps it."""
+
+    temperature: float | None = Field(default=None, ge=0.0, le=10.0, description="0 takes the likeliest token.")
+    top_p: float | None = Field(default=None, gt=0.0, le=1.0, description="Nucleus probability.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Most tokens of one reply.")
+    min_tokens: int | None = Field(default=None, ge=0, description="Fewest tokens of one reply, where supported.")
+
+
+class Price(Frozen):
+    """US dollars for a million tokens."""
+
+    prompt: float = Field(ge=0.0, description="For a million prompt tokens.")
+    cached: float | None = Field(default=None, ge=0.0, description="For a million cached prompt tokens.")
+    completion: float = Field(ge=0.0, description="For a million generated tokens.")
+
+
+class RoleConfig(Frozen):
+    """Which model speaks for a role, and how."""
+
+    model: str | None = Field(default=None, description="``backend:model[@adapter]``; None: the default model.")
+    options: dict[str, JsonValue] = Field(default_factory=dict, description="Options of the backend.")
+    sampling: SamplingOverrides = Field(default_factory=SamplingOverrides, description="Replaces the environment's.")
+
+
+class Budget(Frozen):
+    """What a run may use before it stops, resumably."""
+
+    cost: float | None = Field(default=None, gt=0.0, description="US dollars.")
+    tokens: int | None = Field(default=None, gt=0, description="Tokens of prompts and replies, all roles.")
+
+
+class JudgePolicy(Frozen):
+    """What makes a distribution usable, and what happens when it is not."""
+
+    minimum_mass: float = Field(default=0.5, ge=0.0, le=1.0, description="Least probability on the choices.")
+    attempts: int = Field(default=2, ge=1, description="Calls for one judgement before it is recorded as unusable.")
+    draws: int = Field(default=20, ge=1, description="Samples where a backend gives no probabilities.")
+
+
+class SimulationConfig(Frozen):
+    """Everything that determines a simulation."""
+
+    environments: tuple[str, ...] = Field(default=(), description="Names or folders of environments.")
+    scenarios: tuple[str, ...] = Field(default=(), description="Only these scenarios; empty: all.")
+    n: int | None = Field(default=None, ge=1, description="Conversations in all; None: every initial state `samples` times.")
+    samples: int = Field(default=1, ge=1, description="Conversations from each initial state.")
+    turns: int | None = Field(default=None, ge=1, description="Most agent replies; None: the environment's own.")
+    split: Literal["all", "train", "heldout"] = Field(default="all", description="Which initial states to use.")
+    populations: dict[str, float] = Field(default_factory=dict, description="Fractions; empty: the environment's own.")
+    cue: Cue | None = Field(default=None, description="How the agent could tell a population; None: the environment's own.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="From which every random draw derives.")
+    concurrency: int = Field(default=64, ge=1, description="Conversations in progress at once.")
+    roles: dict[Role, RoleConfig] = Field(default_factory=dict, description="Models and sampling by role.")
+    default: RoleConfig = Field(default_factory=RoleConfig, description="For roles that name nothing of their own.")
+    veto: bool = Field(default=True, description="Whether the veto model is asked.")
+    speculate: bool = Field(default=True, description="Ask for the next user message before the transition is known.")
+    judges: JudgePolicy = Field(default_factory=JudgePolicy, description="When a judgement counts.")
+    budget: Budget = Field(default_factory=Budget, description="When to stop.")
+    prices: dict[str, Price] = Field(default_factory=dict, description="By model name, without adapter.")
+    max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0, description="Failed conversations before exit code 1.")
+    stop_after_alike: int = Field(default=20, ge=1, description="Stop once this many ended, all failed in one way.")
+    cache: str | None = Field(default=None, description="Folder of the answer cache; None: no cache.")
+
+    @field_validator("populations")
+    @classmethod
+    def _fractions(cls, value: dict[str, float]) -> dict[str, float]:
+        if value and (min(value.values()) < 0.0 or abs(sum(value.values()) - 1.0) > _TOLERANCE):
+            shown = " + ".join(f"{name}={fraction:g}" for name, fraction in value.items())
+            raise ValueError(f"fractions must not be negative and must sum to one, not {shown} = {sum(value.values()):g}")
+        return value
+
+
+class RunManifest(Frozen):
+    """``run.yaml``: what a run is and under which conditions it was made."""
+
+    schema_version: int = Field(default=1, description="Of this file and the database.")
+    run_id: str = Field(description="Name of the run's directory when it was made.")
+    command: Literal["simulate", "train", "score", "import"] = Field(description="What made it.")
+    created: str = Field(description="ISO 8601 time in UTC.")
+    config: SimulationConfig = Field(description="Resolved: files, flags and defaults together.")
+    models: dict[str, str] = Field(default_factory=dict, description="By role: the model that really speaks.")
+    environments: dict[str, str] = Field(default_factory=dict, description="Digest of each environment, by name.")
+    versions: dict[str, str] = Field(default_factory=dict, description="Of Python, this program, plugins, libraries.")
+    git: dict[str, str | bool] = Field(default_factory=dict, description="Commit and whether the tree was changed.")
+    argv: tuple[str, ...] = Field(default=(), description="The command line; it never holds a key.")
