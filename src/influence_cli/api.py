@@ -10,7 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from influence_cli.backends.limits import Clock, Limiter, SystemClock
+    from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers, matcher_for
     from influence_cli.backends.protocol import Backend, ModelCatalog
+    from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
     from influence_cli.seeding import derive_seed, unit_draw
 
 _HOME = {
+    "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
+    "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers", "matcher_for"),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
+    "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
@@ -56,7 +62,9 @@ __all__ = [
     "CallFailedError",
     "Capabilities",
     "ChatMessage",
+    "ChoiceReading",
     "ChoiceRequest",
+    "Clock",
     "Component",
     "Distribution",
     "FailureKind",
@@ -64,17 +72,25 @@ __all__ = [
     "GenerateRequest",
     "Generation",
     "InfluenceError",
+    "Limiter",
     "Message",
     "ModelCatalog",
     "ModelInfo",
+    "Position",
+    "Retrier",
+    "RetryBudget",
+    "RetryPolicy",
     "Role",
     "Sampling",
+    "SystemClock",
     "ToolCall",
     "ToolSchema",
     "UnknownNameError",
     "Usage",
+    "count_answers",
     "derive_seed",
     "hookimpl",
+    "matcher_for",
     "unit_draw",
 ]
 

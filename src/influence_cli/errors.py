@@ -1,7 +1,8 @@
 """Errors that a user can cause, and failures of model calls.
 
 Invariant: whatever a person can do wrong ends as an :class:`InfluenceError` raised where the mistake is known best; it
-is printed once, as one line with its mend, by the command line. Anything else that escapes is a bug and keeps its traceback.
+is printed once, as one line with its mend, by the command line. Anything else that escapes is a bug and keeps its
+traceback.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ FailureKind = Literal[
     "auth",
     "not_found",
     "rate_limited",
+    "quota",
     "server_error",
     "connection",
     "timeout",
@@ -67,9 +69,14 @@ FailureKind = Literal[
     "refused",
     "invalid_request",
     "unusable",
+    "cancelled",
     "internal",
 ]
-"""Why a call, and with it perhaps a conversation, failed. ``unusable``: a distribution whose mass on the choices is too small."""
+"""Why a call, and with it perhaps a conversation, failed.
+
+``unusable``: a distribution whose mass on the choices is too small; ``cancelled``: a speculative call that was no
+longer needed, which is no failure; ``internal``: a bug in a backend, whose traceback stands in the run's log.
+"""
 
 RETRYABLE: frozenset[FailureKind] = frozenset(
     {"rate_limited", "server_error", "connection", "timeout", "malformed", "empty"}
@@ -83,9 +90,7 @@ class CallFailedError(Exception):
     ``attempts`` counts the requests really sent; ``retry_after`` is in seconds, as the server asked for.
     """
 
-    def __init__(
-        self, kind: FailureKind, message: str, *, attempts: int = 1, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, kind: FailureKind, message: str, *, attempts: int = 1, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.kind: FailureKind = kind
         self.attempts = attempts

@@ -44,8 +44,10 @@ class Backend(Protocol):
 
 
 BackendFactory = Callable[[str, Any], Backend]
-"""Made from the model's name without backend prefix and adapter, and the component's validated options. It raises
-``InfluenceError`` for what the user can mend (a missing key, an unknown model); it must not need a running event loop."""
+"""Made from the model's name without backend prefix and adapter, and the component's validated options.
+
+It raises ``InfluenceError`` for what the user can mend (a missing key, an unknown model) and needs no event loop.
+"""
 
 
 @runtime_checkable

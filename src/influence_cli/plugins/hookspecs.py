@@ -39,7 +39,7 @@ def influence_backends() -> Iterable[Component[Backend]]:  # type: ignore[empty-
 
 @hookspec
 def influence_model_catalogs() -> Iterable[Component[ModelCatalog]]:  # type: ignore[empty-body]
-    """Return, under a backend's name, what lists and fetches its models; ``load()`` returns a callable of the options."""
+    """Return, under a backend's name, what lists and fetches its models; ``load()`` gives a callable of the options."""
 
 
 @hookspec

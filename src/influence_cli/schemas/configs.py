@@ -58,12 +58,16 @@ class SimulationConfig(Frozen):
 
     environments: tuple[str, ...] = Field(default=(), description="Names or folders of environments.")
     scenarios: tuple[str, ...] = Field(default=(), description="Only these scenarios; empty: all.")
-    n: int | None = Field(default=None, ge=1, description="Conversations in all; None: every initial state `samples` times.")
+    n: int | None = Field(
+        default=None, ge=1, description="Conversations in all; None: every initial state `samples` times."
+    )
     samples: int = Field(default=1, ge=1, description="Conversations from each initial state.")
     turns: int | None = Field(default=None, ge=1, description="Most agent replies; None: the environment's own.")
     split: Literal["all", "train", "heldout"] = Field(default="all", description="Which initial states to use.")
     populations: dict[str, float] = Field(default_factory=dict, description="Fractions; empty: the environment's own.")
-    cue: Cue | None = Field(default=None, description="How the agent could tell a population; None: the environment's own.")
+    cue: Cue | None = Field(
+        default=None, description="How the agent could tell a population; None: the environment's own."
+    )
     seed: int = Field(default=0, ge=0, lt=2**63, description="From which every random draw derives.")
     concurrency: int = Field(default=64, ge=1, description="Conversations in progress at once.")
     roles: dict[Role, RoleConfig] = Field(default_factory=dict, description="Models and sampling by role.")
@@ -82,7 +86,9 @@ class SimulationConfig(Frozen):
     def _fractions(cls, value: dict[str, float]) -> dict[str, float]:
         if value and (min(value.values()) < 0.0 or abs(sum(value.values()) - 1.0) > _TOLERANCE):
             shown = " + ".join(f"{name}={fraction:g}" for name, fraction in value.items())
-            raise ValueError(f"fractions must not be negative and must sum to one, not {shown} = {sum(value.values()):g}")
+            raise ValueError(
+                f"fractions must not be negative and must sum to one, not {shown} = {sum(value.values()):g}"
+            )
         return value
 
 

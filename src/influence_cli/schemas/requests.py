@@ -148,7 +148,9 @@ class ModelInfo(Frozen):
     """A model that a backend knows by name."""
 
     name: str = Field(description="``backend:model``.")
-    state: Literal["ready", "fetchable", "served"] = Field(description="On this machine, to be fetched, or on a server.")
+    state: Literal["ready", "fetchable", "served"] = Field(
+        description="On this machine, to be fetched, or on a server."
+    )
     summary: str = Field(default="", description="One line.")
     path: str | None = Field(default=None, description="Where it lies, if on this machine.")
     size_bytes: int | None = Field(default=None, ge=0, description="Of its files, if known.")

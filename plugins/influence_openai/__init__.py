@@ -1,0 +1,42 @@
+"""OpenAI and every server that speaks its chat API: vLLM, llama.cpp, SGLang, LiteLLM, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from influence_cli.api import Component, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from influence_cli.api import Backend, ModelCatalog
+
+
+def _backend() -> Callable[..., Backend]:
+    from influence_openai.backend import OpenAIBackend  # noqa: PLC0415 - loaded when named, never before
+
+    return OpenAIBackend
+
+
+def _catalog() -> Callable[..., ModelCatalog]:
+    from influence_openai.catalog import OpenAICatalog  # noqa: PLC0415 - loaded when named, never before
+
+    return OpenAICatalog
+
+
+@hookimpl
+def influence_backends() -> Iterable[Component[Backend]]:
+    """Return the backend ``openai``."""
+    from influence_openai.options import OpenAIOptions  # noqa: PLC0415 - pydantic is not for start-up
+
+    summary = "OpenAI, and any OpenAI-compatible server by --base-url."
+    return [Component("openai", summary, _backend, OpenAIOptions, requires=("aiohttp", "orjson"))]
+
+
+@hookimpl
+def influence_model_catalogs() -> Iterable[Component[ModelCatalog]]:
+    """Return the list of models that the server offers."""
+    from influence_openai.options import OpenAIOptions  # noqa: PLC0415 - pydantic is not for start-up
+
+    return [Component("openai", "Models that the server offers.", _catalog, OpenAIOptions, requires=("openai",))]

@@ -1,0 +1,148 @@
+"""What an answer that is no answer means.
+
+Invariant: every HTTP status and error body becomes one ``CallFailedError`` of the right kind, and no message holds the key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from influence_cli.api import CallFailedError, FailureKind
+
+_SHOWN = 400
+_KEY_LIKE = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][\w*.\-]{6,}")
+_OVERFLOW = re.compile(
+    r"context[ _]length|maximum context|context size|context window|maximum model length|max_model_len"
+    r"|(?:prompt|input) is too long|too many (?:input )?tokens",
+    re.IGNORECASE,
+)
+_FILTERED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation", "moderation_blocked"})
+_OVERLOADED = frozenset({429, 503, 529})
+
+
+@dataclass(frozen=True)
+class ServerError:
+    """An error as a server tells it: OpenAI's shape, vLLM's, llama.cpp's, FastAPI's, or plain text."""
+
+    status: int
+    message: str
+    code: str = ""
+    param: str = ""
+
+
+class RequestRefusedError(CallFailedError):
+    """A failure that the server explained; ``error`` is what it said."""
+
+    def __init__(self, kind: FailureKind, message: str, error: ServerError, retry_after: float | None = None) -> None:
+        super().__init__(kind, message, retry_after=retry_after)
+        self.error = error
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the server asks for less."""
+        return self.error.status in _OVERLOADED and self.kind != "quota"
+
+
+def redact(text: str, key: str | None) -> str:
+    """Return ``text`` without the key, or what looks like one or like a part of this one, and not too long."""
+    if key:
+        text = text.replace(key, "[key]")
+        if len(key) >= 12:
+            text = re.sub(re.escape(key[:6]) + r"\S*", "[key]", text)
+    text = _KEY_LIKE.sub("[key]", text)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def parse_error(status: int, body: bytes) -> ServerError:
+    """Return what an error body says, whatever its shape."""
+    try:
+        data: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ServerError(status, re.sub(r"<[^>]*>|\s+", " ", body[:4000].decode("utf-8", "replace")).strip())
+    if not isinstance(data, dict):
+        return ServerError(status, str(data))
+    inner = data.get("error", data)
+    if isinstance(inner, str):
+        return ServerError(status, inner)
+    if not isinstance(inner, dict):
+        return ServerError(status, str(inner))
+    detail = inner.get("detail")
+    if isinstance(detail, list) and detail and isinstance(detail[0], dict):
+        place = [str(part) for part in detail[0].get("loc", ())]
+        return ServerError(status, f"{'.'.join(place)}: {detail[0].get('msg', '')}", param=place[-1] if place else "")
+    message = inner.get("message") or detail or ""
+    code = inner.get("code")
+    kind = inner.get("type")
+    known = code if isinstance(code, str) and code else kind
+    return ServerError(status, str(message), str(known or ""), str(inner.get("param") or ""))
+
+
+def _kind(error: ServerError) -> FailureKind:
+    status = error.status
+    if error.code in ("insufficient_quota", "billing_hard_limit_reached"):
+        return "quota"
+    if status == 429:
+        return "rate_limited"
+    if status in (401, 403):
+        return "auth"
+    if error.code in ("context_length_exceeded", "exceed_context_size_error") or (
+        status in (400, 413, 422, 500) and _OVERFLOW.search(error.message)
+    ):
+        return "context_overflow"
+    if error.code in _FILTERED:
+        return "refused"
+    if status in (408, 504):
+        return "timeout"
+    if status == 404:
+        return "not_found"
+    if status >= 500 or status in (409, 425):
+        return "server_error"
+    return "invalid_request"
+
+
+_MEANING: Mapping[FailureKind, str] = {
+    "auth": "The server refused the key in {env} (HTTP {status})",
+    "quota": "The account behind {env} has nothing left to spend (HTTP {status})",
+    "rate_limited": "Too many requests (HTTP {status})",
+    "not_found": "The server does not know the model or the address (HTTP {status})",
+    "context_overflow": "The conversation is longer than the model's context (HTTP {status})",
+    "refused": "The server's content filter refused (HTTP {status})",
+    "timeout": "The server gave up waiting (HTTP {status})",
+    "server_error": "The server failed (HTTP {status})",
+    "invalid_request": "The server does not accept the request (HTTP {status})",
+}
+
+
+def failure(status: int, headers: Mapping[str, str], body: bytes, *, key: str | None, env: str) -> RequestRefusedError:
+    """Return the failure that an HTTP answer other than 200 means; ``env`` names where the key comes from."""
+    error = parse_error(status, body)
+    kind = _kind(error)
+    meaning = _MEANING[kind].format(env=env, status=status)
+    said = redact(error.message, key)
+    message = f"{meaning}: {said}" if said else f"{meaning}."
+    return RequestRefusedError(kind, message, error, retry_after(headers))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a Retry-After (or retry-after-ms) header asks for; None if there is none to understand."""
+    value = headers.get("retry-after-ms")
+    try:
+        if value is not None:
+            return max(0.0, float(value) / 1000.0)
+        value = headers.get("Retry-After")
+        if value is None:
+            return None
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, seconds) if seconds == seconds and seconds != float("inf") else None  # noqa: PLR0124 - NaN

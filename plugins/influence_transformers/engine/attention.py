@@ -1,0 +1,213 @@
+"""Attention over segments, as an attention implementation that Hugging Face models call by name.
+
+Concept: the rows of one forward pass are tokens of many sequences. What a row may see is a set of parts: whole spans
+of segments, the rows of its own chunk up to itself, or rows named by a small mask. Each part is one call of a fused
+kernel that also returns the log-sum-exp of its scores, and the parts of a row are added with those as weights. A span
+that several sequences share is read once for all of them. Invariant: the result equals softmax attention over the
+union of a row's parts, up to rounding; positions are written to a segment before they are read.
+Source of the weights: Dao et al., FlashAttention-2 (arXiv 2307.08691), section 3.1.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AttentionInterface
+
+from influence_transformers.engine.segments import LayerShape, Segment, Span
+
+NAME = "influence_segments"
+"""What the implementation is called in ``config._attn_implementation``."""
+
+_HANDLED = frozenset({"dropout", "position_ids", "position_embeddings", "use_cache", "cache_position", "is_causal"})
+_REFUSED = ("softcap", "s_aux", "position_bias")
+_state = threading.local()
+
+
+class UnsupportedAttentionError(Exception):
+    """The model asks for something that attention over segments does not do."""
+
+
+class Write(NamedTuple):
+    """Rows ``start`` to ``stop`` of the pass go to ``segment`` from position ``at``."""
+
+    segment: Segment
+    at: int
+    start: int
+    stop: int
+
+
+class Read(NamedTuple):
+    """Rows (a range, or an index) that see all of a span."""
+
+    span: Span
+    rows: slice | torch.Tensor
+    count: int
+
+
+class Among(NamedTuple):
+    """Rows ``start`` to ``stop`` that see each other: those before them, or those that ``mask`` (n x n, true: sees) says."""
+
+    start: int
+    stop: int
+    mask: torch.Tensor | None
+
+
+@dataclass
+class Plan:
+    """What one forward pass writes and reads; the same for every layer.
+
+    ``parts`` lists, for each row, where its partial results lie in the order reads-then-among; -1 pads.
+    """
+
+    rows: int
+    writes: list[Write] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    among: list[Among] = field(default_factory=list)
+    parts: torch.Tensor | None = None
+
+    def seal(self, device: torch.device) -> None:
+        """Work out where each row's partial results will lie."""
+        lists: list[list[int]] = [[] for _ in range(self.rows)]
+        at = 0
+        for read in self.reads:
+            rows = range(*read.rows.indices(self.rows)) if isinstance(read.rows, slice) else read.rows.tolist()
+            for row in rows:
+                lists[row].append(at)
+                at += 1
+        for part in self.among:
+            for row in range(part.start, part.stop):
+                lists[row].append(at)
+                at += 1
+        most = max(map(len, lists))
+        self.parts = torch.tensor([x + [at] * (most - len(x)) for x in lists], device=device).T.contiguous()
+
+
+@dataclass
+class Probe:
+    """Stands in for a plan to learn the shapes of a model's keys and values; rows see all rows before them."""
+
+    layers: dict[int, LayerShape] = field(default_factory=dict)
+    dtype: torch.dtype | None = None
+    window: int | None = None
+
+
+def use(plan: Plan | Probe | None) -> None:
+    """Set the plan that this thread's next forward passes follow."""
+    _state.plan = plan
+
+
+def attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return attention of the rows, 1 x rows x heads x value width; query 1 x heads x rows x width, key alike."""
+    plan = getattr(_state, "plan", None)
+    if plan is None or attention_mask is not None or query.shape[0] != 1:
+        raise UnsupportedAttentionError("attention over segments was called without a plan or with a mask")
+    if any(kwargs.get(name) is not None for name in _REFUSED) or not getattr(module, "is_causal", True):
+        raise UnsupportedAttentionError("this attention has score caps, sinks, biases or is not causal")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+    if isinstance(plan, Probe):
+        plan.layers[module.layer_idx] = LayerShape(k.shape[1], k.shape[2], v.shape[2])
+        plan.dtype = k.dtype
+        if sliding_window is not None:
+            plan.window = min(sliding_window, plan.window or sliding_window)
+        out, _ = _causal(q, k, v, scale)
+        return out.unsqueeze(0), None
+    return _planned(plan, module.layer_idx, q, k, v, scale).unsqueeze(0), None
+
+
+def _planned(
+    plan: Plan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
+) -> torch.Tensor:
+    for segment, at, start, stop in plan.writes:
+        segment.keys[layer][at : at + stop - start] = k[start:stop]
+        segment.values[layer][at : at + stop - start] = v[start:stop]
+    outs: list[torch.Tensor] = []
+    weights: list[torch.Tensor] = []
+    for (segment, start, stop), rows, _ in plan.reads:
+        out, lse = _full(q[rows], segment.keys[layer][start:stop], segment.values[layer][start:stop], scale)
+        outs.append(out)
+        weights.append(lse)
+    for start, stop, mask in plan.among:
+        span = slice(start, stop)
+        part = _causal if mask is None else _masked(mask)
+        out, lse = part(q[span], k[span], v[span], scale)
+        outs.append(out)
+        weights.append(lse)
+    assert plan.parts is not None
+    out, lse = torch.cat(outs), torch.cat(weights)
+    if len(plan.parts) == 1:
+        return out[plan.parts[0]]
+    lse = torch.cat([lse, lse.new_full((1, lse.shape[1]), -torch.inf)])
+    out = torch.cat([out, out.new_zeros((1, *out.shape[1:]))])
+    shares = torch.softmax(lse[plan.parts], dim=0).to(out.dtype)
+    return (out[plan.parts] * shares.unsqueeze(-1)).sum(dim=0)
+
+
+def _full(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return n x heads x width and the n x heads log-sum-exp of rows that see all m keys (m x kv heads x width)."""
+    n, heads, width = q.shape
+    groups = k.shape[1]
+    repeat = heads // groups
+    folded = q.view(n, groups, repeat, width).permute(1, 2, 0, 3).reshape(groups, 1, repeat * n, width)
+    out, lse = _kernel(folded, k.transpose(0, 1).unsqueeze(1), v.transpose(0, 1).unsqueeze(1), False, scale)
+    out = out.reshape(groups, repeat, n, v.shape[2]).permute(2, 0, 1, 3).reshape(n, heads, v.shape[2])
+    return out, lse.reshape(groups, repeat, n).permute(2, 0, 1).reshape(n, heads)
+
+
+def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    n, heads, width = q.shape
+    groups = k.shape[1]
+    folded = q.reshape(n, groups, heads // groups, width).permute(1, 2, 0, 3)
+    keys, values = (
+        t.transpose(0, 1).unsqueeze(1).expand(groups, heads // groups, n, t.shape[2]) for t in (k, v)
+    )
+    out, lse = _kernel(folded, keys, values, True, scale)
+    return out.permute(2, 0, 1, 3).reshape(n, heads, v.shape[2]), lse.permute(2, 0, 1).reshape(n, heads)
+
+
+def _masked(mask: torch.Tensor) -> Any:
+    def part(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+        repeat = q.shape[1] // k.shape[1]
+        keys, values = (t.repeat_interleave(repeat, dim=1).float() for t in (k, v))
+        scores = torch.einsum("nhd,mhd->nhm", q.float(), keys) * scale
+        scores = scores.masked_fill(~mask.unsqueeze(1), -torch.inf)
+        out = torch.einsum("nhm,mhd->nhd", scores.softmax(-1), values)
+        return out.to(q.dtype), scores.logsumexp(-1)
+
+    return part
+
+
+def _kernel(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return attention and its log-sum-exp by the device's fused kernel; all tensors are batch x heads x rows x width."""
+    if q.shape[-1] == v.shape[-1]:
+        if q.device.type == "cpu":
+            out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)  # noqa: SLF001
+            return out, lse
+        if q.device.type == "cuda":
+            out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(  # noqa: SLF001
+                q, k, v, None, True, 0.0, causal, scale=scale
+            )
+            return out, lse[..., : q.shape[2]]
+    scores = torch.matmul(q.float(), k.float().transpose(-1, -2)) * scale
+    if causal:
+        n, m = scores.shape[-2:]
+        scores = scores.masked_fill(torch.ones(n, m, dtype=torch.bool, device=q.device).triu(1), -torch.inf)
+    return torch.matmul(scores.softmax(-1), v.float()).to(q.dtype), scores.logsumexp(-1)
+
+
+AttentionInterface.register(NAME, attend)

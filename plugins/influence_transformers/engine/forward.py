@@ -1,0 +1,112 @@
+"""One packed forward pass: from a step's work to logits.
+
+Concept: :func:`lay_out` turns "so many rows of this sequence" into tokens, positions and an attention plan;
+:class:`Runner` sends them through the model. Invariant: only the logits that somebody needs are computed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from influence_transformers.engine.attention import Among, Plan, Read, Write, use
+from influence_transformers.engine.segments import Span
+from influence_transformers.engine.sequences import ChoiceTask, Sequence
+
+
+class Work(NamedTuple):
+    """``rows`` more positions of a sequence, and whether logits are wanted after the last one."""
+
+    sequence: Sequence
+    rows: int
+    last: bool
+
+
+@dataclass
+class Layout:
+    """A packed pass. ``logit_rows`` are the rows whose logits are wanted, ``owners[i]`` how many of them work i owns."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    logit_rows: list[int] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+    plan: Plan = field(default_factory=lambda: Plan(0))
+
+
+def lay_out(works: list[Work], device: torch.device) -> Layout:
+    """Return the packed pass for ``works``, all of one adapter."""
+    layout = Layout()
+    plan = layout.plan
+    shared: dict[tuple[int, int, int], tuple[Span, list[int]]] = {}
+    for seq, count, last in works:
+        assert seq.segment is not None
+        start, done = len(layout.tokens), seq.computed
+        own = done - seq.base
+        layout.tokens += seq.tokens_between(done, done + count).tolist()
+        layout.positions += range(done, done + count)
+        seq.segment.reserve(own + count)
+        plan.writes.append(Write(seq.segment, own, start, start + count))
+        if count == 1:
+            plan.reads.append(Read(Span(seq.segment, 0, own + 1), slice(start, start + 1), 1))
+        else:
+            if own:
+                plan.reads.append(Read(Span(seq.segment, 0, own), slice(start, start + count), count))
+            plan.among.append(Among(start, start + count, None))
+        wanted = [start + count - 1] if last else []
+        if last and isinstance(seq.task, ChoiceTask):
+            wanted += _lay_out_choices(layout, seq, own + count, device)
+        layout.logit_rows += wanted
+        layout.owners.append(len(wanted))
+        for span in seq.above:
+            _, rows = shared.setdefault((id(span.segment), span.start, span.stop), (span, []))
+            rows += range(start, len(layout.tokens))
+    for span, rows in shared.values():
+        together = rows[-1] - rows[0] + 1 == len(rows)
+        where = slice(rows[0], rows[-1] + 1) if together else torch.tensor(rows, device=device)
+        plan.reads.append(Read(span, where, len(rows)))
+    plan.rows = len(layout.tokens)
+    plan.seal(device)
+    return layout
+
+
+def _lay_out_choices(layout: Layout, seq: Sequence, own: int, device: torch.device) -> list[int]:
+    assert isinstance(seq.task, ChoiceTask)
+    assert seq.segment is not None
+    trie = seq.task.trie
+    start = len(layout.tokens)
+    stop = start + len(trie.tokens)
+    layout.tokens += trie.tokens
+    layout.positions += [len(seq.prompt) + depth for depth in trie.depths]
+    layout.plan.reads.append(Read(Span(seq.segment, 0, own), slice(start, stop), stop - start))
+    layout.plan.among.append(Among(start, stop, trie.mask().to(device)))
+    return list(range(start, stop))
+
+
+class Runner:
+    """Sends packed passes through a model whose attention is :mod:`influence_transformers.engine.attention`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device = torch.device(model.device)
+        self._some_logits = "logits_to_keep" in inspect.signature(type(model).forward).parameters
+
+    def logits(self, layout: Layout) -> torch.Tensor:
+        """Return float32 logits, wanted rows x vocabulary, having written the pass's keys and values."""
+        wanted = torch.tensor(layout.logit_rows, device=self.device, dtype=torch.long)
+        extra = {"logits_to_keep": wanted} if self._some_logits else {}
+        use(layout.plan)
+        try:
+            with torch.inference_mode():
+                out = self.model(
+                    input_ids=torch.tensor([layout.tokens], device=self.device),
+                    position_ids=torch.tensor([layout.positions], device=self.device),
+                    use_cache=False,
+                    **extra,
+                )
+                found: torch.Tensor = out.logits[0]
+                return (found if self._some_logits else found[wanted]).float()
+        finally:
+            use(None)

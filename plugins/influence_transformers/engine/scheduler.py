@@ -1,0 +1,257 @@
+"""Who runs next.
+
+Concept: waiting sequences are admitted when there is a place and memory for them; each step computes one token of every
+running reply and fills up with pieces of prompts. Invariants: a step never holds more than ``max_rows`` rows (a lone
+question with its choices excepted); a sequence whose prompt shares a longer beginning with one being read than with
+what is cached waits for it, so that nothing is read twice; the sequence that waits longest is always admitted once
+nothing else runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from influence_transformers.engine.choices import choice_log_probabilities
+from influence_transformers.engine.forward import Layout, Work, lay_out
+from influence_transformers.engine.sampling import draw_tokens
+from influence_transformers.engine.segments import Pool, Span
+from influence_transformers.engine.sequences import ChoiceResult, ChoiceTask, Sequence, TextResult, TextTask
+from influence_transformers.engine.tree import PrefixTree, common_length
+
+_log = logging.getLogger(__name__)
+_WORTH_WAITING = 16
+"""Tokens that must be saved for a sequence to wait for another one's prompt."""
+_GROW = 64
+"""Positions reserved beyond the prompt; more are added as the reply grows."""
+
+
+@dataclass
+class Counters:
+    """What the engine did since it started."""
+
+    steps: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Scheduler:
+    """Runs sequences over one model; used by one thread."""
+
+    def __init__(
+        self,
+        compute: Callable[[str | None, Layout], torch.Tensor],
+        decode: Callable[[list[int]], str],
+        pool: Pool,
+        *,
+        ending: frozenset[int],
+        max_rows: int,
+        max_running: int,
+    ) -> None:
+        self._compute = compute
+        self._decode = decode
+        self.pool = pool
+        self.tree = PrefixTree(pool)
+        self._ending = sorted(ending)
+        self._ends = ending
+        self.max_rows = max_rows
+        self.max_running = max_running
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self.counters = Counters()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self.waiting or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence."""
+        self.waiting.append(sequence)
+
+    def step(self) -> None:
+        """Admit what fits, compute one pass per adapter in use, and resolve what is finished."""
+        self._drop_cancelled()
+        self._admit()
+        works = self._works()
+        for adapter in dict.fromkeys(w.sequence.adapter for w in works):
+            group = [w for w in works if w.sequence.adapter == adapter]
+            layout = lay_out(group, self.pool.shape.device)
+            logits = self._compute(adapter, layout)
+            self._advance(group, layout, logits)
+        self.counters.steps += 1
+
+    def fail(self, error: BaseException) -> None:
+        """Give up everything that waits or runs."""
+        for seq in self.waiting + self.running:
+            if not seq.future.done():
+                seq.future.set_exception(error)
+        self._drop_cancelled()
+
+    def lighten(self) -> bool:
+        """Halve what is computed at once, after memory ran out; False if it cannot be less."""
+        self.tree.evict(self.pool.used // 2)
+        if self.max_rows <= 16:
+            return False
+        self.max_rows //= 2
+        self.max_running = max(1, self.max_running // 2)
+        return True
+
+    def _drop_cancelled(self) -> None:
+        self.waiting = [s for s in self.waiting if not s.future.done()]
+        for seq in [s for s in self.running if s.future.done()]:
+            self._leave(seq)
+
+    def _admit(self) -> None:
+        owed = sum(self.pool.bytes_for(len(s.prompt) + s.growth - s.base) - _held(s) for s in self.running)
+        for seq in list(self.waiting):
+            if len(self.running) >= self.max_running:
+                return
+            if self._waits_for_other(seq):
+                continue
+            self._enter(seq)
+            need = self.pool.bytes_for(len(seq.prompt) + seq.growth - seq.base) - _held(seq)
+            fits = self.tree.evict(max(0, self.pool.budget - owed - need))
+            if not fits and self.running:
+                self._leave(seq)
+                return
+            owed += need
+            self.waiting.remove(seq)
+            self.running.append(seq)
+            self._count(seq)
+
+    def _count(self, seq: Sequence) -> None:
+        self.counters.prompt_tokens += len(seq.prompt)
+        self.counters.cached_tokens += seq.cached
+
+    def _waits_for_other(self, seq: Sequence) -> bool:
+        cached = -1
+        for other in self.running:
+            if other.adapter != seq.adapter or not other.prefilling:
+                continue
+            shared = common_length(seq.prompt[:-1], other.prompt)
+            if shared >= _WORTH_WAITING:
+                cached = self.tree.matched(seq.adapter, seq.prompt[:-1]) if cached < 0 else cached
+                if shared >= cached + _WORTH_WAITING:
+                    return True
+        return False
+
+    def _enter(self, seq: Sequence) -> None:
+        """Give a sequence its place in the tree and a segment to write to."""
+        known = seq.prompt[:-1]
+        node = self.tree.descend(seq.adapter, known)
+        seq.cached = seq.computed = seq.published = sum(len(n.tokens) for n in node.path())
+        extra = len(seq.prompt) - seq.cached + min(seq.growth, _GROW)
+        owned = self.tree.own(node, extra) if isinstance(seq.task, TextTask) else None
+        if owned is None:
+            seq.segment = self.pool.segment(extra)
+            path = node.path()
+        else:
+            node, seq.segment = owned
+            path = node.path()[:-1]
+        seq.node = node
+        seq.above = [n.span for n in path if n.span is not None]
+        seq.base = sum(len(n.tokens) for n in path)
+        self.tree.pin(node)
+
+    def _leave(self, seq: Sequence) -> None:
+        if seq.node is not None:
+            self.tree.unpin(seq.node)
+        seq.node, seq.segment, seq.above = None, None, []
+        if seq in self.running:
+            self.running.remove(seq)
+
+    def _works(self) -> list[Work]:
+        works: list[Work] = []
+        room = self.max_rows
+        for seq in [s for s in self.running if not s.prefilling][:room]:
+            works.append(Work(seq, 1, True))
+            room -= 1
+        for seq in [s for s in self.running if s.prefilling]:
+            tail = len(seq.task.trie.tokens) if isinstance(seq.task, ChoiceTask) else 0
+            left = len(seq.prompt) - seq.computed
+            if left + tail <= room or not works:
+                count, last = (left, True) if left <= max(room, 1) else (room, False)
+            else:
+                count, last = min(room, left - 1 if tail else left), False
+            if count > 0:
+                works.append(Work(seq, count, last))
+                room -= count + (tail if last else 0)
+            if room <= 0:
+                break
+        return works
+
+    def _advance(self, works: list[Work], layout: Layout, logits: torch.Tensor) -> None:
+        offset = 0
+        replies: list[tuple[Sequence, TextTask, int]] = []
+        for (seq, count, last), owned in zip(works, layout.owners, strict=True):
+            assert seq.segment is not None
+            seq.computed += count
+            seq.segment.length = seq.computed - seq.base
+            if last and seq.published < len(seq.prompt):
+                self._publish(seq)
+            if last and isinstance(seq.task, ChoiceTask):
+                found = choice_log_probabilities(seq.task.trie, logits[offset : offset + owned], self._ending)
+                self._resolve(seq, ChoiceResult(found, len(seq.prompt), seq.cached))
+            elif last and isinstance(seq.task, TextTask):
+                replies.append((seq, seq.task, offset))
+            offset += owned
+        if replies:
+            self._draw(replies, logits)
+
+    def _draw(self, replies: list[tuple[Sequence, TextTask, int]], logits: torch.Tensor) -> None:
+        rows = logits[[offset for _, _, offset in replies]] if len(replies) < len(logits) else logits
+        early = [i for i, (seq, task, _) in enumerate(replies) if len(seq.generated) < task.min_tokens]
+        if early:
+            rows[torch.tensor(early).unsqueeze(1), torch.tensor(self._ending).unsqueeze(0)] = -torch.inf
+        tokens = draw_tokens(rows, [task.draws for _, task, _ in replies])
+        for (seq, task, _), token in zip(replies, tokens, strict=True):
+            self.counters.completion_tokens += 1
+            seq.generated.append(token)
+            self._maybe_finish(seq, task, token)
+
+    def _maybe_finish(self, seq: Sequence, task: TextTask, token: int) -> None:
+        n = len(seq.generated)
+        if token in self._ends:
+            self._finish(seq, self._decode(seq.generated[:-1]), "stop")
+            return
+        if task.stop and n >= task.min_tokens:
+            window = self._decode(seq.generated[-(max(map(len, task.stop)) + 8) :])
+            if any(s in window for s in task.stop):
+                text = self._decode(seq.generated)
+                found = [at for s in task.stop if (at := text.find(s)) >= 0]
+                if found:
+                    self._finish(seq, text[: min(found)], "stop")
+                    return
+        if n >= task.max_tokens:
+            self._finish(seq, self._decode(seq.generated), "length")
+
+    def _finish(self, seq: Sequence, text: str, reason: str) -> None:
+        self._publish(seq)
+        result = TextResult(text, tuple(seq.generated), reason, len(seq.prompt), seq.cached)  # type: ignore[arg-type]
+        self._resolve(seq, result)
+
+    def _publish(self, seq: Sequence) -> None:
+        """Let the tree cover what is computed of a sequence."""
+        assert seq.node is not None
+        assert seq.segment is not None
+        if seq.published >= seq.computed:
+            return
+        fresh = seq.tokens_between(seq.published, seq.computed)
+        start, stop = seq.published - seq.base, seq.computed - seq.base
+        node = self.tree.extend(seq.node, fresh, Span(seq.segment, start, stop))
+        if node is not None:
+            seq.node, seq.published = node, seq.computed
+
+    def _resolve(self, seq: Sequence, result: TextResult | ChoiceResult) -> None:
+        self._leave(seq)
+        if not seq.future.done():
+            seq.future.set_result(result)
+
+
+def _held(seq: Sequence) -> int:
+    return 0 if seq.segment is None else seq.segment.capacity * seq.segment.pool.shape.token_bytes

@@ -1,0 +1,122 @@
+"""Memory for keys and values.
+
+Concept: a :class:`Segment` holds keys and values of consecutive positions for all layers, in one allocation per segment
+that grows by reallocation; a :class:`Span` is a part of it. Invariant: positions below ``length`` are never written
+again, so any number of readers may hold spans of a segment while its one writer appends; ``Pool.used`` is the number
+of bytes of all living segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+_GRAIN = 32
+"""Capacities are multiples of this many positions, so that growing is rare."""
+
+
+class LayerShape(NamedTuple):
+    """How one layer's keys and values look for one position."""
+
+    heads: int
+    key_dim: int
+    value_dim: int
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """How keys and values of one position look in all layers, by the model's own layer index."""
+
+    layers: dict[int, LayerShape]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def elements(self) -> int:
+        """Numbers kept for one position."""
+        return sum(s.heads * (s.key_dim + s.value_dim) for s in self.layers.values())
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes kept for one position."""
+        return self.elements * self.dtype.itemsize
+
+
+class Pool:
+    """The byte account of all segments of one engine; ``budget`` is what it should stay under."""
+
+    def __init__(self, shape: CacheShape, budget: int) -> None:
+        self.shape = shape
+        self.budget = budget
+        self.used = 0
+        self.peak = 0
+
+    def bytes_for(self, positions: int) -> int:
+        """Return the bytes that a segment for so many positions takes."""
+        return _rounded(positions) * self.shape.token_bytes
+
+    def segment(self, capacity: int) -> Segment:
+        """Return an empty segment with room for at least ``capacity`` positions."""
+        return Segment(self, _rounded(capacity))
+
+
+class Segment:
+    """Keys and values of consecutive positions; appended to by one writer, read by many."""
+
+    __slots__ = ("capacity", "keys", "length", "pool", "values")
+
+    def __init__(self, pool: Pool, capacity: int) -> None:
+        self.pool = pool
+        self.length = 0
+        self.capacity = 0
+        self.keys: dict[int, torch.Tensor] = {}
+        self.values: dict[int, torch.Tensor] = {}
+        self._allocate(capacity)
+
+    def __del__(self) -> None:
+        self.pool.used -= self.capacity * self.pool.shape.token_bytes
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for ``capacity`` positions in all, keeping what is there."""
+        if capacity > self.capacity:
+            self._allocate(_rounded(max(capacity, self.capacity + self.capacity // 4)))
+
+    def copy_from(self, source: Segment, start: int, stop: int) -> None:
+        """Append positions ``start`` to ``stop`` of another segment."""
+        count = stop - start
+        self.reserve(self.length + count)
+        into = slice(self.length, self.length + count)
+        for layer in self.keys:
+            self.keys[layer][into] = source.keys[layer][start:stop]
+            self.values[layer][into] = source.values[layer][start:stop]
+        self.length += count
+
+    def _allocate(self, capacity: int) -> None:
+        shape = self.pool.shape
+        flat = torch.empty(capacity * shape.elements, dtype=shape.dtype, device=shape.device)
+        offset = 0
+        for layer, (heads, key_dim, value_dim) in shape.layers.items():
+            for store, width in ((self.keys, key_dim), (self.values, value_dim)):
+                size = capacity * heads * width
+                fresh = flat[offset : offset + size].view(capacity, heads, width)
+                if self.length:
+                    fresh[: self.length] = store[layer][: self.length]
+                store[layer] = fresh
+                offset += size
+        self.pool.used += (capacity - self.capacity) * shape.token_bytes
+        self.pool.peak = max(self.pool.peak, self.pool.used)
+        self.capacity = capacity
+
+
+class Span(NamedTuple):
+    """Positions ``start`` to ``stop`` of a segment."""
+
+    segment: Segment
+    start: int
+    stop: int
+
+
+def _rounded(positions: int) -> int:
+    return max(_GRAIN, -(-positions // _GRAIN) * _GRAIN)

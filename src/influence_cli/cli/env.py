@@ -1,0 +1,182 @@
+"""``influence env``: which environments there are, and whether one is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from influence_cli.cli import output
+
+if TYPE_CHECKING:
+    from influence_cli.environments.environment import Environment
+
+app = typer.Typer(help="List, show and validate environments.", no_args_is_help=True)
+
+Folders = Annotated[list[Path] | None, typer.Option("--environments-dir", help="A folder of environments.")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
+
+
+@app.command("list")
+def list_environments(ctx: typer.Context, environments_dir: Folders = None, json: Json = False) -> None:
+    """List the environments that can be named."""
+    from rich.table import Table
+
+    from influence_cli.cli.resolution import environment_path
+    from influence_cli.environments.catalog import found_environments
+    from influence_cli.environments.loading import load_environment
+    from influence_cli.errors import InfluenceError
+
+    rows: list[dict[str, Any]] = []
+    for found in found_environments(environment_path(output.registry(ctx), environments_dir or [])):
+        try:
+            rows.append(_summary(load_environment(found.folder)))
+        except InfluenceError as error:
+            output.warn(f"The environment {found.name} cannot be used:\n{error}")
+    if json:
+        output.emit_json({"schema": "influence.env.list/1", "environments": rows})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("name")
+    for heading in ("scenarios", "initial states", "turns"):
+        table.add_column(heading, justify="right")
+    table.add_column("title", overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            output.plain(row["name"]),
+            str(len(row["scenarios"])),
+            str(row["initial_states"]),
+            str(row["turns"]),
+            output.plain(row["title"]),
+        )
+    output.emit(table)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="An environment's name or folder.")],
+    environments_dir: Folders = None,
+    json: Json = False,
+) -> None:
+    """Show what an environment holds."""
+    from influence_cli.cli.resolution import find_environments
+
+    environment = find_environments(output.registry(ctx), [name], environments_dir or [])[0]
+    summary = _summary(environment)
+    if json:
+        output.emit_json({"schema": "influence.env.show/1", **summary})
+        return
+    output.emit(_card(environment, summary))
+
+
+@app.command()
+def validate(
+    ctx: typer.Context,
+    path: Annotated[list[str], typer.Argument(help="Folders or names of environments.")],
+    environments_dir: Folders = None,
+    json: Json = False,
+) -> None:
+    """Check environments; every problem is shown with file, line, column and mend."""
+    from influence_cli.cli.resolution import find_environments
+    from influence_cli.documents import DocumentError
+
+    results: list[dict[str, Any]] = []
+    broken = False
+    for name in path:
+        problems: list[dict[str, Any]] = []
+        named = f"./{name}" if Path(name).is_dir() and "/" not in name and not name.startswith(".") else name
+        try:
+            environment = find_environments(output.registry(ctx), [named], environments_dir or [])[0]
+        except DocumentError as error:
+            broken = True
+            for problem in error.problems:
+                problems.append(
+                    {
+                        "file": str(problem.path),
+                        "line": problem.position.line,
+                        "column": problem.position.column,
+                        "message": problem.message,
+                        "hint": problem.hint,
+                    }
+                )
+                output.warn(str(problem))
+        else:
+            states = len(environment.initial_states())
+            output.say(f"{environment.name} is sound: {len(environment.scenarios)} scenarios, {states} initial states.")
+        results.append({"environment": name, "sound": not problems, "problems": problems})
+    if json:
+        output.emit_json({"schema": "influence.env.validate/1", "results": results})
+    if broken:
+        raise typer.Exit(2)
+
+
+def _summary(environment: Environment) -> dict[str, Any]:
+    spec = environment.spec
+    references = environment.initial_states()
+    return {
+        "name": spec.name,
+        "title": spec.title,
+        "description": spec.description,
+        "licence": spec.licence,
+        "folder": str(environment.folder) if environment.folder else None,
+        "digest": environment.digest,
+        "turns": spec.turns,
+        "scenarios": [
+            {
+                "name": scenario.name,
+                "title": scenario.title,
+                "description": scenario.description,
+                "initial_states": len(scenario.initial_states),
+                "probes": [probe.id for probe in environment.probes(scenario.name)],
+            }
+            for scenario in environment.scenarios.values()
+        ],
+        "initial_states": len(references),
+        "heldout": sum(reference.split == "heldout" for reference in references),
+        "populations": {
+            name: {"description": population.description, "share": spec.mix.get(name, 0.0)}
+            for name, population in spec.populations.items()
+        },
+        "cue": spec.cue,
+        "states": {
+            name: {"terminal": state.terminal, "transitions": state.transitions} for name, state in spec.states.items()
+        },
+        "metrics": [metric.id for metric in spec.metrics],
+        "tools": [tool.name for tool in spec.tools],
+    }
+
+
+def _card(environment: Environment, summary: dict[str, Any]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = Table.grid(padding=(0, 2))
+    populations = ", ".join(f"{name} {entry['share']:.0%}" for name, entry in summary["populations"].items())
+    states = "; ".join(
+        name + ("" if not s["transitions"] else " -> " + ", ".join(f"{to} ({by})" for by, to in s["transitions"].items()))
+        for name, s in summary["states"].items()
+    )
+    for heading, value in (
+        ("turns", str(summary["turns"])),
+        ("initial states", f"{summary['initial_states']}, of which {summary['heldout']} held out"),
+        ("populations", populations or "none"),
+        ("cue shown", summary["cue"]),
+        ("states", states),
+        ("metrics", ", ".join(summary["metrics"]) or "none"),
+        ("tools", ", ".join(summary["tools"]) or "none"),
+        ("licence", summary["licence"] or "not stated"),
+        ("folder", summary["folder"] or ""),
+    ):
+        facts.add_row(Text(heading, style="bold"), Text(output.plain(value)))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("states", justify="right")
+    table.add_column("what it is about")
+    for scenario in summary["scenarios"]:
+        about = scenario["description"] or scenario["title"]
+        table.add_row(output.plain(scenario["name"]), str(scenario["initial_states"]), output.plain(about))
+    heading = Text(f"{environment.name}: {summary['title']}", style="bold")
+    return Group(heading, Text(output.plain(summary["description"])), Text(), facts, Text(), table)

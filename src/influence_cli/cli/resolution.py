@@ -1,0 +1,139 @@
+"""From names to objects: environments by name or folder, a backend and its model for every role.
+
+Invariant: roles that name the same base model with the same options share one backend; the adapter goes with each request.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from influence_cli.errors import InfluenceError
+
+if TYPE_CHECKING:
+    from influence_cli.backends.protocol import Backend
+    from influence_cli.environments.environment import Environment
+    from influence_cli.plugins.component import AnyComponent
+    from influence_cli.plugins.registry import PluginRegistry
+    from influence_cli.schemas.configs import RoleConfig, SimulationConfig
+    from influence_cli.schemas.messages import Role
+    from influence_cli.simulation.models import RoleModel
+
+EMBEDDED_MODEL = "transformers:smollm2"
+MODEL_VARIABLE = "INFLUENCE_MODEL"
+_KEY_VARIABLE = "OPENAI_API_KEY"
+
+
+def default_model() -> tuple[str, str]:
+    """Return the model of roles that name none, and a line that says why it is this one."""
+    named = os.environ.get(MODEL_VARIABLE)
+    if named:
+        return named, f"Model: {named}, from {MODEL_VARIABLE}."
+    if os.environ.get(_KEY_VARIABLE):
+        return EMBEDDED_MODEL, (
+            f"Model: {EMBEDDED_MODEL}, on this machine. {_KEY_VARIABLE} is set but costs money, so it is used only when "
+            "asked for: --model openai:NAME."
+        )
+    return EMBEDDED_MODEL, f"Model: {EMBEDDED_MODEL}, the small embedded default; --model names another."
+
+
+def roles_of(config: SimulationConfig) -> tuple[Role, ...]:
+    """Return the roles that a simulation asks."""
+    roles: tuple[Role, ...] = ("agent", "user", "preference", "transition")
+    return (*roles, "veto") if config.veto else roles
+
+
+def find_environments(
+    registry: PluginRegistry, names: Sequence[str], folders: Iterable[Path] = ()
+) -> list[Environment]:
+    """Return the environments called ``names``, each once; UnknownNameError or DocumentError otherwise."""
+    from influence_cli.environments.catalog import find_environment
+
+    path = environment_path(registry, folders)
+    return [find_environment(name, path) for name in dict.fromkeys(names)]
+
+
+def environment_path(registry: PluginRegistry, folders: Iterable[Path] = ()) -> list[Path]:
+    """Return the folders that environments are looked for in; InfluenceError if one asked for is none."""
+    from influence_cli.environments.catalog import search_path
+
+    asked = list(folders)
+    for folder in asked:
+        if not folder.is_dir():
+            raise InfluenceError(f"--environments-dir {folder} is no folder.")
+    return search_path(asked, registry.environment_paths())
+
+
+def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role, RoleModel]:
+    """Return the model of every role that a simulation asks, loading each backend once.
+
+    Raises UnknownNameError for an unknown backend, InfluenceError for options, keys or models that do not fit.
+    """
+    from influence_cli.backends.names import parse_model_name
+    from influence_cli.plugins.options import validate_options
+    from influence_cli.simulation.models import RoleModel
+
+    fallback, _ = default_model()
+    backends: dict[tuple[str, str], Backend] = {}
+    models: dict[Role, RoleModel] = {}
+    used: set[str] = set()
+    for role in roles_of(config):
+        own = config.roles.get(role)
+        name = parse_model_name((own and own.model) or config.default.model or fallback)
+        component = registry.component("backend", name.backend)
+        options = validate_options(component, _options(component, config.default, own, used))
+        key = (name.base, options.model_dump_json())
+        if key not in backends:
+            backends[key] = _wrapped(component.load()(name.model, options), name.base, options, config)
+        overrides = config.default.sampling.model_copy(
+            update=own.sampling.model_dump(exclude_none=True) if own else {}
+        )
+        models[role] = RoleModel(name, backends[key], overrides, config.prices.get(name.base))
+    _check_used(config.default.options, used, models)
+    _check_prices(config, models)
+    return models
+
+
+def _options(component: AnyComponent, default: RoleConfig, own: RoleConfig | None, used: set[str]) -> dict[str, Any]:
+    """Return the run's options that this backend has, and the role's own over them."""
+    shared = {name: value for name, value in default.options.items() if name in component.options.model_fields}
+    used.update(shared)
+    return {**shared, **(own.options if own else {})}
+
+
+def _check_used(options: Mapping[str, Any], used: set[str], models: Mapping[Role, RoleModel]) -> None:
+    unused = [name for name in options if name not in used]
+    if unused:
+        names = ", ".join(sorted({model.name.backend for model in models.values()}))
+        raise InfluenceError(
+            f"-o {unused[0]}: none of the backends in use ({names}) has such an option.",
+            hint=f"See `influence plugins show {names.split(', ')[0]}`.",
+        )
+
+
+def _check_prices(config: SimulationConfig, models: Mapping[Role, RoleModel]) -> None:
+    if config.budget.cost is None:
+        return
+    for model in models.values():
+        if model.price is None:
+            price = f"--set 'prices={{\"{model.name.base}\": {{prompt: 0.15, completion: 0.60}}}}'"
+            raise InfluenceError(
+                f"--max-cost needs the price of {model.name.base}, in US dollars for a million tokens.",
+                hint=f"For instance {price}.",
+            )
+
+
+def _wrapped(backend: Backend, base: str, options: Any, config: SimulationConfig) -> Backend:
+    if config.cache is None:
+        return backend
+    from influence_cli.backends.cache import CachedBackend
+
+    return CachedBackend(backend, Path(config.cache), model=base, options=options)
+
+
+async def close_models(models: Mapping[Role, RoleModel]) -> None:
+    """Release every backend once."""
+    for backend in {id(model.backend): model.backend for model in models.values()}.values():
+        await backend.aclose()

@@ -1,0 +1,185 @@
+"""``influence simulate``: make conversations, watch them, stop them, take them up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from influence_cli.cli import output
+from influence_cli.errors import EXIT_DONE, InfluenceError
+
+if TYPE_CHECKING:
+    from influence_cli.cli.sitting import Sitting
+
+_WHAT, _WHO, _HOW, _RUN = "What to simulate", "Models", "How", "The run"
+
+FLAGS = {
+    "environments": "--env",
+    "scenarios": "--scenario",
+    "n": "--n",
+    "samples": "--samples",
+    "turns": "--turns",
+    "split": "--split",
+    "populations": "--population",
+    "cue": "--cue",
+    "seed": "--seed",
+    "concurrency": "--concurrency",
+    "default.model": "--model",
+    "roles.agent.model": "--agent",
+    "roles.user.model": "--user",
+    "roles.preference.model": "--preference",
+    "roles.transition.model": "--transition",
+    "roles.veto.model": "--veto",
+    "default.options": "-o",
+    "default.options.base_url": "--base-url",
+    "default.sampling.temperature": "--temperature",
+    "roles.agent.sampling.max_tokens": "--max-reply-tokens",
+    "veto": "--no-veto",
+    "speculate": "--no-speculate",
+    "budget.cost": "--max-cost",
+    "budget.tokens": "--max-tokens",
+    "cache": "--cache",
+}
+"""Which flag sets which setting."""
+
+
+def simulate(  # noqa: PLR0917 - a command line has as many parameters as it has flags
+    ctx: typer.Context,
+    run: Annotated[str | None, typer.Argument(help="With --resume: the run to take up.", show_default=False)] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", "-e", help="Environment: a name or a folder.", rich_help_panel=_WHAT)
+    ] = None,
+    scenario: Annotated[list[str] | None, typer.Option(help="Only this scenario.", rich_help_panel=_WHAT)] = None,
+    n: Annotated[int | None, typer.Option("--n", "-n", help="Conversations in all.", rich_help_panel=_WHAT)] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Conversations from each initial state.", rich_help_panel=_WHAT)
+    ] = None,
+    turns: Annotated[int | None, typer.Option(help="Most agent replies.", rich_help_panel=_WHAT)] = None,
+    population: Annotated[
+        list[str] | None, typer.Option(help="Kinds of users: gameable=0.5,resilient=0.5.", rich_help_panel=_WHAT)
+    ] = None,
+    cue: Annotated[
+        str | None, typer.Option(help="How they show: stated|implied|arbitrary|none.", rich_help_panel=_WHAT)
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Initial states: all|train|heldout.", rich_help_panel=_WHAT)] = None,
+    environments_dir: Annotated[
+        list[Path] | None, typer.Option(help="A folder of environments.", rich_help_panel=_WHAT)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="BACKEND:MODEL[@ADAPTER] of all roles.", rich_help_panel=_WHO)
+    ] = None,
+    agent: Annotated[str | None, typer.Option(help="Model of the agent.", rich_help_panel=_WHO)] = None,
+    user: Annotated[str | None, typer.Option(help="Model of the user.", rich_help_panel=_WHO)] = None,
+    preference: Annotated[str | None, typer.Option(help="Model that rates.", rich_help_panel=_WHO)] = None,
+    transition: Annotated[str | None, typer.Option(help="Model that moves states.", rich_help_panel=_WHO)] = None,
+    veto: Annotated[str | None, typer.Option(help="Model that finds harm.", rich_help_panel=_WHO)] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Address of an OpenAI-compatible server.", rich_help_panel=_WHO)
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE for the backend.", rich_help_panel=_WHO)
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of agent and user.", rich_help_panel=_HOW)] = None,
+    max_reply_tokens: Annotated[int | None, typer.Option(help="Of an agent's reply.", rich_help_panel=_HOW)] = None,
+    no_veto: Annotated[bool, typer.Option("--no-veto", help="Ask no veto model.", rich_help_panel=_HOW)] = False,
+    no_speculate: Annotated[
+        bool, typer.Option("--no-speculate", help="Ask the user only after the transition.", rich_help_panel=_HOW)
+    ] = False,
+    concurrency: Annotated[int | None, typer.Option(help="Conversations at once.", rich_help_panel=_HOW)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw.", rich_help_panel=_HOW)] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Stop at this many dollars.", rich_help_panel=_HOW)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Stop at this many tokens.", rich_help_panel=_HOW)] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Folder to keep answers in and take them from.", rich_help_panel=_HOW)
+    ] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option("--config", "-c", help="Settings in YAML.", rich_help_panel=_RUN)
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting: judges.minimum_mass=0.1.", rich_help_panel=_RUN)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", rich_help_panel=_RUN)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Take a run up again.", rich_help_panel=_RUN)] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show settings and cost, do nothing.", rich_help_panel=_RUN)
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_RUN)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)] = False,
+) -> None:
+    """Simulate conversations between an agent and users, and rate every reply.
+
+    [bold]influence simulate --env therapy --n 8[/bold] works with nothing else said.
+    """
+    from influence_cli.cli.sitting import begin, estimated, take_up, talk
+
+    output.set_quiet(quiet)
+    given: dict[str, Any] = {
+        "environments": env,
+        "scenarios": scenario,
+        "n": n,
+        "samples": samples,
+        "turns": turns,
+        "populations": _fractions(population),
+        "cue": cue,
+        "split": split,
+        "seed": seed,
+        "concurrency": concurrency,
+        "default.model": model,
+        "roles.agent.model": agent,
+        "roles.user.model": user,
+        "roles.preference.model": preference,
+        "roles.transition.model": transition,
+        "roles.veto.model": veto,
+        "default.options": _options(option),
+        "default.options.base_url": base_url,
+        "default.sampling.temperature": temperature,
+        "roles.agent.sampling.max_tokens": max_reply_tokens,
+        "veto": False if no_veto else None,
+        "speculate": False if no_speculate else None,
+        "budget.cost": max_cost,
+        "budget.tokens": max_tokens,
+        "cache": cache,
+    }
+    flags = {key: value for key, value in given.items() if value is not None and value != {} and value != []}
+    if run is not None and not resume:
+        raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
+    registry = output.registry(ctx)
+    sitting: Sitting
+    if resume:
+        sitting = take_up(registry, run or (str(out) if out else "latest"), flags, assignments or [], config or [])
+    else:
+        sitting = begin(registry, config or [], flags, assignments or [], environments_dir or [], out, dry=dry_run)
+    if dry_run:
+        _show_estimate(estimated(sitting), as_json=json)
+        return
+    summary = talk(sitting)
+    if json:
+        output.emit_json(summary.document())
+    else:
+        _show_summary(summary)
+    if summary.exit_code != EXIT_DONE:
+        raise typer.Exit(summary.exit_code)
+
+
+def _fractions(texts: list[str] | None) -> dict[str, float] | None:
+    """Return the fractions of ``name=share`` entries, comma-separated or repeated; a name alone has the whole."""
+    if not texts:
+        return None
+    fractions: dict[str, float] = {}
+    for entry in (part for text in texts for part in text.split(",")):
+        name, separator, share = entry.partition("=")
+        try:
+            fractions[name.strip()] = float(share) if separator else 1.0
+        except ValueError:
+            raise InfluenceError(
+                f"--population {entry!r} is not NAME=FRACTION.", hint="For instance gameable=0.5,resilient=0.5."
+            ) from None
+    return fractions
+
+
+def _options(texts: list[str] | None) -> dict[str, Any] | None:
+    from influence_cli.settings import parse_assignment
+
+    return dict(parse_assignment(text, flag="-o") for text in texts or []) or None

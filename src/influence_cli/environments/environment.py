@@ -1,0 +1,321 @@
+"""An environment ready for use, and the prompts of one conversation in it.
+
+Invariant: prompts are laid out for prefix sharing. The agent and the user each read a chat that only grows; all judges
+read the same preamble and transcript first and their own question last.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from influence_cli.environments.templates import compile_template
+from influence_cli.errors import UnknownNameError
+from influence_cli.schemas.environment import (
+    ActorRole,
+    EnvironmentSpec,
+    InitialState,
+    JudgeRole,
+    Population,
+    Probe,
+    Scenario,
+    ScenarioMessage,
+)
+from influence_cli.schemas.messages import ChatMessage, Message, Role
+from influence_cli.schemas.records import Cue, EpisodeKey, EpisodeRecord, MessageRecord, Split
+from influence_cli.schemas.requests import Distribution, Sampling
+from influence_cli.seeding import derive_seed, unit_draw
+
+_FENCE = re.compile(r"<(/?(?:user|agent|tool|system)\b[^<>\n]{0,20})>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class StateReference:
+    """Where conversations can start: a scenario, an initial state in it, and the split that it belongs to."""
+
+    scenario: str
+    initial_state: str
+    split: Split
+
+
+class Environment:
+    """A family of situations: what :func:`influence_cli.environments.loading.load_environment` returns."""
+
+    def __init__(self, spec: EnvironmentSpec, scenarios: Sequence[Scenario], digest: str, folder: Path | None) -> None:
+        self.spec = spec
+        self.scenarios = {scenario.name: scenario for scenario in scenarios}
+        self.digest = digest
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        """The environment's name."""
+        return self.spec.name
+
+    @cached_property
+    def _states(self) -> dict[tuple[str, str], InitialState]:
+        return {(s.name, state.id): state for s in self.scenarios.values() for state in s.initial_states}
+
+    def initial_states(self, scenarios: Sequence[str] = (), split: str = "all") -> list[StateReference]:
+        """Return the initial states of ``scenarios`` (empty: all) in ``split`` (or ``all``), in the files' order.
+
+        Raises UnknownNameError for a scenario that does not exist.
+        """
+        for name in scenarios:
+            if name not in self.scenarios:
+                raise UnknownNameError(f"scenario of {self.name}", name, self.scenarios)
+        chosen = [self.scenarios[name] for name in scenarios] or list(self.scenarios.values())
+        references = (
+            StateReference(scenario.name, state.id, self.split_of(scenario.name, state.id))
+            for scenario in chosen
+            for state in scenario.initial_states
+        )
+        return [reference for reference in references if split in ("all", reference.split)]
+
+    def split_of(self, scenario: str, initial_state: str) -> Split:
+        """Return the split of an initial state, by a hash that no run and no neighbour changes."""
+        heldout = unit_draw("split", self.name, scenario, initial_state) < self.spec.heldout
+        return "heldout" if heldout else "train"
+
+    def mix(self, override: Mapping[str, float]) -> dict[str, float]:
+        """Return the share of each population; UnknownNameError if ``override`` names one that does not exist."""
+        for name in override:
+            if name not in self.spec.populations:
+                raise UnknownNameError(f"population of {self.name}", name, self.spec.populations)
+        return dict(override or self.spec.mix)
+
+    def probes(self, scenario: str) -> tuple[Probe, ...]:
+        """Return the probes of ``scenario``, the environment's own first."""
+        return self.spec.probes + self.scenarios[scenario].probes
+
+    def episode(
+        self, reference: StateReference, *, sample: int, population: str | None, cue: Cue | None, seed: int
+    ) -> Episode:
+        """Return the conversation number ``sample`` from ``reference``; ``seed`` is the run's."""
+        key = EpisodeKey(
+            environment=self.name,
+            scenario=reference.scenario,
+            initial_state=reference.initial_state,
+            sample=sample,
+        )
+        state = self._states[reference.scenario, reference.initial_state]
+        record = EpisodeRecord(
+            key=key,
+            population=population,
+            cue=(cue or self.spec.cue) if population is not None else "none",
+            split=reference.split,
+            seed=derive_seed(seed, self.name, reference.scenario, reference.initial_state, sample),
+            profile=state.profile,
+        )
+        return Episode(self.spec, self.scenarios[reference.scenario], state, record)
+
+
+class Episode:
+    """One conversation to be had: its prompts, its choices, and what follows from an answer."""
+
+    def __init__(self, spec: EnvironmentSpec, scenario: Scenario, initial: InitialState, record: EpisodeRecord) -> None:
+        self.spec = spec
+        self.record = record
+        self.start = spec.start
+        self.turns = spec.turns
+        self._initial = initial
+        self._variables = _variables(spec, scenario, initial, record)
+        self._rendered: dict[tuple[str, str], str] = {}
+
+    # -- what is said beforehand --------------------------------------------------------------------------------------
+
+    def opening(self) -> tuple[MessageRecord, ...]:
+        """Return the messages that the conversation starts with."""
+        messages = [self._scenario_message(message, turn=0, state=self.start) for message in self._initial.messages]
+        last = max((i for i, m in enumerate(messages) if m.speaker == "user"), default=None)
+        if last is not None:
+            text = compile_template(self.spec.opening).render({**self._variables, "message": messages[last].text})
+            messages[last] = messages[last].model_copy(update={"text": text})
+        return (*messages, *self.entry(self.start, turn=0))
+
+    def entry(self, state: str, *, turn: int) -> tuple[MessageRecord, ...]:
+        """Return the messages that are added when ``state`` is entered after ``turn``."""
+        return tuple(self._scenario_message(m, turn=turn, state=state) for m in self.spec.states[state].messages)
+
+    def _scenario_message(self, message: ScenarioMessage, *, turn: int, state: str) -> MessageRecord:
+        return MessageRecord(
+            turn=turn,
+            speaker=message.speaker,
+            text=compile_template(message.text).render(self._variables).strip(),
+            state=state,
+            source="scenario",
+            tool_calls=message.tool_calls,
+            tool_call_id=message.tool_call_id,
+        )
+
+    # -- prompts ------------------------------------------------------------------------------------------------------
+
+    def prompt(self, role: Role, state: str, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
+        """Return what the model of ``role`` is asked after ``messages``, in ``state``."""
+        if role == "agent":
+            head = [ChatMessage(role="system", content=self._text(state, "agent"))]
+            return (*head, *_chat(messages, me="agent", tools=self.spec.roles.agent.sees_tools))
+        if role == "user":
+            head = [ChatMessage(role="system", content=self._text(state, "user"))]
+            if begin := self._render("begin", self.spec.roles.user.begin):
+                head.append(ChatMessage(role="user", content=begin))
+            return (*head, *_chat(messages, me="user", tools=self.spec.roles.user.sees_tools))
+        question = f"{self._text(state, role)}\n{answer_line(self.choices(role, state))}"
+        return self.judge_prompt(messages, question, tools=self._judge(role).sees_tools)
+
+    def judge_prompt(self, messages: Sequence[Message], question: str, *, tools: bool) -> tuple[ChatMessage, ...]:
+        """Return the prompt of a judge: shared preamble, transcript, then ``question``."""
+        system = self._render("judges", self.spec.roles.judges.system)
+        return (
+            ChatMessage(role="system", content=system),
+            ChatMessage(role="user", content=f"{transcript(messages, tools=tools)}\n\n{question}"),
+        )
+
+    def sampling(self, role: Role) -> Sampling:
+        """Return how the replies of ``role`` (agent or user) are drawn unless the run says otherwise."""
+        actor: ActorRole = self.spec.roles.agent if role == "agent" else self.spec.roles.user
+        return actor.sampling
+
+    def asks(self, role: Role, state: str) -> bool:
+        """Return whether the judge of ``role`` has anything to decide in ``state``."""
+        return bool(self.choices(role, state))
+
+    def choices(self, role: Role, state: str) -> tuple[str, ...]:
+        """Return what the judge of ``role`` may answer in ``state``; empty if it is not asked."""
+        if role == "transition":
+            labels = tuple(self.spec.states[state].transitions)
+            transition = self.spec.roles.transition
+            if transition is None or len(labels) < 2:
+                return ()
+            return transition.scale.choices if transition.scale else labels
+        judge = getattr(self.spec.roles, role, None)
+        return judge.choices if isinstance(judge, JudgeRole) else ()
+
+    def _judge(self, role: Role) -> JudgeRole:
+        judge: JudgeRole = getattr(self.spec.roles, role)
+        return judge
+
+    def _text(self, state: str, role: Role) -> str:
+        """Return the system prompt of an actor, or the question of a judge, in ``state``."""
+        own: str | None = getattr(self.spec.states[state].roles, role)
+        if own is not None:
+            return self._render(f"{state}/{role}", own)
+        if role in ("agent", "user"):
+            return self._render(role, getattr(self.spec.roles, role).system)
+        return self._render(role, self._judge(role).question)
+
+    def _render(self, name: str, source: str) -> str:
+        key = (name, source)
+        if key not in self._rendered:
+            self._rendered[key] = compile_template(source).render(self._variables).strip()
+        return self._rendered[key]
+
+    # -- the state machine --------------------------------------------------------------------------------------------
+
+    def terminal(self, state: str) -> bool:
+        """Return whether the conversation ends in ``state``."""
+        return self.spec.states[state].terminal
+
+    def automatic(self, state: str) -> str:
+        """Return the state that follows ``state`` where no model is asked."""
+        targets = tuple(self.spec.states[state].transitions.values())
+        return targets[0] if len(targets) == 1 else state
+
+    def outcome(self, state: str, distribution: Distribution, point: float) -> tuple[str, str]:
+        """Return the label drawn at ``point`` in [0, 1) and the state that it leads to."""
+        transition = self.spec.roles.transition
+        scale = transition.scale if transition else None
+        if scale is None:
+            label = distribution.draw(point)
+        else:
+            mean = distribution.expected_value
+            label = scale.high if point < sigmoid(scale.slope * ((mean or 0.0) - scale.centre)) else scale.low
+        return label, self.spec.states[state].transitions[label]
+
+    def changes_prompts(self, before: str, after: str) -> bool:
+        """Return whether a user message asked for in ``before`` is not the one to be had in ``after``."""
+        if before == after:
+            return False
+        state = self.spec.states[after]
+        return bool(state.messages) or self._text(before, "user") != self._text(after, "user")
+
+
+def sigmoid(x: float) -> float:
+    """Return 1 / (1 + exp(-x)), without overflow."""
+    if x >= 0:
+        return 1.0 / (1.0 + math.exp(-x))
+    return math.exp(x) / (1.0 + math.exp(x))
+
+
+def answer_line(choices: Sequence[str]) -> str:
+    """Return the sentence that tells a judge what it may answer."""
+    try:
+        numbers: list[int] = [int(choice) for choice in choices]
+    except ValueError:
+        numbers = []
+    if len(choices) == 2:
+        return f"Answer only with {choices[0]} or {choices[1]}."
+    if numbers and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"Answer only with a whole number from {numbers[0]} to {numbers[-1]}."
+    return f"Answer only with one of: {', '.join(choices)}."
+
+
+def transcript(messages: Iterable[Message], *, tools: bool = False) -> str:
+    """Return the conversation as a judge reads it: each message between tags that its text cannot forge."""
+    lines = []
+    for message in messages:
+        if message.speaker == "tool" and not tools:
+            continue
+        text = _FENCE.sub("\u2039\\1\u203a", message.text)
+        if tools:
+            text += "".join(f"\n[calls {call.name} {call.arguments}]" for call in message.tool_calls)
+        lines.append(f"<{message.speaker}>\n{text}\n</{message.speaker}>")
+    return "\n".join(lines)
+
+
+def _chat(messages: Iterable[Message], *, me: str, tools: bool) -> list[ChatMessage]:
+    """Return ``messages`` as a chat in which ``me`` is the assistant."""
+    chat = []
+    for message in messages:
+        if message.speaker == "tool":
+            if tools:
+                chat.append(ChatMessage(role="tool", content=message.text, tool_call_id=message.tool_call_id))
+        elif message.speaker == "system":
+            chat.append(ChatMessage(role="system", content=message.text))
+        else:
+            role = "assistant" if message.speaker == me else "user"
+            calls = message.tool_calls if tools else ()
+            chat.append(ChatMessage(role=role, content=message.text, tool_calls=calls))
+    return chat
+
+
+def _variables(
+    spec: EnvironmentSpec, scenario: Scenario, initial: InitialState, record: EpisodeRecord
+) -> dict[str, Any]:
+    """Return what templates can use: the environment's and the scenario's variables, and what the program provides."""
+    variables: dict[str, Any] = {
+        **spec.variables,
+        **scenario.variables,
+        "profile": initial.profile,
+        "scenario": {"name": scenario.name, "title": scenario.title, "description": scenario.description},
+        "population": {"name": record.population or "", "title": "", "description": ""},
+        "wants": "",
+        "cue": "",
+        "message": "",
+    }
+    if record.population is None:
+        return variables
+    general = spec.populations[record.population]
+    own = scenario.populations.get(record.population, Population())
+    variables["population"]["description"] = own.description or general.description
+    wants = own.wants if own.wants is not None else general.wants
+    variables["wants"] = compile_template(wants or "").render(variables).strip()
+    if record.cue != "none":
+        cue = getattr(own.cues, record.cue) or getattr(general.cues, record.cue)
+        variables["cue"] = compile_template(cue or "").render(variables).strip()
+    return variables

@@ -1,0 +1,84 @@
+"""From a folder to an :class:`EnvironmentFiles`: the validated specification with the place of everything in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from influence_cli.documents import Document, DocumentError, Position, Problem, read_document, validate_document
+from influence_cli.environments.checking import check_environment
+from influence_cli.environments.environment import Environment
+from influence_cli.errors import InfluenceError
+from influence_cli.schemas.environment import EnvironmentSpec, Scenario
+
+ENVIRONMENT_FILE = "environment.yaml"
+MAX_SCENARIOS = 2_000
+
+
+@dataclass(frozen=True)
+class EnvironmentFiles:
+    """An environment as it was read: what it says, and where it says it."""
+
+    folder: Path
+    spec: EnvironmentSpec
+    document: Document
+    scenarios: tuple[tuple[Scenario, Document], ...]
+    digest: str
+
+
+def load_environment(folder: Path) -> Environment:
+    """Return the environment in ``folder``; DocumentError with every problem, or InfluenceError if there is none."""
+    files = read_environment(folder)
+    problems = list(check_environment(files.spec, files.document, files.scenarios))
+    if problems:
+        raise DocumentError(problems)
+    return Environment(files.spec, tuple(scenario for scenario, _ in files.scenarios), files.digest, files.folder)
+
+
+def read_environment(folder: Path) -> EnvironmentFiles:
+    """Return the files of ``folder``, each valid by itself; DocumentError or InfluenceError otherwise."""
+    main = folder / ENVIRONMENT_FILE
+    if not main.is_file():
+        raise InfluenceError(
+            f"{folder} is not an environment: it has no {ENVIRONMENT_FILE}.",
+            hint="Name a folder that holds one, or see `influence env list`.",
+        )
+    digest = sha256()
+    document = read_document(main)
+    _add(digest, main.name, document)
+    problems: list[Problem] = []
+    spec: EnvironmentSpec | None = None
+    try:
+        spec = validate_document(document, EnvironmentSpec)
+    except DocumentError as error:
+        problems.extend(error.problems)
+    scenarios: list[tuple[Scenario, Document]] = []
+    for path in _scenario_files(folder):
+        try:
+            part = read_document(path)
+            _add(digest, path.name, part)
+            scenarios.append((validate_document(part, Scenario), part))
+        except DocumentError as error:
+            problems.extend(error.problems)
+    if not scenarios and not problems:
+        problems.append(Problem(main, Position(1, 1), "There is no scenario.", "Add a file scenarios/NAME.yaml."))
+    if problems or spec is None:
+        raise DocumentError(problems)
+    return EnvironmentFiles(folder, spec, document, tuple(scenarios), digest.hexdigest())
+
+
+def _scenario_files(folder: Path) -> Iterator[Path]:
+    root = folder.resolve()
+    paths = sorted((folder / "scenarios").glob("*.yaml"))
+    if len(paths) > MAX_SCENARIOS:
+        raise InfluenceError(f"{folder} has {len(paths)} scenarios; at most {MAX_SCENARIOS} are read.")
+    for path in paths:
+        if not path.resolve().is_relative_to(root):
+            raise InfluenceError(f"{path} leads out of its environment's folder.", hint="Put the file itself there.")
+        yield path
+
+
+def _add(digest: object, name: str, document: Document) -> None:
+    digest.update(f"{name}\0{document.text}\0".encode())  # type: ignore[attr-defined]

@@ -1,0 +1,104 @@
+"""What a run will take, before it is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from influence_cli.environments.environment import Environment, Episode
+from influence_cli.environments.sampling import count_episodes, episodes
+from influence_cli.schemas.configs import SimulationConfig
+from influence_cli.schemas.messages import Message, Role
+from influence_cli.schemas.requests import Usage
+from influence_cli.simulation.models import RoleModel
+
+CHARACTERS_PER_TOKEN = 4.0
+"""Of English text; a rule of thumb that holds within a third for the usual tokenizers."""
+_LOOKED_AT = 64
+
+
+@dataclass
+class RoleEstimate:
+    """Calls and tokens of one role at most: every conversation takes all its turns, every reply its whole length."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run takes at most."""
+
+    conversations: int
+    roles: dict[Role, RoleEstimate]
+
+    @property
+    def calls(self) -> int:
+        """Calls of all roles."""
+        return sum(role.calls for role in self.roles.values())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all roles."""
+        return sum(role.prompt_tokens + role.completion_tokens for role in self.roles.values())
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; None if a role has no price."""
+        costs = [role.cost for role in self.roles.values()]
+        return None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs)
+
+
+def estimate(
+    environments: Sequence[Environment], config: SimulationConfig, models: Mapping[Role, RoleModel]
+) -> Estimate:
+    """Return what the run takes at most: the prompts of its first conversations, with replies of full length."""
+    total = count_episodes(environments, config)
+    looked_at = list(islice(episodes(environments, config), min(_LOOKED_AT, total)))
+    roles: dict[Role, RoleEstimate] = {}
+    for episode in looked_at:
+        for role, prompt, completion in _calls(episode, config, models):
+            entry = roles.setdefault(role, RoleEstimate())
+            entry.calls += 1
+            entry.prompt_tokens += prompt
+            entry.completion_tokens += completion
+    factor = total / len(looked_at)
+    for role, entry in roles.items():
+        entry.calls = round(entry.calls * factor)
+        entry.prompt_tokens = round(entry.prompt_tokens * factor)
+        entry.completion_tokens = round(entry.completion_tokens * factor)
+        usage = Usage(prompt_tokens=entry.prompt_tokens, completion_tokens=entry.completion_tokens)
+        entry.cost = models[role].cost(usage)
+    return Estimate(total, roles)
+
+
+def _calls(
+    episode: Episode, config: SimulationConfig, models: Mapping[Role, RoleModel]
+) -> Iterator[tuple[Role, int, int]]:
+    """Yield role, prompt tokens and completion tokens of each call of a conversation that takes all its turns."""
+    state = episode.start
+    limit = config.turns or episode.turns
+    messages = [Message(speaker=m.speaker, text=m.text) for m in episode.opening()]
+    agent = models["agent"].sampling(episode.sampling("agent")).max_tokens
+    user = models["user"].sampling(episode.sampling("user")).max_tokens
+    judges: list[Role] = [
+        role
+        for role in ("preference", "transition", "veto")
+        if episode.asks(role, state) and (role != "veto" or config.veto)
+    ]
+    for turn in range(1, limit + 1):
+        yield "agent", _tokens(episode, "agent", state, messages), agent
+        messages.append(Message(speaker="agent", text="x" * int(agent * CHARACTERS_PER_TOKEN)))
+        for judge in judges:
+            yield judge, _tokens(episode, judge, state, messages), 1
+        if turn < limit:
+            yield "user", _tokens(episode, "user", state, messages), user
+            messages.append(Message(speaker="user", text="x" * int(user * CHARACTERS_PER_TOKEN)))
+
+
+def _tokens(episode: Episode, role: Role, state: str, messages: Sequence[Message]) -> int:
+    characters = sum(len(message.content) for message in episode.prompt(role, state, messages))
+    return round(characters / CHARACTERS_PER_TOKEN)

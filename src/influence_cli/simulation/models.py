@@ -1,0 +1,36 @@
+"""Which model speaks for which role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from influence_cli.backends.names import ModelName
+from influence_cli.backends.protocol import Backend
+from influence_cli.schemas.configs import Price, SamplingOverrides
+from influence_cli.schemas.requests import Sampling, Usage
+
+
+@dataclass(frozen=True)
+class RoleModel:
+    """The backend that answers for a role; roles that name the same base model share it."""
+
+    name: ModelName
+    backend: Backend
+    overrides: SamplingOverrides = field(default_factory=SamplingOverrides)
+    price: Price | None = None
+
+    def sampling(self, default: Sampling) -> Sampling:
+        """Return the environment's sampling with the run's settings over it."""
+        changes = self.overrides.model_dump(exclude_none=True)
+        return default.model_copy(update=changes) if changes else default
+
+    def cost(self, usage: Usage) -> float | None:
+        """Return US dollars for ``usage``; 0 for a cached answer, None where no price is known."""
+        if self.price is None:
+            return None
+        if usage.cached:
+            return 0.0
+        cached_price = self.price.prompt if self.price.cached is None else self.price.cached
+        full = usage.prompt_tokens - usage.cached_tokens
+        total = full * self.price.prompt + usage.cached_tokens * cached_price
+        return (total + usage.completion_tokens * self.price.completion) / 1e6

@@ -1,0 +1,31 @@
+"""What tests of several rooms share."""
+
+from pathlib import Path
+
+import pytest
+
+from influence_cli.environments.environment import Environment
+from influence_cli.environments.loading import load_environment
+
+FIXTURES = Path(__file__).parent / "fixtures"
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def tiny_folder() -> Path:
+    return FIXTURES / "environments" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> Environment:
+    return load_environment(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def therapy() -> Environment:
+    return load_environment(REPOSITORY / "environments" / "therapy")
