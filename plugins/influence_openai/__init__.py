@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def _backend() -> Callable[..., Backend]:
-    from influence_openai.backend import OpenAIBackend  # noqa: PLC0415 - loaded when named, never before
+    from influence_openai.backend import OpenAIBackend
 
     return OpenAIBackend
 
 
 def _catalog() -> Callable[..., ModelCatalog]:
-    from influence_openai.catalog import OpenAICatalog  # noqa: PLC0415 - loaded when named, never before
+    from influence_openai.catalog import OpenAICatalog
 
     return OpenAICatalog
 
@@ -28,7 +28,7 @@ def _catalog() -> Callable[..., ModelCatalog]:
 @hookimpl
 def influence_backends() -> Iterable[Component[Backend]]:
     """Return the backend ``openai``."""
-    from influence_openai.options import OpenAIOptions  # noqa: PLC0415 - pydantic is not for start-up
+    from influence_openai.options import OpenAIOptions
 
     summary = "OpenAI, and any OpenAI-compatible server by --base-url."
     return [Component("openai", summary, _backend, OpenAIOptions, requires=("aiohttp", "orjson"))]
@@ -37,6 +37,6 @@ def influence_backends() -> Iterable[Component[Backend]]:
 @hookimpl
 def influence_model_catalogs() -> Iterable[Component[ModelCatalog]]:
     """Return the list of models that the server offers."""
-    from influence_openai.options import OpenAIOptions  # noqa: PLC0415 - pydantic is not for start-up
+    from influence_openai.options import OpenAIOptions
 
     return [Component("openai", "Models that the server offers.", _catalog, OpenAIOptions, requires=("openai",))]

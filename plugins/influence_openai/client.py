@@ -52,9 +52,7 @@ class ChatClient:
             async with session.post(self._url, data=data, allow_redirects=False) as response:
                 raw = await self._read(response)
                 if response.status != 200:
-                    raise failure(
-                        response.status, response.headers, raw, key=self._key, env=self._options.api_key_env
-                    )
+                    raise failure(response.status, response.headers, raw, key=self._key, env=self._options.api_key_env)
         except TimeoutError as error:
             raise CallFailedError("timeout", f"No answer within {self._options.timeout:g} s.") from error
         except (aiohttp.ClientError, OSError) as error:

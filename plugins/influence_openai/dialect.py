@@ -35,11 +35,12 @@ _CONSEQUENCE = {
     "logprobs": "distributions are counted from samples",
     "continue_final_message": "a choice that begins like another one is told apart by samples",
 }
+_SAME_MATTER = {"top_logprobs": "logprobs", "add_generation_prompt": "continue_final_message"}
 _TOKEN_FIELDS = ("max_tokens", "max_completion_tokens")
 
 
 class Dialect:
-    """What may be sent to one server. ``revision`` grows with every adaptation; ``notes`` say what was adapted."""
+    """What may be sent to one server. ``notes`` say what was adapted."""
 
     def __init__(self, options: OpenAIOptions) -> None:
         field = options.token_limit_field
@@ -48,16 +49,13 @@ class Dialect:
             field if field != "auto" else "max_completion_tokens" if options.is_openai else "max_tokens"
         )
         self.top_logprobs = options.top_logprobs
-        self.prefix: Literal["unproven", "yes", "no"] = (
-            "yes" if options.assistant_prefix == "always" else "unproven"
-        )
+        self.prefix: Literal["unproven", "yes", "no"] = "yes" if options.assistant_prefix == "always" else "unproven"
         self.left_out: set[str] = set()
         if not options.logprobs:
             self.left_out.add("logprobs")
         if options.assistant_prefix == "never" or (options.assistant_prefix == "auto" and options.is_openai):
             self.prefix = "no"
         self._flipped = False
-        self.revision = 0
         self.notes: list[str] = []
 
     def takes(self, name: str) -> bool:
@@ -76,25 +74,19 @@ class Dialect:
         """Keep ``text`` among the notes, once."""
         if text not in self.notes:
             self.notes.append(text)
-            self.revision += 1
 
     def adapt(self, error: ServerError, sent: Mapping[str, Any]) -> bool:
-        """Return whether the request is worth sending again in the changed dialect, ``error`` having refused ``sent``."""
-        if error.status not in _CANNOT:
-            return False
-        name = self._named(error, sent)
+        """Return whether to send again in the changed dialect, ``error`` having refused the request ``sent``."""
+        name = self._named(error, sent) if error.status in _CANNOT else None
         if name is None:
             return False
-        if name in ("logprobs", "top_logprobs") and self._lower_top_logprobs(error):
+        if name in ("logprobs", "top_logprobs") and self._lower_top_logprobs(error, sent):
             return True
         if not (error.code in _UNSUPPORTED_CODES or _UNSUPPORTED.search(error.message)):
             return False
         if name in _TOKEN_FIELDS:
             return self._flip(name)
-        if name == "top_logprobs":
-            name = "logprobs"
-        elif name == "add_generation_prompt":
-            name = "continue_final_message"
+        name = _SAME_MATTER.get(name, name)
         if name not in _CONSEQUENCE:
             return False
         self.leave_out(name, f"The server does not support '{name}'")
@@ -110,11 +102,11 @@ class Dialect:
             return "logprobs"
         return min(names, key=error.message.index) if names else None
 
-    def _lower_top_logprobs(self, error: ServerError) -> bool:
+    def _lower_top_logprobs(self, error: ServerError, sent: Mapping[str, Any]) -> bool:
         limit = _AT_MOST.search(error.message)
-        if limit is None or not 0 < int(limit[1]) < self.top_logprobs:
+        if limit is None or not 0 < int(limit[1]) < sent.get("top_logprobs", 0):
             return False
-        self.top_logprobs = int(limit[1])
+        self.top_logprobs = min(self.top_logprobs, int(limit[1]))
         self.note(f"The server shows only the {self.top_logprobs} likeliest tokens: choices beyond them count as 0.")
         return True
 

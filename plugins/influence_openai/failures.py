@@ -1,10 +1,12 @@
 """What an answer that is no answer means.
 
-Invariant: every HTTP status and error body becomes one ``CallFailedError`` of the right kind, and no message holds the key.
+Invariant: every HTTP status and error body becomes one ``CallFailedError`` of the right kind, and no message
+holds the key.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +25,6 @@ _OVERFLOW = re.compile(
     r"|(?:prompt|input) is too long|too many (?:input )?tokens",
     re.IGNORECASE,
 )
-_FILTERED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation", "moderation_blocked"})
 _OVERLOADED = frozenset({429, 503, 529})
 
 
@@ -84,27 +85,38 @@ def parse_error(status: int, body: bytes) -> ServerError:
     return ServerError(status, str(message), str(known or ""), str(inner.get("param") or ""))
 
 
+_KIND_OF_CODE: Mapping[str, FailureKind] = {
+    "insufficient_quota": "quota",
+    "billing_hard_limit_reached": "quota",
+    "context_length_exceeded": "context_overflow",
+    "exceed_context_size_error": "context_overflow",
+    "content_filter": "refused",
+    "content_policy_violation": "refused",
+    "ResponsibleAIPolicyViolation": "refused",
+}
+_KIND_OF_STATUS: Mapping[int, FailureKind] = {
+    401: "auth",
+    403: "auth",
+    404: "not_found",
+    408: "timeout",
+    409: "server_error",
+    425: "server_error",
+    429: "rate_limited",
+    504: "timeout",
+}
+_MAY_BE_OVERFLOW = frozenset({400, 413, 422, 500})
+
+
 def _kind(error: ServerError) -> FailureKind:
-    status = error.status
-    if error.code in ("insufficient_quota", "billing_hard_limit_reached"):
-        return "quota"
-    if status == 429:
-        return "rate_limited"
-    if status in (401, 403):
-        return "auth"
-    if error.code in ("context_length_exceeded", "exceed_context_size_error") or (
-        status in (400, 413, 422, 500) and _OVERFLOW.search(error.message)
-    ):
+    by_code = _KIND_OF_CODE.get(error.code)
+    if by_code is not None:
+        return by_code
+    if error.status in _MAY_BE_OVERFLOW and _OVERFLOW.search(error.message):
         return "context_overflow"
-    if error.code in _FILTERED:
-        return "refused"
-    if status in (408, 504):
-        return "timeout"
-    if status == 404:
-        return "not_found"
-    if status >= 500 or status in (409, 425):
-        return "server_error"
-    return "invalid_request"
+    by_status = _KIND_OF_STATUS.get(error.status)
+    if by_status is not None:
+        return by_status
+    return "server_error" if error.status >= 500 else "invalid_request"
 
 
 _MEANING: Mapping[FailureKind, str] = {
@@ -131,7 +143,7 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, *, key: str | 
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a Retry-After (or retry-after-ms) header asks for; None if there is none to understand."""
+    """Return the seconds that a Retry-After or retry-after-ms header asks for; None if none can be read."""
     value = headers.get("retry-after-ms")
     try:
         if value is not None:
@@ -145,4 +157,4 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
         return None
-    return max(0.0, seconds) if seconds == seconds and seconds != float("inf") else None  # noqa: PLR0124 - NaN
+    return max(0.0, seconds) if math.isfinite(seconds) else None

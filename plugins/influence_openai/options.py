@@ -35,7 +35,9 @@ class OpenAIOptions(Frozen):
         description="Environment variable that holds the key.",
         json_schema_extra=_NEUTRAL,
     )
-    organisation: str | None = Field(default=None, description="OpenAI-Organization to bill.", json_schema_extra=_NEUTRAL)
+    organisation: str | None = Field(
+        default=None, description="OpenAI-Organization to bill.", json_schema_extra=_NEUTRAL
+    )
     project: str | None = Field(default=None, description="OpenAI-Project to bill.", json_schema_extra=_NEUTRAL)
     timeout: float = Field(
         default=300.0, gt=0.0, description="Seconds for one request and its answer.", json_schema_extra=_NEUTRAL
@@ -74,7 +76,8 @@ class OpenAIOptions(Frozen):
     logprobs: bool = Field(default=True, description="Whether to ask for log-probabilities; no: always sample.")
     draws: int = Field(default=20, ge=1, le=1000, description="Samples where there are no log-probabilities.")
     assistant_prefix: Literal["auto", "always", "never"] = Field(
-        default="auto", description="Whether the server continues an answer begun for it; auto: if token counts show it."
+        default="auto",
+        description="Whether the server continues an answer begun for it; auto: if token counts show it.",
     )
     adapters: bool = Field(default=False, description="Whether LoRA weights are served under their own model names.")
     seeds: bool = Field(default=False, description="Whether the server promises the same answer for the same seed.")
@@ -99,7 +102,7 @@ class OpenAIOptions(Frozen):
     def read_key(self) -> str | None:
         """Return the key from the environment; None if there is none and the server may not need one.
 
-        Raises InfluenceError, naming the variable, where OpenAI's own server would refuse or the key cannot be a header.
+        Raises InfluenceError, naming the variable, where OpenAI would refuse or the key cannot be a header.
         """
         key = os.environ.get(self.api_key_env, "").strip()
         if key and not (key.isascii() and key.isprintable()):

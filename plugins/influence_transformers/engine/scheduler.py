@@ -20,6 +20,7 @@ from influence_transformers.engine.forward import Layout, Work, lay_out
 from influence_transformers.engine.sampling import draw_tokens
 from influence_transformers.engine.segments import Pool, Span
 from influence_transformers.engine.sequences import ChoiceResult, ChoiceTask, Sequence, TextResult, TextTask
+from influence_transformers.engine.stopping import finished
 from influence_transformers.engine.tree import PrefixTree, common_length
 
 _log = logging.getLogger(__name__)
@@ -212,28 +213,10 @@ class Scheduler:
         for (seq, task, _), token in zip(replies, tokens, strict=True):
             self.counters.completion_tokens += 1
             seq.generated.append(token)
-            self._maybe_finish(seq, task, token)
-
-    def _maybe_finish(self, seq: Sequence, task: TextTask, token: int) -> None:
-        n = len(seq.generated)
-        if token in self._ends:
-            self._finish(seq, self._decode(seq.generated[:-1]), "stop")
-            return
-        if task.stop and n >= task.min_tokens:
-            window = self._decode(seq.generated[-(max(map(len, task.stop)) + 8) :])
-            if any(s in window for s in task.stop):
-                text = self._decode(seq.generated)
-                found = [at for s in task.stop if (at := text.find(s)) >= 0]
-                if found:
-                    self._finish(seq, text[: min(found)], "stop")
-                    return
-        if n >= task.max_tokens:
-            self._finish(seq, self._decode(seq.generated), "length")
-
-    def _finish(self, seq: Sequence, text: str, reason: str) -> None:
-        self._publish(seq)
-        result = TextResult(text, tuple(seq.generated), reason, len(seq.prompt), seq.cached)  # type: ignore[arg-type]
-        self._resolve(seq, result)
+            end = finished(seq.generated, task, self._ends, self._decode)
+            if end is not None:
+                self._publish(seq)
+                self._resolve(seq, TextResult(end[0], tuple(seq.generated), end[1], len(seq.prompt), seq.cached))
 
     def _publish(self, seq: Sequence) -> None:
         """Let the tree cover what is computed of a sequence."""

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from influence_transformers.engine.choices import ChoiceTrie
+from influence_transformers.engine.choices import ChoiceTrie, build_trie
 from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.segments import Segment, Span
 from influence_transformers.engine.tree import Node, Tokens
@@ -30,9 +30,13 @@ class TextTask:
 
 @dataclass
 class ChoiceTask:
-    """Score choices, given as a trie of their tokens."""
+    """Score choices, given by their tokens."""
 
-    trie: ChoiceTrie
+    choices: list[list[int]]
+    trie: ChoiceTrie = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trie = build_trie(self.choices)
 
 
 class TextResult(NamedTuple):

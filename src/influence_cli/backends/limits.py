@@ -2,8 +2,9 @@
 
 A :class:`Limiter` admits calls in the order they came. The level of concurrency starts where it is told to, grows while
 answers come well and it is used (doubling each round before the first sign of overload, by about one a round after it),
-and falls by a factor when the server refuses (429) or answers too slowly; requests sent before the last fall say nothing
-new and do not lower it again. Rates are paced: admissions are spread evenly, so that no minute holds more than allowed.
+and falls by a factor when the server refuses (429) or answers too slowly; requests sent before the last fall say
+nothing new and do not lower it again. Rates are paced: admissions are spread evenly, so that no minute holds more than
+allowed.
 
 Invariants: never more in flight than ``maximum``; in any 60 seconds at most ``requests_per_minute`` admissions; no
 admission before the end of a pause that the server asked for; all time is read from the clock that was given.

@@ -1,11 +1,11 @@
 """From an API's top log-probabilities to a distribution over choices.
 
 An API shows, for each position of an answer, its likeliest tokens. Tokens are not choices: "7", " 7" and "\u25817" all
-say 7; "1" may be the whole of 1 or the beginning of 10. A :class:`ChoiceReading` walks the positions, gives each token's
-probability to the choice that it completes, and keeps apart what still has to be decided by a look at the next token.
+say 7; "1" may be the whole of 1 or the beginning of 10. A :class:`ChoiceReading` walks the positions, gives the
+probability of each token to the choice that it completes, and keeps apart what a look at the next token has to decide.
 
-Invariant: probability is never invented: what is given to the choices, what is undecided and what lies outside add up to
-at most one, and what lies outside is never spread over the choices.
+Invariant: probability is never invented: what is given to the choices, what is undecided and what lies outside add up
+to at most one, and what lies outside is never spread over the choices.
 """
 
 from __future__ import annotations
@@ -50,16 +50,26 @@ class ChoiceMatcher:
         self._distinct = len(self._folded) == len(self.choices)
         self._begins = tuple((self._fold(choice), choice) for choice in choices)
         self.shares_beginnings = any(a != b and b.startswith(a) for a, _ in self._begins for b, _ in self._begins)
-        self._memo: dict[str, tuple[str | None, tuple[str, ...]]] = {}
+        self._memo: dict[tuple[str, str], tuple[str | None, tuple[str, ...], bool]] = {}
 
-    def classify(self, text: str) -> tuple[str | None, tuple[str, ...]]:
-        """Return the choice that ``text`` is, if any, and the longer ones that it may become."""
-        known = self._memo.get(text)
+    def classify(self, text: str, token: str) -> tuple[str | None, tuple[str, ...], bool]:
+        """Return what ``text`` becomes with ``token`` after it.
+
+        That is: the choice that it is, if any; the longer ones that it may become; whether the token goes on with the
+        word or number, so that ``text`` is not the whole of it.
+        """
+        known = self._memo.get((text, token))
         if known is None:
             if len(self._memo) >= _MOST_REMEMBERED:
                 self._memo.clear()
-            known = self._memo[text] = (self.complete(text), self.extensions(text))
+            known = self._memo[text, token] = self._classify(text, _plain(token))
         return known
+
+    def _classify(self, text: str, piece: str) -> tuple[str | None, tuple[str, ...], bool]:
+        if not piece:
+            return None, (), False
+        alone = None if text.strip() and not piece.strip() else self.complete(text + piece)
+        return alone, self.extensions(text + piece), piece[0].isalnum()
 
     def complete(self, text: str) -> str | None:
         """Return the choice that ``text`` is: exactly after stripping, else without regard to case if only one fits."""
@@ -91,11 +101,13 @@ def matcher_for(choices: tuple[str, ...]) -> ChoiceMatcher:
 
 @dataclass
 class _Undecided:
-    """Probability of a beginning of which it is not known yet what it becomes."""
+    """Probability of a beginning of which it is not known yet what it becomes, and its likeliest spelling."""
 
     probability: float
     alone: str | None
     candidates: tuple[str, ...]
+    spelling: str = ""
+    highest: float = 0.0
 
 
 class ChoiceReading:
@@ -111,6 +123,7 @@ class ChoiceReading:
         self._undecided: dict[str, _Undecided] = {}
         self._likeliest: list[Token] = []
         self.whole: set[str] = set(whole)
+        self.needed_more = False
 
     def look(self, positions: Sequence[Position], prefix: str = "") -> None:
         """Learn from the positions of an answer that continues ``prefix`` (empty: the whole answer).
@@ -120,21 +133,22 @@ class ChoiceReading:
         text = prefix
         for place, position in enumerate(positions):
             if place or prefix:
-                node = self._undecided.pop(text, None)
+                node = self._undecided.pop(_key(text), None)
                 if node is None:
                     return  # what was drawn is decided already
             else:
                 node = _Undecided(1.0, None, self._matcher.choices)
                 self._likeliest = list(position.top[:5])
             self._spread(text, node, position.top)
+            if not place and not prefix:
+                self.needed_more = next(self.undecided(), None) is not None
             text += _plain(position.token)
 
     def undecided(self, above: float = DECIDE_ABOVE) -> Iterator[str]:
         """Yield the beginnings that deserve another look, the most probable first."""
-        nodes = sorted(self._undecided.items(), key=lambda item: -item[1].probability)
-        for text, node in nodes:
-            if node.probability > above and text.strip():
-                yield text
+        for node in sorted(self._undecided.values(), key=lambda node: -node.probability):
+            if node.probability > above and node.spelling.strip():
+                yield node.spelling
 
     @property
     def ambiguous(self) -> float:
@@ -158,35 +172,29 @@ class ChoiceReading:
     def _spread(self, text: str, node: _Undecided, top: Sequence[Token]) -> None:
         """Give the probability of ``node``, whose text is ``text``, to what the next token makes of it."""
         begun = bool(text.strip())
-        if not begun:
+        if not begun and self._matcher.shares_beginnings:
             self.whole.update(word for token, _ in top if (word := _plain(token).strip()) in self._found)
+        classify = self._matcher.classify
         left = 1.0
         for token, logprob in top:
-            piece = _plain(token)
-            if not piece and not node.alone:
-                continue  # the answer ends here, and says nothing
-            alone, candidates = self._matcher.classify(text + piece) if piece else (None, ())
-            if begun and not piece.strip():
-                alone = None
-            if alone is None and not candidates and not piece[:1].isalnum():
+            alone, candidates, speaks = classify(text, token)
+            if not speaks and alone is None and not candidates:
                 continue  # ends here, or goes on with something else: it stays what it was
-            share = _probability(logprob)
+            share = math.exp(logprob) if logprob < 0.0 else 1.0  # servers round
             left -= share
-            if alone is None and not candidates:
-                continue
             if alone is not None and (not candidates or (not begun and self.whole.issuperset(candidates))):
                 self._found[alone] += node.probability * share
-            else:
-                self._add(text + piece, node.probability * share, alone, candidates)
+            elif alone is not None or candidates:
+                self._add(text + _plain(token), node.probability * share, alone, candidates)
         if node.alone is not None:
             self._found[node.alone] += node.probability * max(0.0, left)
 
     def _add(self, text: str, probability: float, alone: str | None, candidates: tuple[str, ...]) -> None:
-        node = self._undecided.get(text)
-        if node is None:
-            self._undecided[text] = _Undecided(probability, alone, candidates)
-        else:
-            node.probability += probability
+        """Add to what is undecided; spellings that differ by the space before them are one beginning."""
+        node = self._undecided.setdefault(_key(text), _Undecided(0.0, alone, candidates))
+        node.probability += probability
+        if probability > node.highest:
+            node.spelling, node.highest = text, probability
 
 
 def make_distribution(
@@ -224,10 +232,9 @@ def count_answers(choices: Sequence[str], answers: Sequence[str], usage: Usage) 
     return make_distribution(found, "sampled", usage, likeliest, draws=len(answers))
 
 
+def _key(text: str) -> str:
+    return text.lstrip() or text
+
+
 def _plain(token: str) -> str:
     return token.translate(_SPACE_MARKS)
-
-
-def _probability(logprob: float) -> float:
-    """Return exp(logprob), at most 1 (servers round, and send -9999 for impossible)."""
-    return math.exp(min(0.0, logprob))

@@ -4,7 +4,8 @@ Waits grow exponentially with full jitter: the n-th is uniform between 0 and ``m
 (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), drawn from the call's own seed. A budget
 shared by all calls of a backend pays for the retries.
 
-Invariant: of n calls that use one budget, at most ``ratio * n + reserve`` requests are retries, whatever the server does.
+Invariant: of n calls that use one budget, at most ``ratio * n + reserve`` requests are retries, whatever the
+server does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 class RetryBudget:
-    """What may still be asked again: every call pays ``ratio`` in, every retry takes 1 out; it never exceeds ``reserve``."""
+    """What may still be asked again: every call pays ``ratio`` in, a retry takes 1 out; at most ``reserve``."""
 
     def __init__(self, *, ratio: float = 0.5, reserve: float = 100.0) -> None:
         self._ratio = ratio
@@ -47,11 +48,15 @@ class RetryBudget:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and after how long a call is asked again; delays in seconds."""
+    """How often and after how long a call is asked again; seconds.
+
+    A server that asks to wait for longer than ``max_wait`` is not asked again.
+    """
 
     max_attempts: int = 6
     base_delay: float = 0.5
     max_delay: float = 30.0
+    max_wait: float = 300.0
 
     def delay(self, attempt: int, *names: str | int) -> float:
         """Return the seconds to wait after the failure of ``attempt`` (from 1), determined by ``names``."""
@@ -90,9 +95,11 @@ class Retrier:
             await self._clock.sleep(self.policy.delay(tried, *names))
 
     def _reason_to_stop(self, error: CallFailedError, tried: int) -> str | None:
-        """Return why there is no other attempt, as the end of a sentence (empty for a failure that stays); None: go on."""
+        """Return why there is no other attempt, as the end of a sentence that may be empty; None: go on."""
         if not error.retryable:
             return ""
+        if error.retry_after is not None and error.retry_after > self.policy.max_wait:
+            return f" (not asked again: the server wants a wait of {error.retry_after:.0f} s)"
         if tried >= self.policy.max_attempts:
             return f" (given up after {tried} attempts)" if tried > 1 else ""
         if not self.budget.take():

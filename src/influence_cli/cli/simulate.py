@@ -11,7 +11,11 @@ from influence_cli.cli import output
 from influence_cli.errors import EXIT_DONE, InfluenceError
 
 if TYPE_CHECKING:
-    from influence_cli.cli.sitting import Sitting
+    from influence_cli.cli.sitting import Sitting, Summary
+    from influence_cli.schemas.configs import SimulationConfig
+    from influence_cli.schemas.messages import Role
+    from influence_cli.simulation.estimate import Estimate
+    from influence_cli.simulation.models import RoleModel
 
 _WHAT, _WHO, _HOW, _RUN = "What to simulate", "Models", "How", "The run"
 
@@ -183,3 +187,80 @@ def _options(texts: list[str] | None) -> dict[str, Any] | None:
     from influence_cli.settings import parse_assignment
 
     return dict(parse_assignment(text, flag="-o") for text in texts or []) or None
+
+
+def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], *, as_json: bool) -> None:
+    """Show the resolved settings and what the run would take at most."""
+    config, models, estimate = dry
+    if as_json:
+        roles = {role: vars(entry) for role, entry in estimate.roles.items()}
+        output.emit_json(
+            {
+                "schema": "influence.simulate.dry-run/1",
+                "config": config.model_dump(mode="json"),
+                "models": {role: str(model.name) for role, model in models.items()},
+                "conversations": estimate.conversations,
+                "calls": estimate.calls,
+                "tokens": estimate.tokens,
+                "cost": estimate.cost,
+                "roles": roles,
+            }
+        )
+        return
+    import yaml
+    from rich.table import Table
+    from rich.text import Text
+
+    output.emit(Text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip()))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("role")
+    table.add_column("model", overflow="fold")
+    for heading in ("calls", "prompt tokens", "reply tokens", "dollars"):
+        table.add_column(heading, justify="right")
+    for role, entry in estimate.roles.items():
+        cost = "?" if entry.cost is None else f"{entry.cost:,.2f}"
+        tokens = (f"{entry.prompt_tokens:,}", f"{entry.completion_tokens:,}")
+        table.add_row(role, output.plain(str(models[role].name)), f"{entry.calls:,}", *tokens, cost)
+    output.emit(Text())
+    output.emit(table)
+    cost = "no price known" if estimate.cost is None else f"${estimate.cost:,.2f}"
+    output.emit(
+        Text(
+            f"At most {estimate.conversations:,} conversations, {estimate.calls:,} calls, {estimate.tokens:,} tokens "
+            f"({cost}). Nothing was done."
+        )
+    )
+
+
+def _show_summary(summary: Summary) -> None:
+    """Show how a sitting ended, and what can be done next."""
+    from rich.text import Text
+
+    from influence_cli.cli.progress import clock
+
+    tally = summary.tally
+    parts = [f"{tally.complete:,} conversations complete"]
+    if tally.earlier_done:
+        parts.append(f"{tally.earlier_done:,} earlier")
+    if tally.failed:
+        parts.append(f"{tally.failed:,} failed")
+    parts.append(f"{tally.turns:,} turns in {clock(summary.elapsed)}")
+    if tally.ratings:
+        parts.append(f"mean rating {tally.rating_sum / tally.ratings:.2f}")
+    parts.append(f"{tally.tokens:,} tokens")
+    if tally.total_cost:
+        parts.append(f"${tally.total_cost:,.4f}")
+    output.emit(Text("; ".join(parts) + "."))
+    for (role, kind), count in tally.failures.most_common():
+        output.warn(f"{count:,} x {role or 'conversation'}: {kind.replace('_', ' ')} (last: {tally.last_failure})")
+    for judge, count in tally.unusable.items():
+        calls = tally.roles[judge].calls
+        output.warn(f"{count:,} of {calls:,} judgements of {judge} were unusable and enter no figure.")
+    for note in summary.notes:
+        output.warn(note)
+    where = output.plain(str(summary.path))
+    if summary.reason:
+        output.warn(f"Ended early: {summary.reason}.")
+    if summary.state != "done":
+        output.emit(Text(f"To go on: influence simulate --resume {where}"))
+    output.emit(Text(f"To look at it: influence runs show {where}"))

@@ -38,3 +38,256 @@ from influence_cli.store.writer import RunWriter
 
 _FREE_TO_CHANGE = ("n", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache")
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class Sitting:
+    """Everything that a simulation needs, resolved; ``directory`` is None for a dry run."""
+
+    config: SimulationConfig
+    environments: list[Environment]
+    models: dict[Role, RoleModel]
+    directory: RunDirectory | None
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a sitting ended."""
+
+    path: Path
+    state: RunState
+    tally: Tally
+    elapsed: float
+    exit_code: int
+    reason: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def document(self) -> dict[str, Any]:
+        """Return the summary as the documented object ``influence.simulate/1``."""
+        tally = self.tally
+        return {
+            "schema": "influence.simulate/1",
+            "run": str(self.path),
+            "state": self.state,
+            "reason": self.reason or None,
+            "conversations": {
+                "total": tally.total,
+                "complete": tally.complete,
+                "failed": tally.failed,
+                "earlier": tally.earlier_done,
+            },
+            "turns": tally.turns,
+            "mean_rating": tally.rating_sum / tally.ratings if tally.ratings else None,
+            "unusable": dict(tally.unusable),
+            "failures": [
+                {"role": role, "kind": kind, "count": count} for (role, kind), count in tally.failures.most_common()
+            ],
+            "speculations_dropped": tally.speculations_dropped,
+            "roles": {name: vars(role) for name, role in tally.roles.items()},
+            "tokens": tally.tokens,
+            "cost": tally.total_cost if tally.unpriced_calls == 0 else None,
+            "seconds": round(self.elapsed, 3),
+            "notes": list(self.notes),
+        }
+
+
+def begin(
+    registry: PluginRegistry,
+    files: Sequence[Path],
+    flags: Mapping[str, Any],
+    assignments: Sequence[str],
+    folders: Sequence[Path],
+    out: Path | None,
+    *,
+    dry: bool = False,
+) -> Sitting:
+    """Return a new sitting, its run directory made unless ``dry``; InfluenceError for whatever the user can mend."""
+    config = resolve_settings(
+        SimulationConfig, files=files, assignments=assignments, flags=flags, flag_names=FLAGS
+    )
+    if not config.environments:
+        raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
+    config, environments, models = _resolved(registry, config, folders)
+    if dry:
+        return Sitting(config, environments, models, None)
+    made = manifest(registry, "simulate", config, environments, models)
+    directory = create_run(out, made)
+    return Sitting(config, environments, models, directory)
+
+
+def take_up(
+    registry: PluginRegistry,
+    name: str,
+    flags: Mapping[str, Any],
+    assignments: Sequence[str],
+    files: Sequence[Path],
+) -> Sitting:
+    """Return the sitting that goes on with the run ``name``; InfluenceError if it was made under other conditions."""
+    directory = open_run(find_run(name))
+    before = directory.manifest.config
+    config = resolve_settings(
+        SimulationConfig,
+        base=before.model_dump(mode="json"),
+        files=files,
+        assignments=assignments,
+        flags=flags,
+        flag_names=FLAGS,
+    )
+    _refuse_changes(before, config, directory.path)
+    config, environments, models = _resolved(registry, config, ())
+    for environment in environments:
+        digest = directory.manifest.environments.get(environment.name)
+        if digest != environment.digest:
+            raise InfluenceError(
+                f"The environment {environment.name} has changed since {directory.path} was made.",
+                hint="Restore its files, or start a new run.",
+            )
+    return Sitting(config, environments, models, directory, resumed=True)
+
+
+def _resolved(
+    registry: PluginRegistry, config: SimulationConfig, folders: Sequence[Path]
+) -> tuple[SimulationConfig, list[Environment], dict[Role, RoleModel]]:
+    names = tuple(dict.fromkeys(config.environments))
+    environments = find_environments(registry, names, folders)
+    for environment in environments:
+        environment.mix(config.populations)
+    start_tally(environments, config)
+    # A run is taken up from anywhere: what was found by a relative path is remembered by its absolute one.
+    settled = tuple(
+        str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
+        for name, environment in zip(names, environments, strict=True)
+    )
+    config = config.model_copy(update={"environments": settled})
+    return config, environments, role_models(registry, config)
+
+
+def _refuse_changes(before: SimulationConfig, after: SimulationConfig, path: Path) -> None:
+    """Raise InfluenceError if a setting that shapes conversations differs; servers and limits may change."""
+    for name in SimulationConfig.model_fields:
+        old, new = getattr(before, name), getattr(after, name)
+        if name in _FREE_TO_CHANGE or old == new:
+            continue
+        if name == "default" and old.model_copy(update={"options": {}}) == new.model_copy(update={"options": {}}):
+            continue
+        raise InfluenceError(
+            f"{path} was made with another value of {FLAGS.get(name, name)!r}: {old!r}, not {new!r}.",
+            hint="Leave it out to go on, or start a new run.",
+        )
+
+
+def estimated(sitting: Sitting) -> tuple[SimulationConfig, dict[Role, RoleModel], Estimate]:
+    """Return the resolved settings and models, and what the run would take at most."""
+    return sitting.config, sitting.models, estimate(sitting.environments, sitting.config, sitting.models)
+
+
+def talk(sitting: Sitting) -> Summary:
+    """Have the conversations of ``sitting``; return how it went. The store is closed and the state set in any case."""
+    assert sitting.directory is not None
+    directory = sitting.directory
+    if not any(model.name.base != default_model()[0] for model in sitting.models.values()):
+        output.say(default_model()[1])
+    with directory.writer() as writer:
+        return _run_loop(_talk(sitting, directory, writer))
+
+
+def _run_loop(work: Coroutine[Any, Any, Summary]) -> Summary:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) -> Summary:
+    config = sitting.config
+    tally = start_tally(sitting.environments, config)
+    if sitting.resumed:
+        _carry_over(tally, writer)
+    run = Run(config, sitting.models, writer, tally)
+    runner = Runner(run, sitting.environments, writer)
+    writer.set_state("running")
+    loop = asyncio.get_running_loop()
+    conversations = asyncio.ensure_future(runner.simulate())
+    _on_signals(loop, runner, conversations, tally)
+    notes = {"Run": str(directory.path), "Model": ", ".join(sorted({str(m.name) for m in sitting.models.values()}))}
+    display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
+    started = loop.time()
+    state: RunState = "failed"
+    try:
+        with suppress(asyncio.CancelledError):
+            await conversations
+        state = _state_of(tally)
+    finally:
+        if display is not None:
+            display.cancel()
+            await asyncio.gather(display, return_exceptions=True)
+        await close_models(sitting.models)
+        with suppress(InfluenceError):
+            writer.set_state(state)
+            if tally.stop:
+                writer.add_event("stop", {"reason": tally.stop})
+    if not output.is_quiet() and not output.talk_console().is_terminal:
+        output.say(line(tally))
+    return _summary(directory.path, state, tally, config, loop.time() - started, sitting.models)
+
+
+def _carry_over(tally: Tally, writer: RunWriter) -> None:
+    reopened = writer.reopen_failed()
+    totals = writer.totals()
+    tally.earlier_done = writer.finished_count()
+    tally.earlier_tokens = totals.tokens
+    tally.earlier_cost = totals.cost
+    writer.add_event("resume", {"finished": tally.earlier_done, "reopened": reopened})
+    again = f", {reopened} failed ones are tried again" if reopened else ""
+    output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
+
+
+def _on_signals(
+    loop: asyncio.AbstractEventLoop, runner: Runner, conversations: asyncio.Future[Tally], tally: Tally
+) -> None:
+    """First SIGINT or SIGTERM: finish what is in flight. Second: stop now."""
+
+    def asked_to_stop() -> None:
+        if tally.stop is None:
+            runner.stop()
+            output.say(f"Stopping: what is in flight gets {GRACE:.0f} s to finish; once more to stop now.")
+        else:
+            conversations.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, asked_to_stop)
+
+
+def _state_of(tally: Tally) -> RunState:
+    if tally.stop == "alike":
+        return "failed"
+    return "stopped" if tally.stop is not None or tally.done < tally.total else "done"
+
+
+def _summary(
+    path: Path,
+    state: RunState,
+    tally: Tally,
+    config: SimulationConfig,
+    elapsed: float,
+    models: Mapping[Role, RoleModel],
+) -> Summary:
+    ended = tally.complete + tally.failed
+    reason, code = "", EXIT_DONE
+    if tally.stop == "alike":
+        fatal = any(kind in FATAL_KINDS for _, kind in tally.failures)
+        reason, code = f"all conversations failed alike: {tally.last_failure}", EXIT_USER if fatal else EXIT_FAILURES
+    elif tally.stop == "signal" or (state == "stopped" and tally.stop is None):
+        reason, code = "stopped by a signal", EXIT_STOPPED
+    elif tally.stop in ("cost", "tokens"):
+        limit = f"${config.budget.cost:g}" if tally.stop == "cost" else f"{config.budget.tokens:,} tokens"
+        reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
+    elif ended and tally.failed / ended > config.max_failed_share:
+        reason, code = f"{tally.failed} of {ended} conversations failed", EXIT_FAILURES
+    notes = tuple(
+        dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ()))
+    )
+    return Summary(path, state, tally, elapsed, code, reason, notes)

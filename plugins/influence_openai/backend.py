@@ -1,0 +1,180 @@
+"""A model behind an OpenAI-compatible server.
+
+Every request of a call passes the limiter, is repeated by the retry policy, and is sent in the dialect that the server
+was found to speak.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import orjson
+
+from influence_cli.api import (
+    CallFailedError,
+    Capabilities,
+    ChoiceRequest,
+    Clock,
+    Distribution,
+    GenerateRequest,
+    Generation,
+    InfluenceError,
+    Limiter,
+    Retrier,
+    RetryBudget,
+    RetryPolicy,
+    derive_seed,
+)
+from influence_openai.choosing import Chooser
+from influence_openai.client import ChatClient
+from influence_openai.dialect import Dialect
+from influence_openai.failures import RequestRefusedError
+from influence_openai.options import OpenAIOptions
+from influence_openai.wire import Payload, Tally, generate_payload, read_generation
+
+T = TypeVar("T")
+
+_MOST_ADAPTATIONS = 8
+_BYTES_PER_TOKEN = 4
+_SAME_AGAIN = frozenset({"empty", "malformed"})
+"""After these the seed is changed: a server that honours it would only say the same again."""
+
+
+class OpenAIBackend:
+    """One model of one server. ``notes`` say where the server made us ask differently."""
+
+    def __init__(self, model: str, options: OpenAIOptions, *, clock: Clock | None = None) -> None:
+        self.model = model
+        self.options = options
+        self._client = ChatClient(options)
+        self._dialect = Dialect(options)
+        self.limiter = Limiter(
+            initial=options.initial_concurrency,
+            maximum=options.max_concurrency,
+            requests_per_minute=options.requests_per_minute,
+            tokens_per_minute=options.tokens_per_minute,
+            slow_after=options.timeout / 2,
+            max_pause=options.max_pause,
+            clock=clock,
+        )
+        policy = RetryPolicy(options.max_attempts, options.retry_delay, options.max_retry_delay, options.max_pause)
+        self._retrier = Retrier(policy, RetryBudget(reserve=100.0 + options.max_concurrency), clock)
+        self._chooser = Chooser(self, self._dialect)
+
+    def __repr__(self) -> str:
+        """Return the model and the address."""
+        return f"OpenAIBackend({self.model!r}, {self.options.base_url!r})"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server can do, as far as it is known."""
+        return Capabilities(
+            logprobs=self._dialect.takes("logprobs"),
+            seeds=self.options.seeds and self._dialect.takes("seed"),
+            adapters=self.options.adapters,
+            context_length=self.options.context_length,
+            max_concurrency=self.options.max_concurrency,
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What was adapted to this server, one sentence each."""
+        return list(self._dialect.notes)
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        """Return the model's reply to ``request``."""
+        self._check_adapter(request.adapter)
+        tally = Tally()
+        generation = await self.ask(
+            lambda seed: generate_payload(self.model, request, self._dialect, seed),
+            lambda answer: read_generation(answer, request),
+            tally=tally,
+            seed=request.seed,
+            expected=request.sampling.max_tokens,
+        )
+        # the answer was checked when it was read; copying it validates nothing again
+        return generation.model_copy(update={"usage": tally.usage()})
+
+    async def choose(self, request: ChoiceRequest) -> Distribution:
+        """Return the probability of each choice, by log-probabilities or, where there are none, by samples."""
+        self._check_adapter(request.adapter)
+        return await self._chooser.choose(request)
+
+    async def aclose(self) -> None:
+        """Close the connections; calls in flight fail. Closing twice does nothing."""
+        self.limiter.close()
+        await self._client.aclose()
+
+    async def ask(
+        self,
+        build: Callable[[int], Payload],
+        read: Callable[[Payload], T],
+        *,
+        tally: Tally,
+        seed: int,
+        expected: int,
+    ) -> T:
+        """Return what ``read`` makes of the answer to ``build(seed)``, asked again as the retry policy says.
+
+        ``expected`` is the number of tokens that the answer may have. Requests, tokens and seconds go to ``tally``.
+        """
+        again = 0
+
+        async def attempt() -> T:
+            nonlocal again
+            before = tally.requests
+            try:
+                return await self._send(
+                    build, read, tally, derive_seed(seed, "again", again) if again else seed, expected
+                )
+            except CallFailedError as error:
+                again += error.kind in _SAME_AGAIN
+                error.attempts = tally.requests - before
+                raise
+
+        return await self._retrier.call(attempt, seed)
+
+    async def _send(
+        self, build: Callable[[int], Payload], read: Callable[[Payload], T], tally: Tally, seed: int, expected: int
+    ) -> T:
+        """Return the answer to one request, or to the first one in a dialect that the server takes."""
+        for _ in range(_MOST_ADAPTATIONS):
+            payload = build(seed)
+            try:
+                return read(await self._post(payload, tally, expected))
+            except RequestRefusedError as error:
+                if not self._dialect.adapt(error.error, payload):
+                    raise
+        raise CallFailedError("invalid_request", "The server refuses every form of the request.", attempts=0)
+
+    async def _post(self, payload: Payload, tally: Tally, expected: int) -> Payload:
+        if self.options.extra_body:
+            payload.update(self.options.extra_body)
+        body = orjson.dumps(payload)
+        limiter = self.limiter
+        tokens = len(body) // _BYTES_PER_TOKEN + expected
+        admitted = await limiter.acquire(tokens)
+        started = time.perf_counter()
+        tally.requests += 1
+        used = tally.prompt + tally.completion
+        try:
+            answer = await self._client.post(body)
+        except CallFailedError as error:
+            if error.kind == "timeout" or (isinstance(error, RequestRefusedError) and error.overloaded):
+                limiter.refused(admitted, error.retry_after)
+            raise
+        else:
+            limiter.answered(admitted)
+            tally.add(answer.get("usage"))
+            limiter.settle(tokens, tally.prompt + tally.completion - used or tokens)
+            return answer
+        finally:
+            limiter.release()
+            tally.latency += time.perf_counter() - started
+
+    def _check_adapter(self, adapter: str | None) -> None:
+        if adapter is not None and not self.options.adapters:
+            hint = "If the server has it under that name (as vLLM has), set -o adapters=true."
+            raise InfluenceError(f"{self.options.base_url} is not known to apply adapters ({adapter}).", hint=hint)

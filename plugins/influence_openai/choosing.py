@@ -1,0 +1,218 @@
+"""Closed questions over an API: log-probabilities, a second look where choices share a beginning, samples.
+
+The first look asks for the likeliest first tokens. A token that may still become several choices ("1" of 1 and 10) is
+decided by the next position of the same answer, else by asking what follows it, else all choices are counted from
+samples; the distribution says which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING
+
+from influence_cli.api import (
+    CallFailedError,
+    ChoiceReading,
+    ChoiceRequest,
+    Distribution,
+    Position,
+    count_answers,
+    derive_seed,
+)
+from influence_openai.dialect import Dialect
+from influence_openai.wire import (
+    Payload,
+    Tally,
+    base_payload,
+    message_payload,
+    read_choices,
+    read_positions,
+    read_text,
+)
+
+if TYPE_CHECKING:
+    from influence_openai.backend import OpenAIBackend
+
+_FIRST_LOOK = 4
+"""Tokens of the first answers, until it is known whether one is enough."""
+_MOST_LOOKS = 6
+_AMBIGUOUS_ABOVE = 0.02
+"""More undecided probability than this is not accepted: samples are drawn instead."""
+_MOST_AT_ONCE = 128
+_MOST_REMEMBERED = 1000
+
+
+class NoLogprobsError(Exception):
+    """The server answered without log-probabilities."""
+
+
+class Chooser:
+    """Asks one backend's closed questions, and remembers what its tokenizer and server turned out to do."""
+
+    def __init__(self, backend: OpenAIBackend, dialect: Dialect) -> None:
+        self._backend = backend
+        self._dialect = dialect
+        self._whole: set[str] = set()
+        self._look_tokens: dict[tuple[str, ...], int] = {}
+
+    async def choose(self, request: ChoiceRequest) -> Distribution:
+        """Return the distribution and how it was got."""
+        tally = Tally()
+        try:
+            if self._dialect.takes("logprobs"):
+                distribution = await self._by_logprobs(request, tally)
+                if distribution is not None:
+                    return distribution
+            return await self._by_samples(request, tally)
+        except CallFailedError as error:
+            error.attempts = tally.requests
+            raise
+
+    async def _by_logprobs(self, request: ChoiceRequest, tally: Tally) -> Distribution | None:
+        """Return the distribution; None where log-probabilities are missing or leave too much open."""
+        reading = ChoiceReading(request.choices, whole=self._whole)
+        tokens = self._look_tokens.get(request.choices) or self._first_look_tokens(request.choices)
+        try:
+            positions = await self._look(request, tally, tokens, "")
+            prompt_tokens = tally.prompt
+            reading.look(positions)
+            self._remember(request.choices, reading, tokens)
+            await self._look_further(request, tally, reading, prompt_tokens)
+        except NoLogprobsError:
+            self._dialect.leave_out("logprobs", "The server gives no log-probabilities")
+            return None
+        if reading.ambiguous > _AMBIGUOUS_ABOVE:
+            return None
+        return reading.distribution(tally.usage())
+
+    async def _look_further(
+        self, request: ChoiceRequest, tally: Tally, reading: ChoiceReading, prompt_tokens: int
+    ) -> None:
+        """Decide beginnings by asking what follows them, where the server can continue an answer."""
+        asked: set[str] = set()
+        while self._dialect.prefix != "no" and len(asked) < _MOST_LOOKS:
+            prefix = next((text for text in reading.undecided() if text not in asked), None)
+            if prefix is None:
+                return
+            asked.add(prefix)
+            before = tally.prompt
+            try:
+                positions = await self._look(request, tally, 1, prefix)
+            except CallFailedError as error:
+                if error.kind != "invalid_request":
+                    raise
+                self._dialect.leave_out("continue_final_message", "The server does not continue a begun answer")
+                return
+            if self._dialect.prefix == "unproven" and not self._proved(prefix, prompt_tokens, tally.prompt - before):
+                return
+            reading.look(positions, prefix)
+
+    def _proved(self, prefix: str, plain: int, continued: int) -> bool:
+        """Return whether the server really continued ``prefix``, and remember it.
+
+        A server that ignores the wish closes the begun message and opens another, which makes the prompt longer by more
+        than the tokens of ``prefix``.
+        """
+        if not plain or not continued:
+            why = "The server reports no prompt tokens, so that continuing a begun answer cannot be checked"
+        elif continued - plain <= max(1, len(prefix.strip()) // 2):
+            self._dialect.prefix = "yes"
+            return True
+        else:
+            why = "The server begins a new message instead of continuing the begun one"
+        self._dialect.leave_out("continue_final_message", why)
+        return False
+
+    async def _look(self, request: ChoiceRequest, tally: Tally, tokens: int, prefix: str) -> list[Position]:
+        def build(seed: int) -> Payload:
+            dialect = self._dialect
+            messages = [message_payload(message) for message in request.messages]
+            if prefix:
+                messages.append({"role": "assistant", "content": prefix})
+            payload = self._payload(request, messages, tokens, seed)
+            if dialect.takes("logprobs"):
+                payload["logprobs"] = True
+                payload["top_logprobs"] = dialect.top_logprobs
+            if prefix and dialect.takes("continue_final_message"):
+                payload["continue_final_message"] = True
+                payload["add_generation_prompt"] = False
+            return payload
+
+        def read(answer: Payload) -> list[Position]:
+            choice = read_choices(answer)[0]
+            text = read_text(choice)
+            positions = read_positions(choice)
+            if positions is None:
+                raise NoLogprobsError
+            if not positions and not prefix:
+                if choice.get("finish_reason") == "content_filter":
+                    raise CallFailedError("refused", "The server's content filter withheld the answer.")
+                raise CallFailedError("empty", f"The model answered with nothing to read ({text[:20]!r}).")
+            return positions
+
+        return await self._backend.ask(build, read, tally=tally, seed=request.seed, expected=tokens)
+
+    def _payload(self, request: ChoiceRequest, messages: list[Payload], tokens: int, seed: int) -> Payload:
+        # at temperature 1 the probabilities are the model's own, whether a server shows them before or after scaling
+        model = request.adapter or self._backend.model
+        return base_payload(model, messages, self._dialect, max_tokens=tokens, temperature=1.0, seed=seed)
+
+    def _first_look_tokens(self, choices: tuple[str, ...]) -> int:
+        beginnings = {choice[:1].casefold() for choice in choices}
+        return 1 if len(beginnings) == len(choices) else _FIRST_LOOK
+
+    def _remember(self, choices: tuple[str, ...], reading: ChoiceReading, tokens: int) -> None:
+        self._whole |= reading.whole
+        if len(self._look_tokens) < _MOST_REMEMBERED:
+            self._look_tokens[choices] = _FIRST_LOOK if reading.needed_more else min(tokens, 1)
+
+    async def _by_samples(self, request: ChoiceRequest, tally: Tally) -> Distribution:
+        draws = request.draws or self._backend.options.draws
+        answers: list[str] = []
+        if draws > 1 and self._dialect.takes("n"):
+            answers = await self._draw(request, tally, 0, min(draws, _MOST_AT_ONCE))
+            if len(answers) < min(draws, _MOST_AT_ONCE):
+                self._dialect.leave_out("n", "The server gives fewer samples than asked for")
+            del answers[draws:]
+        if len(answers) < draws:
+            tallies = [Tally() for _ in range(len(answers), draws)]
+            singles = [self._draw(request, part, len(answers) + i, 1) for i, part in enumerate(tallies)]
+            try:
+                more = await _together(singles)
+            finally:
+                tally.add_parallel(tallies)
+            answers += [answer for drawn in more for answer in drawn[:1]]
+        return count_answers(request.choices, answers, tally.usage())
+
+    async def _draw(self, request: ChoiceRequest, tally: Tally, number: int, count: int) -> list[str]:
+        """Return ``count`` answers, or fewer where the server gives fewer; the draws begin with ``number``."""
+        longest = max(len(choice) for choice in request.choices)
+        messages = [message_payload(message) for message in request.messages]
+
+        def build(seed: int) -> Payload:
+            payload = self._payload(request, messages, max(8, longest), seed)
+            if count > 1 and self._dialect.takes("n"):
+                payload["n"] = count
+            return payload
+
+        seed = derive_seed(request.seed, "draw", number)
+        return await self._backend.ask(
+            build,
+            lambda answer: [read_text(choice) for choice in read_choices(answer)],
+            tally=tally,
+            seed=seed,
+            expected=count * max(8, longest),
+        )
+
+
+async def _together(draws: list[Coroutine[None, None, list[str]]]) -> list[list[str]]:
+    """Return the results of ``draws``, made at once; the first failure ends the others."""
+    tasks = [asyncio.ensure_future(draw) for draw in draws]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,87 @@
+"""The local backend: requests in, results out; the work is done on the engine's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from influence_cli.api import (
+    CallFailedError,
+    Capabilities,
+    ChoiceRequest,
+    Distribution,
+    GenerateRequest,
+    Generation,
+    Usage,
+)
+from influence_transformers.engine.choices import normalised
+from influence_transformers.engine.sequences import ChoiceResult, TextResult
+from influence_transformers.engines import Engine, Registry
+from influence_transformers.options import TransformersOptions
+from influence_transformers.resolution import resolve_model
+from influence_transformers.tools import split_tool_calls
+
+
+class TransformersBackend:
+    """A local model; backends of the same model and options share one loaded copy."""
+
+    def __init__(self, model: str, options: TransformersOptions) -> None:
+        source = resolve_model(model, options.revision)
+        self._engine: Engine | None = Registry.shared.acquire(source, options, model)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this model can do."""
+        engine = self._running()
+        return Capabilities(
+            logprobs=True,
+            seeds=True,
+            adapters=True,
+            prefix_cache=engine.packed,
+            context_length=engine.loaded.context,
+            max_concurrency=None if engine.packed else 1,
+        )
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        """Return the model's reply; raises CallFailedError, for one ``empty`` where it says nothing."""
+        start = time.perf_counter()
+        result = await asyncio.wrap_future(self._running().generate(request))
+        assert isinstance(result, TextResult)
+        usage = Usage(
+            prompt_tokens=result.prompt_tokens,
+            cached_tokens=result.cached_tokens,
+            completion_tokens=len(result.tokens),
+            latency=time.perf_counter() - start,
+        )
+        text, calls = split_tool_calls(result.text) if request.tools else (result.text, ())
+        if not text.strip() and not calls:
+            raise CallFailedError("empty", "The model answered nothing.")
+        return Generation(
+            text=text, finish_reason="tool_calls" if calls else result.finish_reason, tool_calls=calls, usage=usage
+        )
+
+    async def choose(self, request: ChoiceRequest) -> Distribution:
+        """Return the exact probability of each choice: of all its tokens and of ending after them."""
+        start = time.perf_counter()
+        result = await asyncio.wrap_future(self._running().choose(request))
+        assert isinstance(result, ChoiceResult)
+        probabilities, mass = normalised(result.log_probabilities)
+        usage = Usage(
+            prompt_tokens=result.prompt_tokens,
+            cached_tokens=result.cached_tokens,
+            latency=time.perf_counter() - start,
+        )
+        return Distribution(
+            choices=request.choices, probabilities=probabilities, mass=mass, method="exact", usage=usage
+        )
+
+    async def aclose(self) -> None:
+        """Give the model back; the last backend to do so frees it, and calls in flight fail."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.to_thread(Registry.shared.release, engine)
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise CallFailedError("internal", "The model has been closed.", attempts=0)
+        return self._engine

@@ -1,0 +1,40 @@
+"""GGUF files made into ordinary model folders.
+
+transformers reads GGUF but refuses to save what it has read, and dequantises on every load; so the weights are put
+into a plain model of the same configuration once, as bfloat16 safetensors, with the file's tokenizer and chat template.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from influence_cli.api import InfluenceError
+from influence_transformers.progress import report
+
+
+def convert_gguf(source: Path, folder: Path) -> None:
+    """Write the model in a GGUF file to ``folder``; InfluenceError if transformers cannot read it."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    what = f"Converting {source.name} (once)"
+    report(what, 0.0)
+    place, file = str(source.parent), source.name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=file)
+        report(what, 0.2)
+        read = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.bfloat16)
+        report(what, 0.8)
+        config = AutoConfig.from_pretrained(place, gguf_file=file)
+    except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InfluenceError(f"The file {source} cannot be read as a GGUF model: {lines[0]}") from error
+    config.dtype = torch.bfloat16
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    plain.load_state_dict(read.state_dict())
+    plain.generation_config = read.generation_config
+    plain.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    report(what, 1.0)

@@ -1,0 +1,120 @@
+"""Where models lie on this machine, and how they get there.
+
+Invariants: a folder under :func:`models_dir` is complete, because :func:`place` makes it beside its place and renames
+it; with ``HF_HUB_OFFLINE`` the network is not touched; an unreachable hub costs seconds, not minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from influence_cli.api import InfluenceError
+from influence_transformers.progress import report
+
+_PROBE_SECONDS = 4.0
+_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+
+
+def models_dir() -> Path:
+    """Return the folder of models that we made: INFLUENCE_CACHE_DIR, else the XDG cache, then ``influence/models``."""
+    own = os.environ.get("INFLUENCE_CACHE_DIR")
+    if own:
+        return Path(own).expanduser() / "models"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "influence" / "models"
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lock under which a model of this name is made; others wait."""
+    import filelock
+
+    folder = models_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / f".{name}.lock")
+        try:
+            lock.acquire(timeout=0.1)
+        except filelock.Timeout:
+            report(f"Waiting for another process that prepares {name}", 0.0)
+            lock.acquire()
+    except OSError as error:
+        raise InfluenceError(
+            f"The model cache {folder} cannot be written: {error.strerror or error}",
+            hint="Set INFLUENCE_CACHE_DIR to a folder that can.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def place(target: Path, make: Callable[[Path], None]) -> Path:
+    """Return ``target``, made by ``make`` in a temporary folder beside it and renamed when complete."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            make(made)
+            if not target.exists():
+                made.rename(target)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+    except OSError as error:
+        raise InfluenceError(
+            f"The model could not be written to {target}: {error.strerror or error}",
+            hint="Free some disk space, or set INFLUENCE_CACHE_DIR to another folder.",
+        ) from error
+    return target
+
+
+def cached_on_hub(repository: str, revision: str | None) -> Path | None:
+    """Return the complete snapshot of a hub model in the local Hugging Face cache, if there is one."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return None
+    return found if (found / "config.json").exists() and any(found.glob("*.safetensors")) else None
+
+
+def fetch_from_hub(repository: str, revision: str | None) -> Path | None:
+    """Return the folder of a hub model, fetched; None if the hub cannot be reached or may not be asked.
+
+    Raises InfluenceError where the hub answers that there is no such model, or that it is gated.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    if constants.is_offline_mode():
+        return None
+    try:
+        info = HfApi().model_info(repository, revision=revision, timeout=_PROBE_SECONDS)
+    except GatedRepoError as error:
+        raise InfluenceError(
+            f"The model {repository!r} is gated.", hint="Accept its terms on the hub and set HF_TOKEN."
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise InfluenceError(
+            f"The hub knows no model {repository!r}{f' at {revision!r}' if revision else ''}.",
+            hint="Names look like HuggingFaceTB/SmolLM2-135M-Instruct; private models need HF_TOKEN.",
+        ) from error
+    except (HfHubHTTPError, OSError, RuntimeError, _transport_error()):
+        return None
+    report(f"Fetching {repository}", 0.0)
+    folder = snapshot_download(repository, revision=info.sha, allow_patterns=_FILES, ignore_patterns=["*/*"])
+    report(f"Fetching {repository}", 1.0)
+    return Path(folder)
+
+
+def _transport_error() -> type[Exception]:
+    import httpx
+
+    return httpx.HTTPError

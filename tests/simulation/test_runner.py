@@ -1,0 +1,242 @@
+"""Many conversations: complete, independent, resumable, stopped when they must be."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from influence_cli.errors import CallFailedError, InfluenceError
+from influence_cli.schemas.configs import Budget, Price
+
+from .conftest import MemoryJournal
+
+
+async def test_every_conversation_ends_once(make_runner, journal):
+    tally = await make_runner(samples=4, concurrency=7).simulate()
+    assert tally.complete == len(journal.ends) == 32
+    assert {end.status for end in journal.ends.values()} == {"complete"}
+
+
+@pytest.mark.parametrize(("concurrency", "speculate"), [(7, True), (64, True), (64, False)])
+async def test_concurrency_and_speculation_change_no_conversation(make_runner, journal, concurrency, speculate):
+    reference = MemoryJournal()
+    await make_runner(samples=4, concurrency=1, speculate=False, into=reference).simulate()
+    await make_runner(samples=4, concurrency=concurrency, speculate=speculate, latency=0.002).simulate()
+    assert journal.conversations() == reference.conversations()
+
+
+async def test_turns_are_limited(make_runner, journal):
+    await make_runner(turns=1).simulate()
+    assert {end.turns for end in journal.ends.values()} == {1}
+    assert not [call for call in journal.all_calls() if call.role == "user" and call.error is None]
+
+
+async def test_without_veto_the_veto_model_is_not_asked(make_runner, journal):
+    await make_runner(veto=False).simulate()
+    assert {call.role for call in journal.all_calls()} == {"agent", "user", "preference", "transition"}
+    assert {end.mean_veto for end in journal.ends.values()} == {None}
+
+
+async def test_a_speculative_message_is_dropped_when_the_conversation_ends(make_runner, journal, script):
+    model = script("choices: [{role: transition, weights: {leave: 1}}, {weights: {'1': 1}}]")
+    tally = await make_runner(model=model, latency=0.005).simulate()
+    assert {end.reason for end in journal.ends.values()} == {"terminal_state"}
+    assert tally.speculations_dropped == 8
+    users = [c for c in journal.all_calls() if c.role == "user"]
+    assert len(users) == 8
+    assert len(journal.dropped) == sum(call.error is None for call in users)
+    said = [m.speaker for messages, _, _ in journal.conversations().values() for m in messages if m.turn]
+    assert said == ["agent"] * 8
+
+
+async def test_a_state_that_changes_the_prompt_asks_the_user_again(make_runner, journal, script):
+    model = script(
+        "choices: [{role: transition, contains: 'A week later', weights: {stay: 1}},"
+        " {role: transition, weights: {later: 1}}, {weights: {'1': 1}}]"
+    )
+    await make_runner(model=model).simulate()
+    for messages, _, end in journal.conversations().values():
+        assert [(m.turn, m.speaker, m.state) for m in messages] == [
+            (0, "user", "talking"),
+            (1, "agent", "talking"),
+            (1, "system", "returned"),
+            (1, "user", "returned"),
+            (2, "agent", "returned"),
+            (2, "user", "returned"),
+            (3, "agent", "returned"),
+        ]
+        assert (end.reason, end.state) == ("turn_limit", "returned")
+
+
+async def test_ratings_are_expected_values(make_runner, journal, script):
+    model = script("choices: [{role: preference, weights: {'10': 1, '8': 1}}, {role: veto, weights: {'1': 1, '0': 3}}]")
+    tally = await make_runner(model=model, turns=1).simulate()
+    assert {(end.mean_rating, end.final_rating, end.mean_veto) for end in journal.ends.values()} == {(9.0, 9.0, 0.25)}
+    assert tally.rating_sum / tally.ratings == 9.0
+
+
+async def test_an_unusable_judgement_enters_no_figure(make_runner, journal, script):
+    model = script("choices: [{role: preference, mass: 0.2, weights: {'10': 1}}]")
+    tally = await make_runner(model=model, turns=1).simulate()
+    assert {(end.status, end.mean_rating, end.unusable) for end in journal.ends.values()} == {("complete", None, 1)}
+    assert tally.unusable == {"preference": 8}
+    assert tally.ratings == 0
+
+
+async def test_an_unusable_transition_changes_no_state(make_runner, journal, script):
+    model = script("choices: [{role: transition, mass: 0.2, weights: {leave: 1}}, {weights: {'1': 1}}]")
+    await make_runner(model=model).simulate()
+    assert {(end.turns, end.state, end.unusable) for end in journal.ends.values()} == {(3, "talking", 3)}
+
+
+@pytest.mark.parametrize("role", ["agent", "user", "transition"])
+async def test_a_failed_call_fails_its_conversation_only(make_runner, journal, script, role):
+    model = script(f"failures: [{{role: {role}, contains: Person2, kind: timeout}}]" if role != "agent" else
+                   "failures: [{role: agent, contains: Question 2, kind: timeout}]")
+    tally = await make_runner(model=model, samples=2).simulate()
+    failed = {key.initial_state for key, (_, _, end) in journal.conversations().items() if end.status == "failed"}
+    assert failed <= {"person-2"}
+    assert tally.complete + tally.failed == 16
+    assert tally.failures == Counter({(role, "timeout"): tally.failed})
+
+
+async def test_a_failed_rating_lets_the_conversation_go_on_and_marks_it(make_runner, journal, script):
+    model = script("failures: [{role: preference, kind: refused}]\nchoices: [{role: transition, weights: {stay: 1}}]")
+    tally = await make_runner(model=model, stop_after_alike=1000).simulate()
+    ends = list(journal.ends.values())
+    assert {(end.status, end.turns, end.failure, end.mean_rating) for end in ends} == {("failed", 3, "refused", None)}
+    assert tally.failures == Counter({("preference", "refused"): 8})
+
+
+async def test_conversations_that_all_fail_alike_stop_the_run(make_runner, script):
+    model = script("failures: [{kind: server_error}]")
+    tally = await make_runner(model=model, samples=100, concurrency=2, stop_after_alike=5).simulate()
+    assert tally.stop == "alike"
+    assert 5 <= tally.failed <= 7
+
+
+async def test_a_refused_key_stops_at_once(make_runner, script):
+    model = script("failures: [{kind: auth}]")
+    tally = await make_runner(model=model, samples=100, concurrency=1).simulate()
+    assert (tally.stop, tally.failed) == ("alike", 3)
+
+
+async def test_a_token_budget_stops_the_run_resumably(make_runner, journal):
+    tally = await make_runner(samples=50, concurrency=4, budget=Budget(tokens=5000)).simulate()
+    assert tally.stop == "tokens"
+    assert 5000 <= tally.tokens < 8000
+    assert tally.complete < 400
+    await make_runner(samples=50).simulate()
+    assert len(journal.ends) == 400
+
+
+async def test_a_cost_budget_counts_prices(make_runner):
+    price = Price(prompt=1e6, completion=0.0)
+    tally = await make_runner(samples=50, concurrency=1, budget=Budget(cost=500.0), price=price).simulate()
+    assert tally.stop == "cost"
+    assert 500.0 <= tally.total_cost < 1000.0
+
+
+async def test_a_stop_finishes_what_is_in_flight_and_repeats_nothing(make_runner, journal):
+    runner = make_runner(samples=8, concurrency=16, latency=0.01)
+    asyncio.get_running_loop().call_later(0.05, runner.stop)
+    tally = await runner.simulate()
+    assert tally.stop == "signal"
+    assert 0 < len(journal.all_calls())
+    before = Counter((i, c.turn, c.role) for i, calls in journal.calls.items() for c in calls if c.error is None)
+    await make_runner(samples=8, concurrency=16).simulate()
+    after = Counter((i, c.turn, c.role) for i, calls in journal.calls.items() for c in calls if c.error is None)
+    assert len(journal.ends) == 64
+    repeated = [key for key in before if after[key] > 1 and key[2] != "user"]
+    assert not repeated
+    reference = MemoryJournal()
+    await make_runner(samples=8, concurrency=1, into=reference).simulate()
+    assert journal.conversations() == reference.conversations()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.001, 0.15), st.integers(1, 20))
+def test_cut_off_anywhere_and_taken_up_it_is_the_unbroken_run(tiny, seconds, concurrency):
+    from influence_cli.backends.names import parse_model_name
+    from influence_cli.backends.scripted import ScriptedBackend, ScriptedOptions
+    from influence_cli.schemas.configs import SimulationConfig
+    from influence_cli.simulation.calls import Run
+    from influence_cli.simulation.models import RoleModel
+    from influence_cli.simulation.runner import Runner, start_tally
+
+    from .conftest import ROLES
+
+    def runner(journal, latency):
+        config = SimulationConfig(samples=2, concurrency=concurrency)
+        backend = ScriptedBackend("demo", ScriptedOptions(latency=latency, jitter=1.0))
+        models = {role: RoleModel(parse_model_name("scripted:demo"), backend) for role in ROLES}
+        return Runner(Run(config, models, journal, start_tally([tiny], config)), [tiny], journal)
+
+    broken, whole = MemoryJournal(), MemoryJournal()
+
+    async def cut_off():
+        work = asyncio.create_task(runner(broken, 0.005).simulate())
+        await asyncio.wait([work], timeout=seconds)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    asyncio.run(cut_off())
+    asyncio.run(runner(broken, 0.0).simulate())
+    asyncio.run(runner(whole, 0.0).simulate())
+    assert broken.conversations() == whole.conversations()
+
+
+async def test_failed_conversations_ask_only_for_what_is_missing(make_runner, journal, script):
+    await make_runner(model=script("failures: [{role: veto, kind: timeout}]"), stop_after_alike=1000).simulate()
+    answered = Counter((i, c.turn, c.role) for i, calls in journal.calls.items() for c in calls if c.error is None)
+    journal.reopen_failed()
+    tally = await make_runner(model=script("choices: []")).simulate()
+    assert tally.complete == 8
+    repeated = {call.role for call in journal.all_calls() if call.ordinal == 1 and call.error is None}
+    assert repeated - {"user"} == {"veto"}
+    assert {role: entry.calls for role, entry in tally.roles.items() if role != "user"} == {
+        "veto": sum(end.turns for end in journal.ends.values())
+    }
+    assert answered
+
+
+class Exploding:
+    """A backend with a bug."""
+
+    from influence_cli.schemas.requests import Capabilities
+
+    capabilities = Capabilities(logprobs=True, seeds=True)
+
+    async def generate(self, request):
+        raise RuntimeError("boom")
+
+    async def choose(self, request):
+        raise CallFailedError("refused", "no")
+
+    async def aclose(self):
+        pass
+
+
+async def test_a_bug_in_a_backend_is_recorded_not_raised(make_runner, journal, caplog):
+    tally = await make_runner(backend=Exploding(), stop_after_alike=1000).simulate()
+    assert tally.failures == Counter({("agent", "internal"): 8})
+    assert {end.detail for end in journal.ends.values()} == {"RuntimeError: boom"}
+    assert "Traceback" in caplog.text
+
+
+class FullDisk(MemoryJournal):
+    def add_judgement(self, episode_id, call, judgement):
+        raise InfluenceError("The disk is full.")
+
+
+async def test_a_store_that_fails_ends_the_run_with_its_reason(make_runner):
+    with pytest.raises(InfluenceError, match="The disk is full"):
+        await make_runner(into=FullDisk(), latency=0.001).simulate()
+
+
+async def test_empty_replies_are_failures(make_runner, journal, script):
+    tally = await make_runner(model=script("replies: [{role: agent, texts: ['  ']}]"), stop_after_alike=99).simulate()
+    assert tally.failures == Counter({("agent", "empty"): 8})
+    assert {call.error for call in journal.all_calls()} == {"empty"}
