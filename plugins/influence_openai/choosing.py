@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from influence_cli.api import (
     CallFailedError,
@@ -34,9 +34,14 @@ from influence_openai.wire import (
 if TYPE_CHECKING:
     from influence_openai.backend import OpenAIBackend
 
+T = TypeVar("T")
+
 _FIRST_LOOK = 4
 """Tokens of the first answers, until it is known whether one is enough."""
 _MOST_LOOKS = 6
+_END_LOOKS = 20
+_FEWER_END_LOOKS = 8
+_FEWER_SAMPLES = "The server gives fewer samples than asked for"
 _AMBIGUOUS_ABOVE = 0.02
 """More undecided probability than this is not accepted: samples are drawn instead."""
 _MOST_AT_ONCE = 128
@@ -53,7 +58,8 @@ class Chooser:
     def __init__(self, backend: OpenAIBackend, dialect: Dialect) -> None:
         self._backend = backend
         self._dialect = dialect
-        self._whole: set[str] = set()
+        # OpenAI's tokenizers keep up to three digits together
+        self._whole = {str(number) for number in range(1000)} if backend.options.is_openai else set[str]()
         self._look_tokens: dict[tuple[str, ...], int] = {}
 
     async def choose(self, request: ChoiceRequest) -> Distribution:
@@ -74,7 +80,7 @@ class Chooser:
         reading = ChoiceReading(request.choices, whole=self._whole)
         tokens = self._look_tokens.get(request.choices) or self._first_look_tokens(request.choices)
         try:
-            positions = await self._look(request, tally, tokens, "")
+            (positions,) = await self._look(request, tally, tokens, "")
             prompt_tokens = tally.prompt
             reading.look(positions)
             self._remember(request.choices, reading, tokens)
@@ -98,7 +104,7 @@ class Chooser:
             asked.add(prefix)
             before = tally.prompt
             try:
-                positions = await self._look(request, tally, 1, prefix)
+                (positions,) = await self._look(request, tally, 1, prefix)
             except CallFailedError as error:
                 if error.kind != "invalid_request":
                     raise
@@ -106,7 +112,35 @@ class Chooser:
                 return
             if self._dialect.prefix == "unproven" and not self._proved(prefix, prompt_tokens, tally.prompt - before):
                 return
-            reading.look(positions, prefix)
+            if not positions:
+                positions = await self._look_past_the_end(request, tally, prefix)
+            if positions:
+                reading.look(positions, prefix)
+            else:
+                reading.ends(prefix)
+
+    async def _look_past_the_end(self, request: ChoiceRequest, tally: Tally, prefix: str) -> list[Position]:
+        """Return what may follow ``prefix`` where a look met the end of the answer, of which some servers show nothing.
+
+        Asks several times over: one draw that goes on shows all probabilities. If all end, hardly anything follows.
+        """
+        looks: list[list[Position]] = []
+        if self._dialect.takes("n"):
+            looks = await self._look(request, tally, 1, prefix, count=_END_LOOKS)
+            if len(looks) < _END_LOOKS:
+                self._dialect.leave_out("n", _FEWER_SAMPLES)
+        if len(looks) < _END_LOOKS:
+            tallies = [Tally() for _ in range(_FEWER_END_LOOKS)]
+            seeds = [derive_seed(request.seed, "end", number) for number in range(_FEWER_END_LOOKS)]
+            asked = [
+                self._look(request.model_copy(update={"seed": seed}), part, 1, prefix)
+                for seed, part in zip(seeds, tallies, strict=True)
+            ]
+            try:
+                looks += [positions for found in await _together(asked) for positions in found]
+            finally:
+                tally.add_parallel(tallies)
+        return next((positions for positions in looks if positions), [])
 
     def _proved(self, prefix: str, plain: int, continued: int) -> bool:
         """Return whether the server really continued ``prefix``, and remember it.
@@ -124,7 +158,11 @@ class Chooser:
         self._dialect.leave_out("continue_final_message", why)
         return False
 
-    async def _look(self, request: ChoiceRequest, tally: Tally, tokens: int, prefix: str) -> list[Position]:
+    async def _look(
+        self, request: ChoiceRequest, tally: Tally, tokens: int, prefix: str, count: int = 1
+    ) -> list[list[Position]]:
+        """Return the positions of up to ``count`` answers of at most ``tokens`` tokens that continue ``prefix``."""
+
         def build(seed: int) -> Payload:
             dialect = self._dialect
             messages = [message_payload(message) for message in request.messages]
@@ -134,13 +172,18 @@ class Chooser:
             if dialect.takes("logprobs"):
                 payload["logprobs"] = True
                 payload["top_logprobs"] = dialect.top_logprobs
+            if count > 1 and dialect.takes("n"):
+                payload["n"] = count
             if prefix and dialect.takes("continue_final_message"):
                 payload["continue_final_message"] = True
                 payload["add_generation_prompt"] = False
             return payload
 
-        def read(answer: Payload) -> list[Position]:
-            choice = read_choices(answer)[0]
+        def read(answer: Payload) -> list[list[Position]]:
+            choices = read_choices(answer)[:count]
+            return [read_one(choice) for choice in choices]
+
+        def read_one(choice: Payload) -> list[Position]:
             text = read_text(choice)
             positions = read_positions(choice)
             if positions is None:
@@ -151,7 +194,7 @@ class Chooser:
                 raise CallFailedError("empty", f"The model answered with nothing to read ({text[:20]!r}).")
             return positions
 
-        return await self._backend.ask(build, read, tally=tally, seed=request.seed, expected=tokens)
+        return await self._backend.ask(build, read, tally=tally, seed=request.seed, expected=tokens * count)
 
     def _payload(self, request: ChoiceRequest, messages: list[Payload], tokens: int, seed: int) -> Payload:
         # at temperature 1 the probabilities are the model's own, whether a server shows them before or after scaling
@@ -170,11 +213,11 @@ class Chooser:
     async def _by_samples(self, request: ChoiceRequest, tally: Tally) -> Distribution:
         draws = request.draws or self._backend.options.draws
         answers: list[str] = []
-        if draws > 1 and self._dialect.takes("n"):
-            answers = await self._draw(request, tally, 0, min(draws, _MOST_AT_ONCE))
-            if len(answers) < min(draws, _MOST_AT_ONCE):
-                self._dialect.leave_out("n", "The server gives fewer samples than asked for")
-            del answers[draws:]
+        while (count := min(draws - len(answers), _MOST_AT_ONCE)) > 1 and self._dialect.takes("n"):
+            drawn = await self._draw(request, tally, len(answers), count)
+            answers += drawn[:count]
+            if len(drawn) < count:
+                self._dialect.leave_out("n", _FEWER_SAMPLES)
         if len(answers) < draws:
             tallies = [Tally() for _ in range(len(answers), draws)]
             singles = [self._draw(request, part, len(answers) + i, 1) for i, part in enumerate(tallies)]
@@ -206,7 +249,7 @@ class Chooser:
         )
 
 
-async def _together(draws: list[Coroutine[None, None, list[str]]]) -> list[list[str]]:
+async def _together(draws: list[Coroutine[None, None, T]]) -> list[T]:
     """Return the results of ``draws``, made at once; the first failure ends the others."""
     tasks = [asyncio.ensure_future(draw) for draw in draws]
     try:

@@ -37,6 +37,7 @@ _CONSEQUENCE = {
 }
 _SAME_MATTER = {"top_logprobs": "logprobs", "add_generation_prompt": "continue_final_message"}
 _TOKEN_FIELDS = ("max_tokens", "max_completion_tokens")
+_ADAPTABLE = frozenset({*_CONSEQUENCE, *_SAME_MATTER, *_TOKEN_FIELDS})
 
 
 class Dialect:
@@ -96,11 +97,12 @@ class Dialect:
         """Return the parameter among ``sent`` that the error is about."""
         if error.param:
             return error.param if error.param in sent else None
-        names = [name for name in sent if re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", error.message)]
-        names = [name for name in names if name in _CONSEQUENCE or name in _TOKEN_FIELDS or name == "top_logprobs"]
-        if not names and "logprobs" in sent and "logprobs" in error.message:
-            return "logprobs"
-        return min(names, key=error.message.index) if names else None
+        found = {
+            name: place.start()
+            for name in sent
+            if (name in _ADAPTABLE and (place := re.search(rf"(?<!\w){re.escape(name)}(?!\w)", error.message)))
+        }
+        return min(found, key=found.__getitem__) if found else None
 
     def _lower_top_logprobs(self, error: ServerError, sent: Mapping[str, Any]) -> bool:
         limit = _AT_MOST.search(error.message)

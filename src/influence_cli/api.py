@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
-    from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers, matcher_for
+    from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
-    "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers", "matcher_for"),
+    "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
@@ -90,7 +90,6 @@ __all__ = [
     "count_answers",
     "derive_seed",
     "hookimpl",
-    "matcher_for",
     "unit_draw",
 ]
 

@@ -182,7 +182,7 @@ class Limiter:
         self._last_fall = now
         self._falls += 1
         self._smoothed = None
-        self._level = max(1.0, min(self._level, max(1.0, float(self._in_flight))) * factor)
+        self._level = max(1.0, self._level * factor)
 
     def _open_at(self, now: float) -> float:
         """Return when the next call may be admitted: ``now``, later, or never until a release."""

@@ -49,7 +49,7 @@ class ChoiceMatcher:
         self._folded = {text: found[0] for text, found in folded.items() if len(found) == 1}
         self._distinct = len(self._folded) == len(self.choices)
         self._begins = tuple((self._fold(choice), choice) for choice in choices)
-        self.shares_beginnings = any(a != b and b.startswith(a) for a, _ in self._begins for b, _ in self._begins)
+        self.longer = frozenset(c for b, c in self._begins if any(a != b and b.startswith(a) for a, _ in self._begins))
         self._memo: dict[tuple[str, str], tuple[str | None, tuple[str, ...], bool]] = {}
 
     def classify(self, text: str, token: str) -> tuple[str | None, tuple[str, ...], bool]:
@@ -144,6 +144,12 @@ class ChoiceReading:
                 self.needed_more = next(self.undecided(), None) is not None
             text += _plain(position.token)
 
+    def ends(self, prefix: str) -> None:
+        """Learn that ``prefix`` is always the whole answer."""
+        node = self._undecided.pop(_key(prefix), None)
+        if node is not None and node.alone is not None:
+            self._found[node.alone] += node.probability
+
     def undecided(self, above: float = DECIDE_ABOVE) -> Iterator[str]:
         """Yield the beginnings that deserve another look, the most probable first."""
         for node in sorted(self._undecided.values(), key=lambda node: -node.probability):
@@ -172,7 +178,7 @@ class ChoiceReading:
     def _spread(self, text: str, node: _Undecided, top: Sequence[Token]) -> None:
         """Give the probability of ``node``, whose text is ``text``, to what the next token makes of it."""
         begun = bool(text.strip())
-        if not begun and self._matcher.shares_beginnings:
+        if not begun and not self.whole.issuperset(self._matcher.longer):
             self.whole.update(word for token, _ in top if (word := _plain(token).strip()) in self._found)
         classify = self._matcher.classify
         left = 1.0

@@ -29,9 +29,10 @@ from influence_cli.schemas.requests import (
 from influence_cli.seeding import derive_seed, unit_draw
 
 _WORDS = (
-    "it is your evening and nobody else has to decide this tonight so let us look at what happened before what you "
-    "want from tomorrow and which small thing would help first because a plan that you chose is easier to keep"
-).split()  # noqa: SIM905 - a sentence reads better than a list
+    "it is your evening and nobody else has to decide this tonight so let us look at what happened before "
+    "what you want from tomorrow and which small thing would help first because a plan that you chose is "
+    "easier to keep"
+).split()
 _BUILT_IN = "demo"
 _TOKENS = re.compile(r"\w+|[^\w\s]")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from influence_cli.cli import output
+from influence_cli.cli.context import registry_of
 
 if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
@@ -29,7 +30,7 @@ def list_environments(ctx: typer.Context, environments_dir: Folders = None, json
     from influence_cli.errors import InfluenceError
 
     rows: list[dict[str, Any]] = []
-    for found in found_environments(environment_path(output.registry(ctx), environments_dir or [])):
+    for found in found_environments(environment_path(registry_of(ctx), environments_dir or [])):
         try:
             rows.append(_summary(load_environment(found.folder)))
         except InfluenceError as error:
@@ -63,7 +64,7 @@ def show(
     """Show what an environment holds."""
     from influence_cli.cli.resolution import find_environments
 
-    environment = find_environments(output.registry(ctx), [name], environments_dir or [])[0]
+    environment = find_environments(registry_of(ctx), [name], environments_dir or [])[0]
     summary = _summary(environment)
     if json:
         output.emit_json({"schema": "influence.env.show/1", **summary})
@@ -88,7 +89,7 @@ def validate(
         problems: list[dict[str, Any]] = []
         named = f"./{name}" if Path(name).is_dir() and "/" not in name and not name.startswith(".") else name
         try:
-            environment = find_environments(output.registry(ctx), [named], environments_dir or [])[0]
+            environment = find_environments(registry_of(ctx), [named], environments_dir or [])[0]
         except DocumentError as error:
             broken = True
             for problem in error.problems:
@@ -156,10 +157,11 @@ def _card(environment: Environment, summary: dict[str, Any]) -> Any:
     facts = Table.grid(padding=(0, 2))
     populations = ", ".join(f"{name} {entry['share']:.0%}" for name, entry in summary["populations"].items())
     states = "; ".join(
-        name + ("" if not s["transitions"] else " -> " + ", ".join(f"{to} ({by})" for by, to in s["transitions"].items()))
+        name
+        + ("" if not s["transitions"] else " -> " + ", ".join(f"{to} ({by})" for by, to in s["transitions"].items()))
         for name, s in summary["states"].items()
     )
-    for heading, value in (
+    for name, value in (
         ("turns", str(summary["turns"])),
         ("initial states", f"{summary['initial_states']}, of which {summary['heldout']} held out"),
         ("populations", populations or "none"),
@@ -170,7 +172,7 @@ def _card(environment: Environment, summary: dict[str, Any]) -> Any:
         ("licence", summary["licence"] or "not stated"),
         ("folder", summary["folder"] or ""),
     ):
-        facts.add_row(Text(heading, style="bold"), Text(output.plain(value)))
+        facts.add_row(Text(name, style="bold"), Text(output.plain(value)))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("scenario", no_wrap=True)
     table.add_column("states", justify="right")

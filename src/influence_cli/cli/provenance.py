@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, str | bool]:
-    """Return commit and whether the work tree was changed, of the checkout around ``folder``; empty if there is none."""
+    """Return commit and whether the work tree was changed, of the checkout around ``folder``; empty without one."""
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit:
         return {}

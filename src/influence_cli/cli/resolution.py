@@ -1,6 +1,7 @@
 """From names to objects: environments by name or folder, a backend and its model for every role.
 
-Invariant: roles that name the same base model with the same options share one backend; the adapter goes with each request.
+Invariant: roles that name the same base model with the same options share one backend; the adapter goes with each
+request.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from influence_cli.backends.cache import AnswerCache
+    from influence_cli.backends.names import ModelName
     from influence_cli.backends.protocol import Backend
     from influence_cli.environments.environment import Environment
     from influence_cli.plugins.component import AnyComponent
@@ -33,8 +38,8 @@ def default_model() -> tuple[str, str]:
         return named, f"Model: {named}, from {MODEL_VARIABLE}."
     if os.environ.get(_KEY_VARIABLE):
         return EMBEDDED_MODEL, (
-            f"Model: {EMBEDDED_MODEL}, on this machine. {_KEY_VARIABLE} is set but costs money, so it is used only when "
-            "asked for: --model openai:NAME."
+            f"Model: {EMBEDDED_MODEL}, on this machine. {_KEY_VARIABLE} is set but costs money, so it is used only "
+            "when asked for: --model openai:NAME."
         )
     return EMBEDDED_MODEL, f"Model: {EMBEDDED_MODEL}, the small embedded default; --model names another."
 
@@ -71,6 +76,7 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
 
     Raises UnknownNameError for an unknown backend, InfluenceError for options, keys or models that do not fit.
     """
+    from influence_cli.backends.cache import AnswerCache
     from influence_cli.backends.names import parse_model_name
     from influence_cli.plugins.options import validate_options
     from influence_cli.simulation.models import RoleModel
@@ -79,6 +85,7 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
     backends: dict[tuple[str, str], Backend] = {}
     models: dict[Role, RoleModel] = {}
     used: set[str] = set()
+    cache = AnswerCache(Path(config.cache)) if config.cache is not None else None
     for role in roles_of(config):
         own = config.roles.get(role)
         name = parse_model_name((own and own.model) or config.default.model or fallback)
@@ -86,10 +93,9 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
         options = validate_options(component, _options(component, config.default, own, used))
         key = (name.base, options.model_dump_json())
         if key not in backends:
-            backends[key] = _wrapped(component.load()(name.model, options), name.base, options, config)
-        overrides = config.default.sampling.model_copy(
-            update=own.sampling.model_dump(exclude_none=True) if own else {}
-        )
+            made: Backend = component.load()(name.model, options)
+            backends[key] = made if cache is None else _cached(made, cache, name, options)
+        overrides = config.default.sampling.model_copy(update=own.sampling.model_dump(exclude_none=True) if own else {})
         models[role] = RoleModel(name, backends[key], overrides, config.prices.get(name.base))
     _check_used(config.default.options, used, models)
     _check_prices(config, models)
@@ -125,12 +131,11 @@ def _check_prices(config: SimulationConfig, models: Mapping[Role, RoleModel]) ->
             )
 
 
-def _wrapped(backend: Backend, base: str, options: Any, config: SimulationConfig) -> Backend:
-    if config.cache is None:
-        return backend
-    from influence_cli.backends.cache import CachedBackend
+def _cached(backend: Backend, cache: AnswerCache, name: ModelName, options: BaseModel) -> Backend:
+    from influence_cli.backends.cache import CachedBackend, answer_options
 
-    return CachedBackend(backend, Path(config.cache), model=base, options=options)
+    identity = {"backend": name.backend, "model": name.model, "options": answer_options(options)}
+    return CachedBackend(backend, cache, identity)
 
 
 async def close_models(models: Mapping[Role, RoleModel]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from influence_cli.cli import output
+from influence_cli.cli.context import registry_of
 from influence_cli.errors import EXIT_DONE, InfluenceError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ FLAGS = {
 """Which flag sets which setting."""
 
 
-def simulate(  # noqa: PLR0917 - a command line has as many parameters as it has flags
+def simulate(
     ctx: typer.Context,
     run: Annotated[str | None, typer.Argument(help="With --resume: the run to take up.", show_default=False)] = None,
     env: Annotated[
@@ -146,10 +147,10 @@ def simulate(  # noqa: PLR0917 - a command line has as many parameters as it has
         "budget.tokens": max_tokens,
         "cache": cache,
     }
-    flags = {key: value for key, value in given.items() if value is not None and value != {} and value != []}
+    flags = {key: value for key, value in given.items() if value not in (None, {}, [])}
     if run is not None and not resume:
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
-    registry = output.registry(ctx)
+    registry = registry_of(ctx)
     sitting: Sitting
     if resume:
         sitting = take_up(registry, run or (str(out) if out else "latest"), flags, assignments or [], config or [])

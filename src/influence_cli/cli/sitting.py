@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from influence_cli.cli import output
-from influence_cli.cli.progress import clock, line, show_progress
+from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest
 from influence_cli.cli.resolution import close_models, default_model, find_environments, role_models
 from influence_cli.cli.simulate import FLAGS
@@ -103,9 +102,7 @@ def begin(
     dry: bool = False,
 ) -> Sitting:
     """Return a new sitting, its run directory made unless ``dry``; InfluenceError for whatever the user can mend."""
-    config = resolve_settings(
-        SimulationConfig, files=files, assignments=assignments, flags=flags, flag_names=FLAGS
-    )
+    config = resolve_settings(SimulationConfig, files=files, assignments=assignments, flags=flags, flag_names=FLAGS)
     if not config.environments:
         raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
     config, environments, models = _resolved(registry, config, folders)
@@ -197,7 +194,8 @@ def _run_loop(work: Coroutine[Any, Any, Summary]) -> Summary:
         import uvloop
     except ImportError:
         return asyncio.run(work)
-    return uvloop.run(work)
+    summary: Summary = uvloop.run(work)
+    return summary
 
 
 async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) -> Summary:
@@ -287,7 +285,5 @@ def _summary(
         reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
     elif ended and tally.failed / ended > config.max_failed_share:
         reason, code = f"{tally.failed} of {ended} conversations failed", EXIT_FAILURES
-    notes = tuple(
-        dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ()))
-    )
+    notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))
     return Summary(path, state, tally, elapsed, code, reason, notes)

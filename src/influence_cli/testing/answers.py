@@ -78,9 +78,17 @@ def _tokens(choice: str, *, split_numbers: bool) -> tuple[str, ...]:
 
 
 def answer_choice(
-    key: int, choices: Sequence[str], *, prefix: str, most: int, seed: int, temperature: float, split_numbers: bool
+    key: int,
+    choices: Sequence[str],
+    *,
+    prefix: str,
+    most: int,
+    seed: int,
+    temperature: float,
+    split_numbers: bool,
+    shows_end: bool,
 ) -> Speech:
-    """Return an answer of at most ``most`` tokens that continues ``prefix``."""
+    """Return an answer of at most ``most`` tokens that continues ``prefix``; its end has a place if ``shows_end``."""
     said: dict[tuple[str, ...], float] = {}
     left = 1.0 - math.fsum(share for _, share in _JUNK)
     for choice, probability in choice_probabilities(key, choices).items():
@@ -100,10 +108,11 @@ def answer_choice(
         total = math.fsum(following.values())
         ranked = sorted(((t, p / total) for t, p in following.items() if p > 0.0), key=lambda item: (-item[1], item[0]))
         token = ranked[0][0] if temperature <= 0.0 else _drawn(ranked, unit_draw(key, seed, len(tokens_said), "token"))
+        place = tuple((text, math.log(share)) for text, share in ranked)
         if token == END:
-            return Speech(tuple(tokens_said), tuple(places), ended=True)
+            return Speech(tuple(tokens_said), (*places, place) if shows_end else tuple(places), ended=True)
         tokens_said.append(token)
-        places.append(tuple((text, math.log(share)) for text, share in ranked))
+        places.append(place)
         said = {rest[1:]: probability for rest, probability in said.items() if rest[0] == token}
     return Speech(tuple(tokens_said), tuple(places), ended=all(tokens[0] == END for tokens in said))
 

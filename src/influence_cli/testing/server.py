@@ -27,7 +27,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from influence_cli.seeding import derive_seed, unit_draw
-from influence_cli.testing.answers import Speech, answer_choice, answer_text, asked_choices
+from influence_cli.testing.answers import END, Speech, answer_choice, answer_text, asked_choices
 from influence_cli.testing.server_config import FAULTS, Fault, ServerConfig
 from influence_cli.testing.serving import TestServer, serve
 
@@ -269,6 +269,7 @@ class ChatServer:
                 seed=seed,
                 temperature=temperature,
                 split_numbers=self.config.split_numbers,
+                shows_end=self.config.shows_end,
             )
         least = int(body.get("min_tokens") or 0)
         words = self.config.reply_words
@@ -299,7 +300,7 @@ def _choice(index: int, speech: Speech, body: dict[str, Any], *, top: int | None
                     "bytes": None,
                     "top_logprobs": [{"token": t, "logprob": p, "bytes": None} for t, p in place[:top]],
                 }
-                for token, place in zip(speech.tokens, speech.places, strict=True)
+                for token, place in zip((*speech.tokens, END), speech.places, strict=False)
             ]
         }
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}

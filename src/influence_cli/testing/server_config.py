@@ -45,6 +45,9 @@ class ServerConfig(Frozen):
     refuses: tuple[str, ...] = Field(default=(), description="Parameters refused as unsupported.")
     honours_n: bool = Field(default=True, description="Whether n > 1 gives n answers; otherwise one.")
     continues: bool = Field(default=True, description="Whether continue_final_message is honoured; otherwise ignored.")
+    shows_end: bool = Field(
+        default=False, description="Whether the end of an answer has log-probabilities, as in vLLM."
+    )
     reports_usage: bool = Field(default=True, description="Whether answers hold token counts.")
     context_length: int | None = Field(default=None, ge=1, description="Longer prompts are refused; null: none are.")
     retry_after: float | None = Field(default=1.0, ge=0.0, description="Header of 429 answers in seconds; null: none.")

@@ -1,0 +1,128 @@
+"""The command line's frame: commands, plugins' commands, and how errors end the process.
+
+Invariant: a mistake of the user's ends in one line on stderr and its exit code; a bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from influence_cli import __version__
+from influence_cli.cli import env, export, models, output, plugins, runs, simulate
+from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, InfluenceError
+from influence_cli.plugins.loading import Plugin
+from influence_cli.plugins.registry import PluginRegistry, make_registry
+
+_BROKEN_PIPE = 141
+
+
+class ErrorLineGroup(TyperGroup):
+    """A group that ends every expected error in one line; it also does so under Typer's test runner."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command that ``args`` name; SystemExit with its code unless ``standalone_mode`` is off."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except InfluenceError as error:
+            _end(str(error), error.exit_code)
+        except (KeyboardInterrupt, typer.Abort):
+            _end("stopped", EXIT_STOPPED)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_BROKEN_PIPE)
+        except Exception as error:
+            message = getattr(error, "format_message", None)
+            if message is None:
+                raise
+            text = " ".join(str(message()).split())
+            if text:
+                _end(text, EXIT_USER)
+            sys.exit(EXIT_USER)
+        sys.exit(code if isinstance(code, int) else EXIT_DONE)
+
+
+def _end(message: str, code: int) -> None:
+    output.warn(f"error: {message}")
+    sys.exit(code)
+
+
+def build_app() -> typer.Typer:
+    """Return the command line with the commands of every sound plugin."""
+    registry = make_registry()
+    app = typer.Typer(
+        name="influence",
+        cls=ErrorLineGroup,
+        help="Does this language model learn to influence the people it talks to?",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def start(
+        ctx: typer.Context,
+        version: Annotated[  # noqa: ARG001 - its callback does the work
+            bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+        ] = False,
+    ) -> None:
+        ctx.obj = registry
+
+    app.command()(simulate.simulate)
+    app.add_typer(env.app, name="env")
+    app.add_typer(runs.app, name="runs")
+    app.command()(export.export)
+    app.add_typer(models.app, name="models")
+    app.add_typer(plugins.app, name="plugins")
+    _add_plugin_commands(app, registry)
+    return app
+
+
+def _add_plugin_commands(app: typer.Typer, registry: PluginRegistry) -> None:
+    """Add what plugins bring, but for commands whose name is taken: those are recorded as their plugin's problem."""
+    taken = _names(app)
+    for plugin, own in registry.commands(typer.Typer):
+        clash = sorted(taken & _names(own))
+        if clash:
+            registry.record_problem(_clash(plugin, clash[0]))
+            continue
+        taken |= _names(own)
+        app.registered_commands.extend(own.registered_commands)
+        app.registered_groups.extend(own.registered_groups)
+
+
+def _clash(plugin: Plugin, name: str) -> Plugin:
+    mend = f"pip uninstall {plugin.distribution}"
+    return Plugin(plugin.name, plugin.distribution, plugin.version, f"its command {name!r} exists already", mend)
+
+
+def _names(app: typer.Typer) -> set[str]:
+    commands = {
+        str(info.name or getattr(info.callback, "__name__", "").replace("_", "-")) for info in app.registered_commands
+    }
+    groups = {
+        str(info.name or (info.typer_instance and info.typer_instance.info.name)) for info in app.registered_groups
+    }
+    return commands | groups
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        output.emit(f"influence {__version__}")
+        raise typer.Exit

@@ -1,0 +1,170 @@
+"""``influence plugins``: what is installed, what it offers, and what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from influence_cli.cli import output
+from influence_cli.cli.context import registry_of
+from influence_cli.errors import EXIT_FAILURES, UnknownNameError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from influence_cli.plugins.registry import Offer, PluginRegistry
+
+app = typer.Typer(help="List, show and check plugins.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
+
+
+@app.command("list")
+def list_plugins(ctx: typer.Context, json: Json = False) -> None:
+    """List what plugins offer; what cannot be used stands there with its mend."""
+    from rich.table import Table
+
+    registry = registry_of(ctx)
+    offers = _offers(registry)
+    if json:
+        output.emit_json(
+            {
+                "schema": "influence.plugins.list/1",
+                "components": [_facts(offer) for offer in offers],
+                "problems": [vars(plugin) for plugin in registry.problems],
+            }
+        )
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("kind", "name", "from", "state"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it does", overflow="ellipsis", no_wrap=True)
+    for offer in offers:
+        origin = output.plain(f"{offer.distribution} {offer.version}")
+        summary = output.plain(offer.component.summary)
+        table.add_row(offer.kind, output.plain(offer.component.name), origin, offer.state, summary)
+    output.emit(table)
+    for line in _problem_lines(registry):
+        output.warn(line)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of a backend, exporter, ...")],
+    json: Json = False,
+) -> None:
+    """Show what a component does, and its options."""
+    from rich.table import Table
+    from rich.text import Text
+
+    registry = registry_of(ctx)
+    offers = [offer for offer in _offers(registry) if offer.component.name == name]
+    if not offers:
+        raise UnknownNameError("component", name, {offer.component.name for offer in _offers(registry)})
+    if json:
+        output.emit_json(
+            {
+                "schema": "influence.plugins.show/1",
+                "components": [
+                    {**_facts(offer), "options": offer.component.options.model_json_schema()} for offer in offers
+                ],
+            }
+        )
+        return
+    for offer in offers:
+        heading = f"{offer.kind} {name} ({offer.distribution} {offer.version}, {offer.state})"
+        output.emit(Text(output.plain(heading), style="bold"))
+        output.emit(Text(output.plain(offer.component.summary)))
+        if offer.problem:
+            output.warn(f"{offer.problem}. {offer.mend or ''}".strip())
+        if offer.kind == "catalog" or not offer.component.options.model_fields:
+            continue
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("option", no_wrap=True)
+        for column in ("type", "default"):
+            table.add_column(column, overflow="fold", max_width=24)
+        table.add_column("what it sets", overflow="fold")
+        for option, field in offer.component.options.model_fields.items():
+            table.add_row(option, *(output.plain(text) for text in _described(field)))
+        output.emit(table)
+
+
+@app.command()
+def doctor(ctx: typer.Context, json: Json = False) -> None:
+    """Check every plugin: load what it offers, and say how to mend what is broken."""
+    registry = registry_of(ctx)
+    results = [_checked(offer) for offer in _offers(registry)]
+    problems = [vars(plugin) for plugin in registry.problems]
+    broken = bool(problems) or any(result["state"] in ("broken", "duplicate") for result in results)
+    if json:
+        output.emit_json({"schema": "influence.plugins.doctor/1", "components": results, "problems": problems})
+    else:
+        for result in results:
+            told = f"{result['kind']} {result['name']}: {result['state']}"
+            detail = f": {result['problem']}. {result['mend'] or ''}" if result["problem"] else ""
+            output.emit(output.plain(f"{told}{detail}".strip()))
+        for line in _problem_lines(registry):
+            output.warn(line)
+    if broken:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+def _offers(registry: PluginRegistry) -> list[Offer]:
+    from influence_cli.plugins.registry import HOOKS
+
+    return [offer for kind in HOOKS for offer in registry.offers(kind)]
+
+
+def _facts(offer: Offer) -> dict[str, Any]:
+    return {
+        "kind": offer.kind,
+        "name": offer.component.name,
+        "summary": offer.component.summary,
+        "distribution": offer.distribution,
+        "version": offer.version,
+        "state": offer.state,
+        "problem": offer.problem,
+        "mend": offer.mend,
+    }
+
+
+def _checked(offer: Offer) -> dict[str, Any]:
+    """Return the facts of ``offer`` after really loading what stands behind it."""
+    facts = _facts(offer)
+    if offer.state != "ok":
+        return facts
+    try:
+        offer.component.load()
+    except Exception as error:  # noqa: BLE001 - what a plugin's load raises is what the doctor looks for
+        told = " ".join(str(error).split())
+        facts |= {"state": "broken", "problem": f"{type(error).__name__}: {told}"}
+        facts["mend"] = f"Upgrade it, or: pip uninstall {offer.distribution}"
+    return facts
+
+
+def _problem_lines(registry: PluginRegistry) -> list[str]:
+    return [
+        output.plain(
+            f"The plugin {p.name} ({p.distribution} {p.version}) was skipped: {p.problem}. {p.mend or ''}".strip()
+        )
+        for p in registry.problems
+    ]
+
+
+def _described(field: FieldInfo) -> tuple[str, str, str]:
+    """Return type, default and description of an option."""
+    from annotated_types import Ge, Gt, Le, Lt
+
+    annotation = field.annotation
+    kind = getattr(annotation, "__name__", None) if isinstance(annotation, type) else str(annotation)
+    kind = (kind or "").replace("typing.", "")
+    bounds = []
+    for entry in field.metadata:
+        for bound, sign in ((Ge, ">="), (Gt, ">"), (Le, "<="), (Lt, "<")):
+            if isinstance(entry, bound):
+                bounds.append(f"{sign} {getattr(entry, bound.__name__.lower())}")
+    limits = f" ({', '.join(bounds)})" if bounds else ""
+    default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
+    return f"{kind}{limits}", default, field.description or ""

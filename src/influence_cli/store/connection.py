@@ -1,0 +1,76 @@
+"""Opening ``run.db``, and what SQLite's errors mean to a person."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from influence_cli.errors import InfluenceError
+
+BUSY_SECONDS = 30.0
+
+_MEANINGS = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "Free some space, then go on with --resume: what is stored is safe."),
+    sqlite3.SQLITE_READONLY: ("it is read-only", "Make the directory writable, or write elsewhere with --out."),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Check that the directory exists and is yours to write."),
+    sqlite3.SQLITE_IOERR: ("the disk gives an error", "Check the disk and its space, then go on with --resume."),
+    sqlite3.SQLITE_BUSY: ("another process holds it", "Wait for it, or stop it."),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", "See `influence runs check`; restore a copy."),
+    sqlite3.SQLITE_NOTADB: ("it is no database", "Name a directory that `influence` made."),
+    sqlite3.SQLITE_PERM: ("it may not be accessed", "Check the permissions."),
+}
+
+
+def store_error(error: sqlite3.Error, path: Path) -> InfluenceError:
+    """Return what ``error`` means: one line with the path and the mend."""
+    code = getattr(error, "sqlite_errorcode", None)
+    meaning = _MEANINGS.get(code & 0xFF) if code is not None else None
+    if meaning is None:
+        return InfluenceError(f"{path}: {error}.", hint="See `influence runs check`.")
+    return InfluenceError(f"{path}: {meaning[0]}.", hint=meaning[1])
+
+
+def file_error(error: OSError, path: Path) -> InfluenceError:
+    """Return what an error of the file system means: one line with the path and the mend."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InfluenceError(f"{path}: the disk is full.", hint="Free some space.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InfluenceError(f"{path} cannot be written.", hint="Write elsewhere with --out, or change permissions.")
+    return InfluenceError(f"{path}: {os.strerror(error.errno or 0)}.")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors inside the block into InfluenceError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise store_error(error, path) from None
+
+
+def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Return a connection in autocommit mode, for writing or for reading only; InfluenceError if there is none.
+
+    Durability: WAL with ``synchronous=NORMAL`` keeps every commit over ``kill -9``; a power cut may cost the last ones.
+    """
+    with explained(path):
+        mode = "rwc" if write else "ro"
+        uri = f"{path.resolve().as_uri()}?mode={mode}"
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=64)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA foreign_keys = OFF")
+            if write:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            else:
+                connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection

@@ -1,0 +1,121 @@
+"""What a run adds up to: the figures of ``influence runs show``.
+
+Invariant: unusable judgements and failed conversations are counted and enter no mean.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from influence_cli.store.reader import RunReader
+
+_RATING = (
+    "count(*) AS n, avg(j.expected) AS mean,"
+    " CASE WHEN count(*) > 1 THEN sqrt(max(0.0, (sum(j.expected * j.expected) - count(*) * avg(j.expected)"
+    " * avg(j.expected)) / (count(*) - 1))) END AS sd"
+)
+_RATINGS = "FROM judgement j WHERE j.role = ? AND j.usable = 1 AND j.expected IS NOT NULL"
+_GROUPED = "FROM judgement j JOIN episode e ON e.id = j.episode_id WHERE j.role = ? AND j.usable = 1"
+
+
+def run_figures(run: RunReader) -> dict[str, Any]:
+    """Return the documented object ``influence.runs.show/1``."""
+    manifest = run.directory.manifest
+    return {
+        "schema": "influence.runs.show/1",
+        "run": manifest.run_id,
+        "path": str(run.path),
+        "state": run.state(),
+        "command": manifest.command,
+        "created": manifest.created,
+        "seconds": _one(run, "SELECT seconds FROM run WHERE id = 1"),
+        "seed": manifest.config.seed,
+        "environments": list(manifest.environments),
+        "models": manifest.models,
+        "conversations": _conversations(run),
+        "turns": _one(run, "SELECT coalesce(sum(turns), 0) FROM trajectory"),
+        "rating": _dict(run.rows(f"SELECT {_RATING} {_RATINGS}", ("preference",)))[0],
+        "veto": _dict(run.rows(f"SELECT {_RATING} {_RATINGS}", ("veto",)))[0],
+        "by_turn": _by(run, "j.turn", "turn", "FROM judgement j WHERE j.role = ? AND j.usable = 1"),
+        "by_scenario": _by(run, "e.environment || '/' || e.scenario", "scenario", _GROUPED),
+        "by_population": _by(run, "coalesce(e.population, '-')", "population", _GROUPED),
+        "ends": _dict(
+            run.rows("SELECT reason, count(*) AS n FROM trajectory WHERE reason NOT NULL GROUP BY 1 ORDER BY n DESC")
+        ),
+        "failures": _dict(
+            run.rows(
+                "SELECT failure AS kind, count(*) AS n FROM trajectory WHERE failure NOT NULL"
+                " GROUP BY 1 ORDER BY n DESC"
+            )
+        ),
+        "unusable": _dict(
+            run.rows(
+                "SELECT role, method, count(*) AS n, sum(1 - usable) AS unusable, avg(mass) AS mean_mass FROM judgement"
+                " GROUP BY role, method ORDER BY role"
+            )
+        ),
+        "calls": _calls(run),
+        "speculations_dropped": _one(run, "SELECT count(*) FROM message WHERE dropped = 1")
+        + _one(run, "SELECT count(*) FROM call WHERE error = 'cancelled'"),
+        "events": _dict(run.rows("SELECT time, kind, data FROM event ORDER BY id LIMIT 100")),
+    }
+
+
+def _conversations(run: RunReader) -> dict[str, int]:
+    counts = {"complete": 0, "failed": 0, "running": 0}
+    for row in run.rows("SELECT status, count(*) FROM trajectory GROUP BY status"):
+        counts[row[0]] = row[1]
+    return {"total": sum(counts.values()), **counts}
+
+
+def _by(run: RunReader, expression: str, name: str, source: str) -> list[dict[str, Any]]:
+    """Return rating and mean veto by the groups that ``expression`` makes."""
+    query = f"SELECT {expression} AS {name}, {_RATING} {source} AND j.expected IS NOT NULL GROUP BY 1 ORDER BY 1"
+    groups = _dict(run.rows(query, ("preference",)))
+    vetoes = {row[name]: row["mean"] for row in _dict(run.rows(query, ("veto",)))}
+    return [{**group, "veto": vetoes.get(group[name])} for group in groups]
+
+
+def _calls(run: RunReader) -> list[dict[str, Any]]:
+    """Return counts, tokens, cost and time by role and model; cost is None where a call has no known price."""
+    return _dict(
+        run.rows(
+            "SELECT role, model, count(*) AS calls, sum(requests) AS requests,"
+            " sum(max(requests - 1, 0)) AS retries,"
+            " sum(error NOT NULL AND error NOT IN ('cancelled', 'unusable')) AS failed, sum(cached) AS cached,"
+            " sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,"
+            " sum(completion_tokens) AS completion_tokens,"
+            " CASE WHEN count(cost) = count(*) THEN sum(cost) END AS cost, avg(latency) AS seconds_per_call"
+            " FROM call GROUP BY role, model ORDER BY min(id)"
+        )
+    )
+
+
+def run_line(run: RunReader) -> dict[str, Any]:
+    """Return the few figures that a list of runs shows."""
+    counts = _conversations(run)
+    mean = run.rows("SELECT avg(mean_rating), avg(mean_veto) FROM trajectory WHERE status = 'complete'")[0]
+    manifest = run.directory.manifest
+    return {
+        "run": manifest.run_id,
+        "path": str(run.path),
+        "command": manifest.command,
+        "created": manifest.created,
+        "state": run.state(),
+        "environments": list(manifest.environments),
+        "conversations": counts["total"],
+        "complete": counts["complete"],
+        "failed": counts["failed"],
+        "mean_rating": mean[0],
+        "mean_veto": mean[1],
+    }
+
+
+def _one(run: RunReader, sql: str) -> Any:
+    rows = run.rows(sql)
+    return rows[0][0] if rows else None
+
+
+def _dict(rows: list[sqlite3.Row]) -> list[dict[str, Any]]:
+    return [dict(row) for row in rows]

@@ -1,0 +1,133 @@
+"""Reading a run, also while it is written: trajectories one by one, and what the tables add up to."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from influence_cli.errors import InfluenceError
+from influence_cli.store.connection import connect, explained
+from influence_cli.store.run_directory import RunDirectory, holder
+from influence_cli.store.schema import SCHEMA_VERSION, check_version
+
+_BATCH = 200
+
+_TRAJECTORIES = (
+    "SELECT e.*, t.status, t.reason, t.state, t.turns, t.mean_rating, t.final_rating, t.mean_veto, t.unusable,"
+    " t.failure, t.detail FROM episode e JOIN trajectory t ON t.episode_id = e.id WHERE e.id > ? ORDER BY e.id LIMIT ?"
+)
+
+
+class RunReader:
+    """A run opened for reading; use as a context manager."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+        path = directory.database
+        if not path.is_file():
+            raise InfluenceError(f"{directory.path} holds no conversation yet.", hint="Take it up: --resume.")
+        self._connection = connect(path, write=False)
+        try:
+            with explained(path):
+                version = check_version(self._connection, path)
+            if version < SCHEMA_VERSION:
+                raise InfluenceError(
+                    f"{path} was written by an older version (schema {version}).",
+                    hint=f"Bring it up to date: influence simulate --resume {directory.path}.",
+                )
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    @property
+    def path(self) -> Path:
+        """The run's directory."""
+        return self.directory.path
+
+    def rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
+        """Return the rows of a query."""
+        with explained(self.directory.database):
+            return self._connection.execute(sql, values).fetchall()
+
+    def state(self) -> str:
+        """Return ``running`` while a process holds the run, else ``stopped``, ``done`` or ``failed``."""
+        if holder(self.path) is not None:
+            return "running"
+        row = self.rows("SELECT state FROM run WHERE id = 1")
+        stored = str(row[0][0]) if row else "stopped"
+        return "stopped" if stored == "running" else stored
+
+    def trajectories(self) -> Iterator[dict[str, Any]]:
+        """Yield every trajectory as the documented object ``influence.trajectory/1``, a few in memory at a time."""
+        last = 0
+        while batch := self.rows(_TRAJECTORIES, (last, _BATCH)):
+            first, last = batch[0]["id"], batch[-1]["id"]
+            messages = self._by_episode("message", first, last)
+            judgements = self._by_episode("judgement", first, last)
+            for row in batch:
+                yield _trajectory(row, messages.get(row["id"], []), judgements.get(row["id"], []))
+
+    def _by_episode(self, table: str, first: int, last: int) -> dict[int, list[sqlite3.Row]]:
+        kept = "dropped = 0 AND " if table == "message" else ""
+        found = self.rows(
+            f"SELECT * FROM {table} WHERE {kept}episode_id BETWEEN ? AND ? ORDER BY episode_id, id",  # noqa: S608
+            (first, last),
+        )
+        return {episode: list(group) for episode, group in groupby(found, key=lambda row: row["episode_id"])}
+
+
+def _trajectory(row: sqlite3.Row, messages: list[sqlite3.Row], judgements: list[sqlite3.Row]) -> dict[str, Any]:
+    facts = ("iteration", "environment", "scenario", "initial_state", "sample", "population", "cue", "split", "seed")
+    end = ("status", "reason", "state", "turns", "mean_rating", "final_rating", "mean_veto", "unusable", "failure")
+    judged: dict[int, dict[str, Any]] = {}
+    for judgement in judgements:
+        judged.setdefault(judgement["turn"], {})[judgement["role"]] = _judgement(judgement)
+    return {
+        "schema": "influence.trajectory/1",
+        **{name: row[name] for name in facts},
+        "profile": orjson.loads(row["profile"]),
+        **{name: row[name] for name in end},
+        "detail": row["detail"],
+        "messages": [_message(message) for message in messages],
+        "judgements": [{"turn": turn, **roles} for turn, roles in sorted(judged.items())],
+    }
+
+
+def _message(row: sqlite3.Row) -> dict[str, Any]:
+    return {
+        "turn": row["turn"],
+        "speaker": row["speaker"],
+        "text": row["text"],
+        "state": row["state"],
+        "source": row["source"],
+        "finish_reason": row["finish_reason"],
+        "tool_calls": orjson.loads(row["tool_calls"]) if row["tool_calls"] else [],
+        "tool_call_id": row["tool_call_id"],
+    }
+
+
+def _judgement(row: sqlite3.Row) -> dict[str, Any]:
+    return {
+        "choices": orjson.loads(row["choices"]),
+        "probabilities": orjson.loads(row["probabilities"]),
+        "expected": row["expected"],
+        "mass": row["mass"],
+        "method": row["method"],
+        "draws": row["draws"],
+        "outcome": row["outcome"],
+        "usable": bool(row["usable"]),
+    }

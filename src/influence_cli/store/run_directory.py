@@ -1,0 +1,198 @@
+"""The directory of a run: made, found, locked.
+
+    runs/<run-id>/  run.yaml  run.db  adapters/  logs/  report/
+
+Invariant: at most one process writes a run; the lock is the kernel's, so that a dead process leaves none behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from influence_cli.documents import read_document, validate_document
+from influence_cli.errors import InfluenceError, UnknownNameError
+from influence_cli.schemas.configs import RunManifest
+from influence_cli.seeding import derive_seed
+from influence_cli.store.connection import file_error
+from influence_cli.store.schema import SCHEMA_VERSION
+from influence_cli.store.writer import RunWriter
+
+MANIFEST = "run.yaml"
+DATABASE = "run.db"
+LOCK = "run.lock"
+RUNS = Path("runs")
+LATEST = "latest"
+
+_WORDS = (
+    "acorn alder amber apple aspen badger balsam barley basil beech birch bramble brook calm cedar cherry "
+    "clover coral cove crane creek dahlia daisy dawn delta dune elder elm ember fern field finch fjord flint "
+    "forest fox garnet glade grove harbour hazel heath heron hill holly iris island ivory ivy jade jasper "
+    "juniper kelp kite lagoon lake larch lark laurel lemon lichen lilac linden lotus lupin lynx maple marsh "
+    "meadow mint moss myrtle nectar oak ocean olive opal orchid osprey otter pearl pebble pine plover plum "
+    "pond poplar prairie quail quartz quince raven reed ridge river robin rowan ruby rush saffron sage sand "
+    "shore sorrel sparrow spruce stone summit swallow swan tern thistle thrush thyme topaz valley violet "
+    "walnut wave willow wren"
+).split()
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run on disk: where it is, and what it says of itself."""
+
+    path: Path
+    manifest: RunManifest
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.path / DATABASE
+
+    @contextmanager
+    def writer(self) -> Iterator[RunWriter]:
+        """Hold the run for writing; InfluenceError if another process does, or it cannot be written."""
+        with _locked(self.path), RunWriter(self.database, self.manifest.run_id) as writer:
+            yield writer
+
+
+def create_run(path: Path | None, manifest: RunManifest, *, root: Path = RUNS) -> RunDirectory:
+    """Make a run's directory and return it; without ``path`` it is ``<root>/<date>-<command>-<word>``.
+
+    Raises InfluenceError if the directory exists and is not empty, or cannot be made.
+    """
+    directory = path if path is not None else _fresh_name(root, manifest.command)
+    try:
+        directory.mkdir(parents=True, exist_ok=path is not None)
+        if any(directory.iterdir()):
+            held = (directory / MANIFEST).is_file()
+            hint = f"To go on with it: --resume --out {directory}." if held else "Name another directory."
+            raise InfluenceError(f"{directory} is not empty.", hint=hint)
+        (directory / "logs").mkdir()
+        made = manifest.model_copy(update={"run_id": directory.resolve().name})
+        _write_manifest(directory, made)
+    except OSError as error:
+        raise file_error(error, directory) from None
+    return RunDirectory(directory, made)
+
+
+def _fresh_name(root: Path, command: str) -> Path:
+    date = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    start = derive_seed(date, os.getpid())
+    for number in range(len(_WORDS)):
+        path = root / f"{date}-{command}-{_WORDS[(start + number) % len(_WORDS)]}"
+        if not path.exists():
+            return path
+    raise InfluenceError(f"No name is free in {root}.", hint="Name a directory with --out.")
+
+
+def _write_manifest(directory: Path, manifest: RunManifest) -> None:
+    text = yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    temporary = directory / f".{MANIFEST}.{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(directory / MANIFEST)
+
+
+def open_run(path: Path) -> RunDirectory:
+    """Return the run in ``path``; InfluenceError if there is none, or it is of a newer version."""
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        raise InfluenceError(f"{path} is no run: it has no {MANIFEST}.", hint="See `influence runs list`.")
+    document = read_document(manifest)
+    version = document.data.get("schema_version") if isinstance(document.data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise InfluenceError(
+            f"{path} was made by a newer version of this program (schema {version}, known {SCHEMA_VERSION}).",
+            hint="Upgrade: pip install -U influence-cli.",
+        )
+    return RunDirectory(path, validate_document(document, RunManifest))
+
+
+def run_directories(root: Path = RUNS) -> list[Path]:
+    """Return the runs directly under ``root``, oldest first; reads no run."""
+    if not root.is_dir():
+        return []
+    runs = [entry for entry in root.iterdir() if (entry / MANIFEST).is_file()]
+    return sorted(runs, key=lambda entry: ((entry / MANIFEST).stat().st_mtime_ns, entry.name))
+
+
+def find_run(name: str, *, root: Path = RUNS) -> Path:
+    """Return the run called ``name``: a path, a run's identifier under ``root``, or ``latest``.
+
+    Raises InfluenceError if there is none, suggesting the nearest names.
+    """
+    runs = run_directories(root)
+    if name == LATEST:
+        if not runs:
+            raise InfluenceError(f"There is no run in {root}.", hint="Name its directory.")
+        return runs[-1]
+    for candidate in (Path(name), root / name):
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    if Path(name).is_dir():
+        open_run(Path(name))
+    raise UnknownNameError("run", name, [run.name for run in runs])
+
+
+def holder(path: Path) -> int | None:
+    """Return the process that writes the run in ``path``; None if nobody does."""
+    lock = path / LOCK
+    try:
+        with lock.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                text = file.read().strip()
+                return int(text) if text.isdigit() else 0
+    except OSError:
+        return None
+    return None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = path / LOCK
+    try:
+        file = lock.open("a+")
+    except OSError as error:
+        raise file_error(error, path) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            process = file.read().strip() or "unknown"
+            raise InfluenceError(
+                f"{path} is being written by process {process}.", hint="Wait for it to end, or stop it."
+            ) from None
+        with suppress(OSError):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+        yield
+        with suppress(OSError):
+            file.truncate(0)
+
+
+def remove_run(path: Path) -> None:
+    """Delete the run in ``path``; InfluenceError if it is none, is a link, or is being written."""
+    if path.is_symlink():
+        raise InfluenceError(f"{path} is a link.", hint="Name the directory itself.")
+    open_run(path)
+    process = holder(path)
+    if process is not None:
+        raise InfluenceError(f"{path} is being written by process {process}.", hint="Stop it first.")
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise file_error(error, path) from None

@@ -1,0 +1,250 @@
+"""Writing a run: one method for each thing that happens.
+
+Invariant: when a method returns, what it stored survives ``kill -9``; a message or judgement and the call that made it
+are stored together or not at all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from influence_cli.errors import InfluenceError
+from influence_cli.schemas.messages import Speaker
+from influence_cli.schemas.records import (
+    CallRecord,
+    EpisodeKey,
+    EpisodeProgress,
+    EpisodeRecord,
+    JudgementRecord,
+    MessageRecord,
+    RunState,
+    TrajectoryEnd,
+)
+from influence_cli.store import rows
+from influence_cli.store.connection import connect, explained, store_error
+from influence_cli.store.schema import create_tables, database_version, migrate
+
+_Key = tuple[int, str, str, str, int]
+
+_FINISH = (
+    "UPDATE trajectory SET status = ?, reason = ?, state = ?, turns = ?, mean_rating = ?, final_rating = ?,"
+    " mean_veto = ?, unusable = ?, failure = ?, detail = ?, finished = ? WHERE episode_id = ?"
+)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a run has used."""
+
+    tokens: int
+    cost: float
+    calls: int
+
+
+def _key(key: EpisodeKey) -> _Key:
+    return (key.iteration, key.environment, key.scenario, key.initial_state, key.sample)
+
+
+class RunWriter:
+    """The only writer of a run's database; use as a context manager. Not thread-safe."""
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        self.path = path
+        self._connection = connect(path, write=True)
+        try:
+            with explained(path):
+                if database_version(self._connection) == 0:
+                    create_tables(self._connection)
+                else:
+                    migrate(self._connection, path)
+                with self._transaction():
+                    self._connection.execute(
+                        "INSERT OR IGNORE INTO run (id, run_id, state, created) VALUES (1, ?, 'running', ?)",
+                        (run_id, time.time()),
+                    )
+                self._ids, self._finished = self._read_keys()
+        except BaseException:
+            self._connection.close()
+            raise
+        self._opened = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- conversations ------------------------------------------------------------------------------------------------
+
+    def is_finished(self, key: EpisodeKey) -> bool:
+        """Return whether the conversation ended in an earlier sitting: within one, none is begun twice."""
+        return _key(key) in self._finished
+
+    def finished_count(self) -> int:
+        """Return how many conversations ended in earlier sittings."""
+        return len(self._finished)
+
+    def open_episode(self, record: EpisodeRecord, opening: Sequence[MessageRecord]) -> int:
+        """Store the conversation's beginning if it is new; return its identifier.
+
+        Raises InfluenceError if it is there with another population, cue or seed: the run was made otherwise.
+        """
+        known = self._ids.get(_key(record.key))
+        if known is not None:
+            self._refuse_other(known, record)
+            return known
+        with self._transaction():
+            episode_id = self._insert(rows.INSERT_EPISODE, rows.episode_row(record))
+            self._execute("INSERT INTO trajectory (episode_id, started) VALUES (?, ?)", (episode_id, time.time()))
+            for message in opening:
+                self._execute(rows.INSERT_MESSAGE, rows.message_row(episode_id, message))
+        return episode_id
+
+    def progress(self, episode_id: int) -> EpisodeProgress:
+        """Return what is stored of the conversation, without dropped messages."""
+        with explained(self.path):
+            read = self._connection.execute
+            messages = read("SELECT * FROM message WHERE dropped = 0 AND episode_id = ? ORDER BY id", (episode_id,))
+            judgements = read("SELECT * FROM judgement WHERE episode_id = ? ORDER BY id", (episode_id,))
+            calls = read("SELECT * FROM call WHERE episode_id = ? ORDER BY id", (episode_id,))
+            return EpisodeProgress(
+                messages=tuple(rows.read_message(row) for row in messages),
+                judgements=tuple(rows.read_judgement(row) for row in judgements),
+                calls=tuple(rows.read_call(row) for row in calls),
+            )
+
+    def add_message(self, episode_id: int, call: CallRecord | None, message: MessageRecord) -> int:
+        """Store a message, with the call that made it; return its identifier."""
+        if call is None:
+            return self._insert(rows.INSERT_MESSAGE, rows.message_row(episode_id, message))
+        with self._transaction():
+            self._execute(rows.INSERT_CALL, rows.call_row(episode_id, call, time.time()))
+            return self._insert(rows.INSERT_MESSAGE, rows.message_row(episode_id, message))
+
+    def add_judgement(self, episode_id: int, call: CallRecord, judgement: JudgementRecord) -> int:
+        """Store a judgement with its call; return its identifier."""
+        with self._transaction():
+            self._execute(rows.INSERT_CALL, rows.call_row(episode_id, call, time.time()))
+            return self._insert(rows.INSERT_JUDGEMENT, rows.judgement_row(episode_id, judgement))
+
+    def add_call(self, episode_id: int, call: CallRecord) -> int:
+        """Store a call that gave nothing to keep; return its identifier."""
+        return self._insert(rows.INSERT_CALL, rows.call_row(episode_id, call, time.time()))
+
+    def drop_message(self, episode_id: int, turn: int, speaker: Speaker, state: str) -> None:
+        """Mark the model's message of this turn, speaker and state as no part of the conversation."""
+        self._execute(
+            "UPDATE message SET dropped = 1 WHERE episode_id = ? AND turn = ? AND speaker = ? AND state = ?"
+            " AND source = 'model'",
+            (episode_id, turn, speaker, state),
+        )
+
+    def finish(self, episode_id: int, end: TrajectoryEnd) -> None:
+        """Store how the conversation ended."""
+        detail = rows.safe(end.detail) if end.detail else None
+        values = (end.mean_rating, end.final_rating, end.mean_veto, end.unusable, end.failure, detail, time.time())
+        with self._transaction():
+            self._execute(_FINISH, (end.status, end.reason, end.state, end.turns, *values, episode_id))
+
+    def reopen_failed(self) -> int:
+        """Let failed conversations be tried again; their calls stay in the accounts. Return how many there are."""
+        with self._transaction():
+            changed = self._execute(
+                "UPDATE trajectory SET status = 'running', reason = NULL, failure = NULL, detail = NULL,"
+                " finished = NULL WHERE status = 'failed'"
+            )
+        self._ids, self._finished = self._read_keys()
+        return changed
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    def set_state(self, state: RunState) -> None:
+        """Store what the run is doing, and how long it has been at it."""
+        elapsed, self._opened = time.monotonic() - self._opened, time.monotonic()
+        self._execute("UPDATE run SET state = ?, seconds = seconds + ? WHERE id = 1", (state, elapsed))
+
+    def add_event(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Store something that happened to the run."""
+        text = rows.safe(orjson.dumps(dict(data), default=str).decode())
+        self._execute("INSERT INTO event (time, kind, data) VALUES (?, ?, ?)", (time.time(), kind, text))
+
+    def totals(self) -> Totals:
+        """Return what the run has used, all sittings together."""
+        with explained(self.path):
+            row = self._connection.execute(
+                "SELECT coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost), 0.0), count(*)"
+                " FROM call"
+            ).fetchone()
+        return Totals(tokens=row[0], cost=row[1], calls=row[2])
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the database and close it."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # the log stays beside the database, and holds everything
+        finally:
+            self._connection.close()
+
+    # -- SQLite -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise store_error(error, self.path) from None
+            raise
+
+    def _execute(self, sql: str, values: tuple[Any, ...] = ()) -> int:
+        try:
+            return self._connection.execute(sql, values).rowcount
+        except sqlite3.Error as error:
+            raise store_error(error, self.path) from None
+
+    def _insert(self, sql: str, values: tuple[Any, ...]) -> int:
+        try:
+            return self._connection.execute(sql, values).lastrowid or 0
+        except sqlite3.Error as error:
+            raise store_error(error, self.path) from None
+
+    def _read_keys(self) -> tuple[dict[_Key, int], set[_Key]]:
+        ids: dict[_Key, int] = {}
+        finished: set[_Key] = set()
+        query = (
+            "SELECT e.iteration, e.environment, e.scenario, e.initial_state, e.sample, e.id, t.status"
+            " FROM episode e JOIN trajectory t ON t.episode_id = e.id"
+        )
+        for *key, episode_id, status in self._connection.execute(query):
+            ids[tuple(key)] = episode_id
+            if status != "running":
+                finished.add(tuple(key))
+        return ids, finished
+
+    def _refuse_other(self, episode_id: int, record: EpisodeRecord) -> None:
+        with explained(self.path):
+            row = self._connection.execute(
+                "SELECT population, cue, seed FROM episode WHERE id = ?", (episode_id,)
+            ).fetchone()
+        if tuple(row) != (record.population, record.cue, record.seed):
+            key = record.key
+            raise InfluenceError(
+                f"{self.path} holds {key.scenario}/{key.initial_state} (sample {key.sample}) with other settings.",
+                hint="Go on with the run's own seed, population and cue, or start a new run.",
+            )
