@@ -118,7 +118,14 @@ def make_runner(tiny, journal):
     """Make a runner over the tiny environment; ``model`` is a script's path or ``demo``."""
 
     def make(
-        *, model: str = "demo", latency: float = 0.0, backend=None, environment=tiny, into=journal, price=None, **settings
+        *,
+        model: str = "demo",
+        latency: float = 0.0,
+        backend=None,
+        environment=tiny,
+        into=journal,
+        price=None,
+        **settings,
     ) -> Runner:
         config = SimulationConfig(**settings)
         backend = backend or ScriptedBackend(model, ScriptedOptions(latency=latency, jitter=1.0))

@@ -93,8 +93,11 @@ async def test_an_unusable_transition_changes_no_state(make_runner, journal, scr
 
 @pytest.mark.parametrize("role", ["agent", "user", "transition"])
 async def test_a_failed_call_fails_its_conversation_only(make_runner, journal, script, role):
-    model = script(f"failures: [{{role: {role}, contains: Person2, kind: timeout}}]" if role != "agent" else
-                   "failures: [{role: agent, contains: Question 2, kind: timeout}]")
+    model = script(
+        f"failures: [{{role: {role}, contains: Person2, kind: timeout}}]"
+        if role != "agent"
+        else "failures: [{role: agent, contains: Question 2, kind: timeout}]"
+    )
     tally = await make_runner(model=model, samples=2).simulate()
     failed = {key.initial_state for key, (_, _, end) in journal.conversations().items() if end.status == "failed"}
     assert failed <= {"person-2"}
@@ -144,7 +147,7 @@ async def test_a_stop_finishes_what_is_in_flight_and_repeats_nothing(make_runner
     asyncio.get_running_loop().call_later(0.05, runner.stop)
     tally = await runner.simulate()
     assert tally.stop == "signal"
-    assert 0 < len(journal.all_calls())
+    assert len(journal.all_calls()) > 0
     before = Counter((i, c.turn, c.role) for i, calls in journal.calls.items() for c in calls if c.error is None)
     await make_runner(samples=8, concurrency=16).simulate()
     after = Counter((i, c.turn, c.role) for i, calls in journal.calls.items() for c in calls if c.error is None)

@@ -16,7 +16,6 @@ from influence_cli.errors import InfluenceError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from influence_cli.backends.cache import AnswerCache
     from influence_cli.backends.names import ModelName
     from influence_cli.backends.protocol import Backend
     from influence_cli.environments.environment import Environment
@@ -76,7 +75,6 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
 
     Raises UnknownNameError for an unknown backend, InfluenceError for options, keys or models that do not fit.
     """
-    from influence_cli.backends.cache import AnswerCache
     from influence_cli.backends.names import parse_model_name
     from influence_cli.plugins.options import validate_options
     from influence_cli.simulation.models import RoleModel
@@ -85,7 +83,6 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
     backends: dict[tuple[str, str], Backend] = {}
     models: dict[Role, RoleModel] = {}
     used: set[str] = set()
-    cache = AnswerCache(Path(config.cache)) if config.cache is not None else None
     for role in roles_of(config):
         own = config.roles.get(role)
         name = parse_model_name((own and own.model) or config.default.model or fallback)
@@ -94,7 +91,7 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
         key = (name.base, options.model_dump_json())
         if key not in backends:
             made: Backend = component.load()(name.model, options)
-            backends[key] = made if cache is None else _cached(made, cache, name, options)
+            backends[key] = made if config.cache is None else _cached(made, config.cache, name, options)
         overrides = config.default.sampling.model_copy(update=own.sampling.model_dump(exclude_none=True) if own else {})
         models[role] = RoleModel(name, backends[key], overrides, config.prices.get(name.base))
     _check_used(config.default.options, used, models)
@@ -131,11 +128,11 @@ def _check_prices(config: SimulationConfig, models: Mapping[Role, RoleModel]) ->
             )
 
 
-def _cached(backend: Backend, cache: AnswerCache, name: ModelName, options: BaseModel) -> Backend:
-    from influence_cli.backends.cache import CachedBackend, answer_options
+def _cached(backend: Backend, folder: str, name: ModelName, options: BaseModel) -> Backend:
+    from influence_cli.backends.cache import AnswerCache, CachedBackend, answer_options
 
-    identity = {"backend": name.backend, "model": name.model, "options": answer_options(options)}
-    return CachedBackend(backend, cache, identity)
+    identity: dict[str, Any] = {"backend": name.backend, "model": name.model, "options": answer_options(options)}
+    return CachedBackend(backend, AnswerCache(Path(folder)), identity)
 
 
 async def close_models(models: Mapping[Role, RoleModel]) -> None:

@@ -17,7 +17,7 @@ from influence_cli.schemas.records import CallRecord, TrajectoryEnd
 
 StopReason = Literal["signal", "cost", "tokens", "alike"]
 
-FATAL_KINDS: frozenset[FailureKind] = frozenset({"auth", "not_found"})
+FATAL_KINDS: frozenset[FailureKind] = frozenset({"auth", "not_found", "quota"})
 """Failures that no other conversation will escape."""
 _FATAL_AFTER = 3
 
@@ -39,7 +39,7 @@ class RoleTally:
         """Count ``call``."""
         self.calls += 1
         self.requests += call.requests
-        self.failed += call.error not in (None, "cancelled")
+        self.failed += call.error not in (None, "cancelled", "unusable")
         self.cached += call.cached
         self.prompt_tokens += call.prompt_tokens
         self.cached_tokens += call.cached_tokens
@@ -69,6 +69,7 @@ class Tally:
     rating_sum: float = 0.0
     roles: dict[Role, RoleTally] = field(default_factory=dict)
     cost: float = 0.0
+    cached_answer_tokens: int = 0
     unpriced_calls: int = 0
     stop: StopReason | None = None
     last_failure: str = ""
@@ -80,9 +81,9 @@ class Tally:
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompts and replies, earlier sittings included."""
+        """Tokens of prompts and replies, earlier sittings included, answers from the cache not."""
         used = sum(role.prompt_tokens + role.completion_tokens for role in self.roles.values())
-        return self.earlier_tokens + used
+        return self.earlier_tokens + used - self.cached_answer_tokens
 
     @property
     def total_cost(self) -> float:
@@ -92,6 +93,8 @@ class Tally:
     def add_call(self, call: CallRecord) -> None:
         """Count ``call`` and stop the run if it crossed a budget."""
         self.roles.setdefault(call.role, RoleTally()).add(call)
+        if call.cached:
+            self.cached_answer_tokens += call.prompt_tokens + call.completion_tokens
         if call.cost is None:
             self.unpriced_calls += 1
         else:

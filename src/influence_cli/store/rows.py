@@ -16,7 +16,7 @@ from influence_cli.schemas.records import CallRecord, EpisodeRecord, JudgementRe
 
 INSERT_EPISODE = (
     "INSERT INTO episode (iteration, environment, scenario, initial_state, sample, population, cue, split, seed,"
-    " profile) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " profile) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 INSERT_MESSAGE = (
     "INSERT INTO message (episode_id, turn, speaker, text, state, source, finish_reason, tool_calls, tool_call_id)"

@@ -71,7 +71,7 @@ class RunWriter:
                         "INSERT OR IGNORE INTO run (id, run_id, state, created) VALUES (1, ?, 'running', ?)",
                         (run_id, time.time()),
                     )
-                self._ids, self._finished = self._read_keys()
+                self._finished = self._read_finished()
         except BaseException:
             self._connection.close()
             raise
@@ -100,12 +100,11 @@ class RunWriter:
 
         Raises InfluenceError if it is there with another population, cue or seed: the run was made otherwise.
         """
-        known = self._ids.get(_key(record.key))
-        if known is not None:
-            self._refuse_other(known, record)
-            return known
         with self._transaction():
-            episode_id = self._insert(rows.INSERT_EPISODE, rows.episode_row(record))
+            cursor = self._connection.execute(rows.INSERT_EPISODE, rows.episode_row(record))
+            if cursor.rowcount == 0:
+                return self._known(record)
+            episode_id = cursor.lastrowid or 0
             self._execute("INSERT INTO trajectory (episode_id, started) VALUES (?, ?)", (episode_id, time.time()))
             for message in opening:
                 self._execute(rows.INSERT_MESSAGE, rows.message_row(episode_id, message))
@@ -164,7 +163,7 @@ class RunWriter:
                 "UPDATE trajectory SET status = 'running', reason = NULL, failure = NULL, detail = NULL,"
                 " finished = NULL WHERE status = 'failed'"
             )
-        self._ids, self._finished = self._read_keys()
+        self._finished = self._read_finished()
         return changed
 
     # -- the run ------------------------------------------------------------------------------------------------------
@@ -183,7 +182,7 @@ class RunWriter:
         """Return what the run has used, all sittings together."""
         with explained(self.path):
             row = self._connection.execute(
-                "SELECT coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost), 0.0), count(*)"
+                "SELECT coalesce(sum((prompt_tokens + completion_tokens) * (1 - cached)), 0), coalesce(sum(cost), 0.0), count(*)"
                 " FROM call"
             ).fetchone()
         return Totals(tokens=row[0], cost=row[1], calls=row[2])
@@ -224,27 +223,25 @@ class RunWriter:
         except sqlite3.Error as error:
             raise store_error(error, self.path) from None
 
-    def _read_keys(self) -> tuple[dict[_Key, int], set[_Key]]:
-        ids: dict[_Key, int] = {}
-        finished: set[_Key] = set()
+    def _read_finished(self) -> set[_Key]:
         query = (
-            "SELECT e.iteration, e.environment, e.scenario, e.initial_state, e.sample, e.id, t.status"
-            " FROM episode e JOIN trajectory t ON t.episode_id = e.id"
+            "SELECT e.iteration, e.environment, e.scenario, e.initial_state, e.sample"
+            " FROM episode e JOIN trajectory t ON t.episode_id = e.id WHERE t.status != 'running'"
         )
-        for *key, episode_id, status in self._connection.execute(query):
-            ids[tuple(key)] = episode_id
-            if status != "running":
-                finished.add(tuple(key))
-        return ids, finished
+        return {tuple(row) for row in self._connection.execute(query)}
 
-    def _refuse_other(self, episode_id: int, record: EpisodeRecord) -> None:
-        with explained(self.path):
-            row = self._connection.execute(
-                "SELECT population, cue, seed FROM episode WHERE id = ?", (episode_id,)
-            ).fetchone()
-        if tuple(row) != (record.population, record.cue, record.seed):
-            key = record.key
+    def _known(self, record: EpisodeRecord) -> int:
+        """Return the identifier of an episode that is stored; InfluenceError if it was made otherwise."""
+        key = record.key
+        row = self._connection.execute(
+            "SELECT id, population, cue, seed FROM episode WHERE iteration = ? AND environment = ? AND scenario = ?"
+            " AND initial_state = ? AND sample = ?",
+            _key(key),
+        ).fetchone()
+        if tuple(row)[1:] != (record.population, record.cue, record.seed):
             raise InfluenceError(
                 f"{self.path} holds {key.scenario}/{key.initial_state} (sample {key.sample}) with other settings.",
                 hint="Go on with the run's own seed, population and cue, or start a new run.",
             )
+        episode_id: int = row["id"]
+        return episode_id

@@ -1,0 +1,114 @@
+"""Directories of runs are made, found and removed with care."""
+
+import json
+import os
+
+import pytest
+
+from influence_cli.errors import InfluenceError
+from influence_cli.store import run_directory
+from influence_cli.store.run_directory import create_run, find_run, holder, open_run, remove_run, run_directories
+
+from .conftest import manifest
+
+
+def test_a_run_without_a_name_gets_one(tmp_path):
+    names = {create_run(None, manifest(), root=tmp_path).path.name for _ in range(5)}
+    assert len(names) == 5
+    assert all("-simulate-" in name for name in names)
+
+
+def test_the_manifest_comes_back_as_it_was(tmp_path):
+    made = create_run(tmp_path / "a", manifest(models={"agent": "scripted:demo"}))
+    assert open_run(tmp_path / "a").manifest == made.manifest
+    assert made.manifest.run_id == "a"
+
+
+def test_a_directory_in_use_is_not_taken(tmp_path):
+    create_run(tmp_path / "a", manifest())
+    with pytest.raises(InfluenceError, match=r"is not empty. To go on with it: --resume --out"):
+        create_run(tmp_path / "a", manifest())
+
+
+def test_an_empty_directory_may_be_used(tmp_path):
+    (tmp_path / "a").mkdir()
+    assert create_run(tmp_path / "a", manifest()).path == tmp_path / "a"
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(InfluenceError, match="File exists"):
+        create_run(tmp_path / "a", manifest())
+
+
+def test_runs_are_found_by_path_name_and_age(tmp_path):
+    old, new = (create_run(tmp_path / name, manifest()).path for name in ("a", "b"))
+    os.utime(old / "run.yaml", (1, 1))
+    assert run_directories(tmp_path) == [old, new]
+    assert find_run("latest", root=tmp_path) == new
+    assert find_run("a", root=tmp_path) == old
+    assert find_run(str(old), root=tmp_path) == old
+
+
+def test_an_unknown_run_suggests_the_nearest(tmp_path):
+    create_run(tmp_path / "20260101-simulate-maple", manifest())
+    with pytest.raises(InfluenceError, match="Did you mean '20260101-simulate-maple'"):
+        find_run("20260101-simulate-mapel", root=tmp_path)
+
+
+def test_without_runs_there_is_no_latest(tmp_path):
+    with pytest.raises(InfluenceError, match="There is no run in"):
+        find_run("latest", root=tmp_path / "none")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InfluenceError, match="is no run: it has no run.yaml"):
+        find_run(str(tmp_path), root=tmp_path)
+
+
+def test_a_newer_manifest_is_refused_with_its_mend(tmp_path):
+    path = create_run(tmp_path / "a", manifest()).path / "run.yaml"
+    path.write_text(path.read_text().replace("schema_version: 1", "schema_version: 99"))
+    with pytest.raises(InfluenceError, match="newer version .*pip install -U"):
+        open_run(tmp_path / "a")
+
+
+def test_a_damaged_manifest_has_its_line(tmp_path):
+    path = create_run(tmp_path / "a", manifest()).path / "run.yaml"
+    path.write_text(path.read_text() + "commnd: x\n")
+    with pytest.raises(InfluenceError, match=r"run.yaml:\d+:1: Unknown key 'commnd'"):
+        open_run(tmp_path / "a")
+
+
+def test_removing_takes_only_runs(tmp_path):
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(InfluenceError, match="is no run"):
+        remove_run(tmp_path / "precious")
+    run = create_run(tmp_path / "a", manifest())
+    (tmp_path / "link").symlink_to(run.path)
+    with pytest.raises(InfluenceError, match="is a link"):
+        remove_run(tmp_path / "link")
+    with run.writer(), pytest.raises(InfluenceError, match="is being written"):
+        remove_run(run.path)
+    remove_run(run.path)
+    assert not run.path.exists()
+
+
+def test_the_holder_of_a_run_is_known(tmp_path):
+    run = create_run(tmp_path / "a", manifest())
+    assert holder(run.path) is None
+    with run.writer():
+        assert holder(run.path) == os.getpid()
+    assert holder(run.path) is None
+
+
+def test_when_no_name_is_free_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_directory, "_WORDS", [])
+    with pytest.raises(InfluenceError, match="No name is free"):
+        create_run(None, manifest(), root=tmp_path)
+
+
+def test_the_manifest_is_data_only(tmp_path):
+    text = (create_run(tmp_path / "a", manifest()).path / "run.yaml").read_text()
+    assert "!!" not in text
+    assert json.dumps("simulate")[1:-1] in text
