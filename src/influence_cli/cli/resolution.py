@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from influence_cli.simulation.models import RoleModel
 
 EMBEDDED_MODEL = "transformers:smollm2"
+EMBEDDED_MINIMUM_MASS = 0.001
+"""A model of 135 million parameters seldom answers with a bare choice; what it would choose is exact all the same."""
+EMBEDDED_NOTE = (
+    "smollm2 is too small to judge in earnest: its judgements count from 0.1 % of probability on the choices. "
+    "Name a larger model, or set judges.minimum_mass."
+)
 MODEL_VARIABLE = "INFLUENCE_MODEL"
 _KEY_VARIABLE = "OPENAI_API_KEY"
 
@@ -93,10 +99,19 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
             made: Backend = component.load()(name.model, options)
             backends[key] = made if config.cache is None else _cached(made, config.cache, name, options)
         overrides = config.default.sampling.model_copy(update=own.sampling.model_dump(exclude_none=True) if own else {})
-        models[role] = RoleModel(name, backends[key], overrides, config.prices.get(name.base))
+        mass = _minimum_mass(config, name.base)
+        models[role] = RoleModel(name, backends[key], overrides, config.prices.get(name.base), mass)
     _check_used(config.default.options, used, models)
     _check_prices(config, models)
     return models
+
+
+def _minimum_mass(config: SimulationConfig, base: str) -> float:
+    from influence_cli.simulation.models import DEFAULT_MINIMUM_MASS
+
+    if config.judges.minimum_mass is not None:
+        return config.judges.minimum_mass
+    return EMBEDDED_MINIMUM_MASS if base == EMBEDDED_MODEL else DEFAULT_MINIMUM_MASS
 
 
 def _options(component: AnyComponent, default: RoleConfig, own: RoleConfig | None, used: set[str]) -> dict[str, Any]:

@@ -18,7 +18,14 @@ from typing import Any
 from influence_cli.cli import output
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest
-from influence_cli.cli.resolution import close_models, default_model, find_environments, role_models
+from influence_cli.cli.resolution import (
+    EMBEDDED_MINIMUM_MASS,
+    EMBEDDED_NOTE,
+    close_models,
+    default_model,
+    find_environments,
+    role_models,
+)
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
@@ -286,4 +293,6 @@ def _summary(
     elif ended and tally.failed / ended > config.max_failed_share:
         reason, code = f"{tally.failed} of {ended} conversations failed", EXIT_FAILURES
     notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))
+    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models.values()):
+        notes = (*notes, EMBEDDED_NOTE)
     return Summary(path, state, tally, elapsed, code, reason, notes)

@@ -48,7 +48,12 @@ class Budget(Frozen):
 class JudgePolicy(Frozen):
     """What makes a distribution usable, and what happens when it is not."""
 
-    minimum_mass: float = Field(default=0.5, ge=0.0, le=1.0, description="Least probability on the choices.")
+    minimum_mass: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=1.0,
+        description="Least probability on the choices; None: 0.5, or 0.001 for the embedded model.",
+    )
     attempts: int = Field(default=2, ge=1, description="Calls for one judgement before it is recorded as unusable.")
     draws: int = Field(default=20, ge=1, description="Samples where a backend gives no probabilities.")
 

@@ -140,7 +140,7 @@ class Calls:
                 draws=policy.draws,
             )
             distribution: Distribution = await self._ask(role, turn, model.backend.choose(request))
-            usable = distribution.mass >= policy.minimum_mass
+            usable = distribution.mass >= model.minimum_mass
             repeatable = distribution.method in ("logprobs", "sampled") and attempt + 1 < policy.attempts
             if not usable and repeatable:
                 detail = f"Mass on the choices: {distribution.mass:.3g}."

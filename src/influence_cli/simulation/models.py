@@ -9,6 +9,9 @@ from influence_cli.backends.protocol import Backend
 from influence_cli.schemas.configs import Price, SamplingOverrides
 from influence_cli.schemas.requests import Sampling, Usage
 
+DEFAULT_MINIMUM_MASS = 0.5
+"""Least probability on a judge's choices for its distribution to count, unless a run says otherwise."""
+
 
 @dataclass(frozen=True)
 class RoleModel:
@@ -18,6 +21,7 @@ class RoleModel:
     backend: Backend
     overrides: SamplingOverrides = field(default_factory=SamplingOverrides)
     price: Price | None = None
+    minimum_mass: float = DEFAULT_MINIMUM_MASS
 
     def sampling(self, default: Sampling) -> Sampling:
         """Return the environment's sampling with the run's settings over it."""

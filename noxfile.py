@@ -1,0 +1,63 @@
+"""How the project is tested: ``nox`` runs tests, lint and types; ``nox -s slow`` the rest."""
+
+import os
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.reuse_existing_virtualenvs = True
+nox.needs_version = ">=2024.4"
+
+CONSTRAINTS = ("-c", "constraints.txt")
+
+
+def install(session: nox.Session, extras: str) -> None:
+    session.install(*CONSTRAINTS, "-e", f".[{extras}]")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The fast tests, with coverage of at least 90 % of the lines."""
+    install(session, "local,parquet,test")
+    session.env["COVERAGE_FILE"] = os.path.abspath(".coverage")
+    session.run("coverage", "erase")
+    session.run("pytest", "-m", "not slow", "-n", "2", "--cov", "--cov-report=", *session.posargs)
+    session.run("coverage", "report", "--fail-under=90")
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The slow tests: the real small model, kills, the built wheel."""
+    install(session, "local,parquet,test")
+    session.run("pytest", "-m", "slow", "--timeout=900", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and layers."""
+    install(session, "lint,test")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types."""
+    install(session, "local,parquet,types")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmarks; arguments go to the one that is named first: ``nox -s bench -- orchestration --quick``."""
+    install(session, "local,parquet,bench")
+    name, *arguments = session.posargs or ["orchestration"]
+    session.run("python", f"benchmarks/{name}.py", *arguments)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, built strictly."""
+    session.install(*CONSTRAINTS, "-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict")
