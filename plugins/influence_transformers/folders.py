@@ -115,6 +115,8 @@ def fetch_from_hub(repository: str, revision: str | None) -> Path | None:
 
 
 def _transport_error() -> type[Exception]:
-    import httpx
+    """Return what the hub's client raises without a network; the library behind it changes, the name does not."""
+    from huggingface_hub import errors
 
-    return httpx.HTTPError
+    error: type[Exception] = errors.HTTPError
+    return error

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -16,10 +17,21 @@ from typer.core import TyperGroup
 from influence_cli import __version__
 from influence_cli.cli import env, export, models, output, plugins, runs, simulate
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, InfluenceError
-from influence_cli.plugins.loading import Plugin
+from influence_cli.plugins.loading import Plugin, told
 from influence_cli.plugins.registry import PluginRegistry, make_registry
 
 _BROKEN_PIPE = 141
+_STOPPED = "stopped"
+
+
+class _StoppedError(InfluenceError):
+    """Ctrl-C, or a question that nobody answered."""
+
+    exit_code = EXIT_STOPPED
+
+
+class _ReaderGoneError(Exception):
+    """Whoever read stdout has stopped reading."""
 
 
 class ErrorLineGroup(TyperGroup):
@@ -38,12 +50,15 @@ class ErrorLineGroup(TyperGroup):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         try:
-            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            try:
+                code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            finally:
+                sys.stdout.flush()
         except InfluenceError as error:
             _end(str(error), error.exit_code)
-        except (KeyboardInterrupt, typer.Abort):
-            _end("stopped", EXIT_STOPPED)
-        except BrokenPipeError:
+        except typer.Abort:
+            _end(_STOPPED, EXIT_STOPPED)
+        except (_ReaderGoneError, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(_BROKEN_PIPE)
         except Exception as error:
@@ -55,6 +70,27 @@ class ErrorLineGroup(TyperGroup):
                 _end(text, EXIT_USER)
             sys.exit(EXIT_USER)
         sys.exit(code if isinstance(code, int) else EXIT_DONE)
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Return the context of a command line, read; help and version are shown here."""
+        with _ends_of_ours():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that ``ctx`` holds."""
+        with _ends_of_ours():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _ends_of_ours() -> Iterator[None]:
+    """Turn what Typer would end by codes of its own into errors of ours."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _StoppedError(_STOPPED) from None
+    except BrokenPipeError:
+        raise _ReaderGoneError from None
 
 
 def _end(message: str, code: int) -> None:
@@ -95,21 +131,30 @@ def build_app() -> typer.Typer:
 
 
 def _add_plugin_commands(app: typer.Typer, registry: PluginRegistry) -> None:
-    """Add what plugins bring, but for commands whose name is taken: those are recorded as their plugin's problem."""
+    """Add what plugins bring; commands that cannot be added are recorded as their plugin's problem."""
     taken = _names(app)
     for plugin, own in registry.commands(typer.Typer):
-        clash = sorted(taken & _names(own))
-        if clash:
-            registry.record_problem(_clash(plugin, clash[0]))
+        problem = _command_problem(own, taken)
+        if problem is not None:
+            mend = f"Upgrade it, or: pip uninstall {plugin.distribution}"
+            registry.record_problem(Plugin(plugin.name, plugin.distribution, plugin.version, problem, mend))
             continue
         taken |= _names(own)
         app.registered_commands.extend(own.registered_commands)
         app.registered_groups.extend(own.registered_groups)
 
 
-def _clash(plugin: Plugin, name: str) -> Plugin:
-    mend = f"pip uninstall {plugin.distribution}"
-    return Plugin(plugin.name, plugin.distribution, plugin.version, f"its command {name!r} exists already", mend)
+def _command_problem(own: typer.Typer, taken: set[str]) -> str | None:
+    """Return why the commands in ``own`` cannot be added, if they cannot; Typer itself looks at them only when run."""
+    try:
+        clash = sorted(taken & _names(own))
+        if clash:
+            return f"its command {clash[0]!r} exists already"
+        if own.registered_commands or own.registered_groups:
+            typer.main.get_command(own)
+    except Exception as error:  # noqa: BLE001 - whatever a plugin's command does wrong is its own problem
+        return f"its commands cannot be built: {told(error)}"
+    return None
 
 
 def _names(app: typer.Typer) -> set[str]:

@@ -35,7 +35,11 @@ def data_console() -> Console:
     """Return the console of stdout."""
     from rich.console import Console
 
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    class DataConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process by a code of its own
+
+    console = DataConsole(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = max(console.width, _PIPED_WIDTH)
     return console

@@ -71,14 +71,14 @@ def _load(manager: pluggy.PluginManager, entry_point: metadata.EntryPoint, disab
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin may even call sys.exit() when imported
-        return skipped(_told(error), _import_mend(error, distribution))
+        return skipped(told(error), _import_mend(error, distribution))
     try:
         manager.register(module, name=name)
         manager.check_pending()
     except Exception as error:  # noqa: BLE001 - whatever a plugin does wrong is its own problem
         if manager.has_plugin(name):
             manager.unregister(name=name)
-        return skipped(_told(error), f"Upgrade it, or: pip uninstall {distribution}")
+        return skipped(told(error), f"Upgrade it, or: pip uninstall {distribution}")
     return Plugin(name, distribution, version)
 
 
@@ -90,7 +90,7 @@ def _origin(entry_point: metadata.EntryPoint) -> tuple[str, str]:
     return str(distribution.name), str(distribution.version)
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """Return ``error`` in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

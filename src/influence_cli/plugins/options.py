@@ -27,5 +27,5 @@ def validate_options(component: AnyComponent, values: Mapping[str, Any]) -> Base
             raise InfluenceError(f"-o {name}: {component.name} has no such option.", hint=hint) from None
         if details["type"] == "missing":
             raise InfluenceError(f"{component.name} needs the option {name!r}.", hint=f"Add -o {name}=...") from None
-        message = details["msg"].removeprefix("Value error, ")
+        message = details["msg"].removeprefix("Value error, ").rstrip(".")
         raise InfluenceError(f"-o {name}: {message}.", hint=see) from None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.plugins.component import AnyComponent, Component
-from influence_cli.plugins.loading import OWN_DISTRIBUTION, Plugin, load_plugins
+from influence_cli.plugins.loading import OWN_DISTRIBUTION, Plugin, load_plugins, told
 
 if TYPE_CHECKING:
     import pluggy
@@ -85,7 +85,7 @@ class PluginRegistry:
         if not found:
             known = [offer.component.name for offer in self.offers(kind)]
             raise UnknownNameError(kind, name, known, note=self._skipped_note())
-        offer = found[0]
+        offer = next((offer for offer in found if offer.state == "ok"), found[0])
         if offer.state != "ok":
             raise InfluenceError(f"The {kind} {name!r} cannot be used: {offer.problem}.", hint=offer.mend)
         return offer.component
@@ -93,8 +93,13 @@ class PluginRegistry:
     def environment_paths(self) -> list[Path]:
         """Return the folders of environments that plugins bring."""
         paths: list[Path] = []
-        for _, values in self._call("influence_environment_paths"):
-            paths.extend(Path(value) for value in values if isinstance(value, str | Path))
+        for plugin, values in self._call("influence_environment_paths"):
+            for value in values:
+                if isinstance(value, str | Path):
+                    paths.append(Path(value))
+                else:
+                    problem = f"influence_environment_paths offers a {type(value).__name__} in place of a Path"
+                    self.record_problem(_broken(plugin, problem))
         return paths
 
     def commands(self, make_app: Callable[[], A]) -> Iterator[tuple[Plugin, A]]:
@@ -107,7 +112,8 @@ class PluginRegistry:
 
     def record_problem(self, plugin: Plugin) -> None:
         """Remember something that is wrong with a loaded plugin."""
-        self._failures.append(plugin)
+        if plugin not in self._failures:
+            self._failures.append(plugin)
 
     @cached_property
     def _offers(self) -> dict[Kind, list[Offer]]:
@@ -120,9 +126,10 @@ class PluginRegistry:
                 found.append(_offer(kind, component, plugin))
         owners: dict[str, list[Offer]] = {}
         for offer in found:
-            owners.setdefault(offer.component.name, []).append(offer)
+            if offer.state != "broken":
+                owners.setdefault(offer.component.name, []).append(offer)
         return sorted(
-            (offer if len(owners[offer.component.name]) == 1 else _duplicate(offer, owners) for offer in found),
+            (_duplicate(offer, owners) if len(owners.get(offer.component.name, ())) > 1 else offer for offer in found),
             key=lambda offer: (offer.component.name, offer.distribution),
         )
 
@@ -142,9 +149,7 @@ class PluginRegistry:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin's failure is shown under its name, and is its own
-            problem = f"{hook} failed: {type(error).__name__}: {' '.join(str(error).split())}"
-            mend = f"Upgrade it, or: pip uninstall {plugin.distribution}"
-            self.record_problem(Plugin(plugin.name, plugin.distribution, plugin.version, problem, mend))
+            self.record_problem(_broken(plugin, f"{hook} failed: {told(error)}"))
             return None
 
     def _plugin(self, name: str) -> Plugin:
@@ -165,10 +170,16 @@ def make_registry() -> PluginRegistry:
     return PluginRegistry(*load_plugins())
 
 
+def _broken(plugin: Plugin, problem: str) -> Plugin:
+    """Return ``plugin`` with ``problem`` and what mends it."""
+    mend = f"Upgrade it, or: pip uninstall {plugin.distribution}"
+    return Plugin(plugin.name, plugin.distribution, plugin.version, problem, mend)
+
+
 def _offer(kind: Kind, component: Any, plugin: Plugin) -> Offer:
     problem = _malformed(component)
     if problem is not None:
-        shown = component if isinstance(component, Component) else _placeholder(component)
+        shown = _placeholder(component)
         mend = f"Upgrade it, or: pip uninstall {plugin.distribution}"
         return Offer(kind, shown, plugin.distribution, plugin.version, "broken", problem, mend)
     missing = [name for name in component.requires if not _installed(name)]
@@ -189,15 +200,24 @@ def _malformed(component: Any) -> str | None:
         return "offers a component without a name"
     if not callable(component.load):
         return f"{component.name}: load is not callable"
+    if not _is_names(component.requires):
+        return f"{component.name}: requires is no tuple of import names"
     if not (isinstance(component.options, type) and issubclass(component.options, BaseModel)):
         return f"{component.name}: options is no pydantic model"
     return None
 
 
+def _is_names(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
+
+
 def _placeholder(value: Any) -> AnyComponent:
+    """Return a component that stands for a malformed one wherever components are listed."""
     from influence_cli.schemas.frozen import Frozen
 
-    return Component(name=f"<{type(value).__name__}>", summary="", load=lambda: Frozen, options=Frozen)
+    name = getattr(value, "name", None) if isinstance(value, Component) else None
+    shown = name if isinstance(name, str) and name else f"<{type(value).__name__}>"
+    return Component(name=shown, summary="", load=lambda: Frozen, options=Frozen)
 
 
 def _installed(name: str) -> bool:
@@ -208,7 +228,12 @@ def _installed(name: str) -> bool:
 
 
 def _duplicate(offer: Offer, owners: dict[str, list[Offer]]) -> Offer:
-    names = " and ".join(sorted({other.distribution for other in owners[offer.component.name]}))
-    problem = f"{names} both offer a {offer.kind} of this name"
-    mend = f"Uninstall one: pip uninstall {offer.distribution}"
+    if offer.state == "broken":
+        return offer
+    names = sorted({other.distribution for other in owners[offer.component.name]})
+    if len(names) == 1:
+        problem, first = f"{names[0]} offers more than one {offer.kind} of this name", "Upgrade it, or"
+    else:
+        problem, first = f"{' and '.join(names)} both offer a {offer.kind} of this name", "Uninstall one"
+    mend = f"{first}: pip uninstall {offer.distribution}"
     return Offer(offer.kind, offer.component, offer.distribution, offer.version, "duplicate", problem, mend)

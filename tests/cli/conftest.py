@@ -1,0 +1,86 @@
+"""The command line in this process, in an empty working directory and home."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from influence_cli.cli import output
+from influence_cli.cli.app import build_app
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended and what it said; ``exception`` is a bug that escaped."""
+
+    code: int
+    stdout: str
+    stderr: str
+    exception: BaseException | None
+
+    @property
+    def document(self):
+        return json.loads(self.stdout)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch) -> Path:
+    """An empty working directory and home, and no variable that this program or a server reads."""
+    for name in list(os.environ):
+        if name.startswith(("INFLUENCE_", "OPENAI_")):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setattr(output, "_quiet", False)
+    return folder
+
+
+@pytest.fixture
+def influence(monkeypatch):
+    """Run the command line; a bug is raised unless ``bugs`` allows it."""
+
+    def run(*arguments: object, answers: str | None = None, bugs: bool = False) -> Answer:
+        given = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["influence", *given])
+        result = CliRunner().invoke(build_app(), given, input=answers)
+        bug = None if isinstance(result.exception, SystemExit) else result.exception
+        if bug is not None and not bugs:
+            raise bug
+        return Answer(result.exit_code, result.stdout, result.stderr, bug)
+
+    return run
+
+
+@pytest.fixture
+def simulate(influence, tiny_folder):
+    """Simulate in the tiny environment with the scripted model; it is over in a moment."""
+
+    def run(*arguments: object) -> Answer:
+        return influence("simulate", "--env", tiny_folder, "-m", "scripted:demo", *arguments)
+
+    return run
+
+
+@pytest.fixture
+def made_run(simulate, place) -> Path:
+    """A run of eight conversations, called ``made`` in the folder ``runs``."""
+    answer = simulate("--n", "8", "--out", "runs/made", "--quiet")
+    assert answer.code == 0, answer.stderr
+    return place / "runs" / "made"
+
+
+@pytest.fixture
+def script(place):
+    """Write a script for the scripted model and return the model's name."""
+
+    def write(text: str, name: str = "script.yaml") -> str:
+        (place / name).write_text(text)
+        return f"scripted:{place / name}"
+
+    return write
