@@ -47,6 +47,7 @@ def influence(monkeypatch):
 
     def run(*arguments: object, answers: str | None = None, bugs: bool = False) -> Answer:
         given = [str(argument) for argument in arguments]
+        output.set_quiet(False)
         monkeypatch.setattr(sys, "argv", ["influence", *given])
         result = CliRunner().invoke(build_app(), given, input=answers)
         bug = None if isinstance(result.exception, SystemExit) else result.exception

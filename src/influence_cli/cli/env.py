@@ -39,10 +39,10 @@ def list_environments(ctx: typer.Context, environments_dir: Folders = None, json
         output.emit_json({"schema": "influence.env.list/1", "environments": rows})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("name")
+    table.add_column("name", no_wrap=True)
     for heading in ("scenarios", "initial states", "turns"):
         table.add_column(heading, justify="right")
-    table.add_column("title", overflow="ellipsis", no_wrap=True)
+    table.add_column("title")
     for row in rows:
         table.add_row(
             output.plain(row["name"]),

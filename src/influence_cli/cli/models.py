@@ -42,9 +42,9 @@ def list_models(
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold")
-    table.add_column("state")
+    table.add_column("state", no_wrap=True)
     table.add_column("MB", justify="right")
-    table.add_column("what it is", overflow="ellipsis", no_wrap=True)
+    table.add_column("what it is")
     for row in rows:
         size = "" if row.size_bytes is None else f"{row.size_bytes / 1e6:,.0f}"
         table.add_row(output.plain(row.name), row.state, size, output.plain(row.summary))

@@ -39,7 +39,7 @@ def list_plugins(ctx: typer.Context, json: Json = False) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("kind", "name", "from", "state"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("what it does", overflow="ellipsis", no_wrap=True)
+    table.add_column("what it does")
     for offer in offers:
         origin = output.plain(f"{offer.distribution} {offer.version}")
         summary = output.plain(offer.component.summary)

@@ -24,7 +24,7 @@ from influence_cli.simulation.models import RoleModel
 
 _LIBRARIES = ("pydantic", "openai", "aiohttp", "torch", "transformers", "peft", "vllm")
 _GIT_SECONDS = 2.0
-_SECRET = re.compile(r"(sk-[A-Za-z0-9_-]{8,}|(?<=//)[^/@\s]+:[^/@\s]+(?=@))")
+_SECRET = re.compile(r"((?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}|(?<=//)[^/@\s]+:[^/@\s]+(?=@))")
 
 
 def manifest(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,10 +90,12 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
     backends: dict[tuple[str, str], Backend] = {}
     models: dict[Role, RoleModel] = {}
     used: set[str] = set()
+    known: set[str] = set()
     for role in roles_of(config):
         own = config.roles.get(role)
         name = parse_model_name((own and own.model) or config.default.model or fallback)
         component = registry.component("backend", name.backend)
+        known.update(component.options.model_fields)
         options = validate_options(component, _options(component, config.default, own, used))
         key = (name.base, options.model_dump_json())
         if key not in backends:
@@ -101,7 +104,7 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
         overrides = config.default.sampling.model_copy(update=own.sampling.model_dump(exclude_none=True) if own else {})
         mass = _minimum_mass(config, name.base)
         models[role] = RoleModel(name, backends[key], overrides, config.prices.get(name.base), mass)
-    _check_used(config.default.options, used, models)
+    _check_used(config.default.options, used, known, models)
     _check_prices(config, models)
     return models
 
@@ -121,13 +124,16 @@ def _options(component: AnyComponent, default: RoleConfig, own: RoleConfig | Non
     return {**shared, **(own.options if own else {})}
 
 
-def _check_used(options: Mapping[str, Any], used: set[str], models: Mapping[Role, RoleModel]) -> None:
+def _check_used(
+    options: Mapping[str, Any], used: set[str], known: set[str], models: Mapping[Role, RoleModel]
+) -> None:
     unused = [name for name in options if name not in used]
     if unused:
         names = ", ".join(sorted({model.name.backend for model in models.values()}))
+        near = get_close_matches(unused[0], known, n=1, cutoff=0.5)
         raise InfluenceError(
             f"-o {unused[0]}: none of the backends in use ({names}) has such an option.",
-            hint=f"See `influence plugins show {names.split(', ')[0]}`.",
+            hint=f"Did you mean {near[0]!r}?" if near else f"See `influence plugins show {names.split(', ')[0]}`.",
         )
 
 

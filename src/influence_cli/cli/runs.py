@@ -84,7 +84,8 @@ def check(run: Run, json: Json = False) -> None:
     else:
         for problem in problems:
             output.warn(output.plain(problem))
-        output.say(f"{path}: {len(problems)} problems." if problems else f"{path} is whole.")
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        output.say(f"{path} has {count}." if problems else f"{path} is whole.")
     if problems:
         raise typer.Exit(EXIT_FAILURES)
 

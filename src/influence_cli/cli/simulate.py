@@ -261,7 +261,7 @@ def _show_summary(summary: Summary) -> None:
         output.warn(note)
     where = output.plain(str(summary.path))
     if summary.reason:
-        output.warn(f"Ended early: {summary.reason}.")
+        output.warn(f"{'Ended early: ' if summary.state != 'done' else ''}{summary.reason}.")
     if summary.state != "done":
         output.emit(Text(f"To go on: influence simulate --resume {where}"))
     output.emit(Text(f"To look at it: influence runs show {where}"))

@@ -284,14 +284,15 @@ def _summary(
     reason, code = "", EXIT_DONE
     if tally.stop == "alike":
         fatal = any(kind in FATAL_KINDS for _, kind in tally.failures)
-        reason, code = f"all conversations failed alike: {tally.last_failure}", EXIT_USER if fatal else EXIT_FAILURES
+        reason, code = f"all conversations failed alike: {tally.last_failure.rstrip('.')}", EXIT_USER if fatal else EXIT_FAILURES
     elif tally.stop == "signal" or (state == "stopped" and tally.stop is None):
         reason, code = "stopped by a signal", EXIT_STOPPED
     elif tally.stop in ("cost", "tokens"):
         limit = f"${config.budget.cost:g}" if tally.stop == "cost" else f"{config.budget.tokens:,} tokens"
         reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
     elif ended and tally.failed / ended > config.max_failed_share:
-        reason, code = f"{tally.failed} of {ended} conversations failed", EXIT_FAILURES
+        allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
+        reason, code = f"{tally.failed:,} of {ended:,} conversations failed, {allowed}", EXIT_FAILURES
     notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))
     if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models.values()):
         notes = (*notes, EMBEDDED_NOTE)

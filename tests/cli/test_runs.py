@@ -1,0 +1,131 @@
+"""``influence runs``."""
+
+import shutil
+import sqlite3
+
+import pytest
+
+
+def test_list_shows_runs_and_what_came_of_them(influence, made_run):
+    answer = influence("runs", "list")
+    assert answer.code == 0
+    row = answer.stdout.splitlines()[1].split()
+    assert row[:3] == ["made", "done", "8/8"]
+
+
+def test_list_as_json(influence, made_run):
+    document = influence("runs", "list", "--json").document
+    assert document["schema"] == "influence.runs.list/1"
+    (run,) = document["runs"]
+    assert (run["run"], run["state"], run["complete"], run["conversations"]) == ("made", "done", 8, 8)
+
+
+def test_list_of_nothing_says_so(influence):
+    answer = influence("runs", "list")
+    assert (answer.code, answer.stdout, answer.stderr) == (0, "", "There is no run in runs.\n")
+    assert influence("runs", "list", "--json").document["runs"] == []
+
+
+def test_an_unreadable_run_stands_in_the_list_with_its_problem(influence, made_run):
+    shutil.copytree(made_run, made_run.parent / "later")
+    manifest = made_run.parent / "later" / "run.yaml"
+    manifest.write_text(manifest.read_text().replace("schema_version: 1", "schema_version: 99"))
+    answer = influence("runs", "list")
+    assert answer.code == 0
+    assert "unreadable" in answer.stdout
+    assert "made" in answer.stdout
+    assert "newer version of this program" in answer.stderr
+    assert influence("runs", "show", "later").code == 2
+
+
+@pytest.mark.parametrize("name", ["runs/made", "made", "latest"])
+def test_a_run_is_shown_by_path_name_or_as_the_latest(influence, made_run, name):
+    answer = influence("runs", "show", name)
+    assert answer.code == 0
+    assert "made (done)" in answer.stdout
+    assert "8 complete, 0 failed, 0 not finished" in answer.stdout
+    for word in ("turn", "scenario", "population", "role", "coffee", "gameable", "scripted:demo"):
+        assert word in answer.stdout
+
+
+def test_show_as_json_has_figures_by_turn_scenario_and_population(influence, made_run):
+    document = influence("runs", "show", made_run, "--json").document
+    assert document["schema"].startswith("influence.runs.show/")
+    assert [row["turn"] for row in document["by_turn"]] == [1, 2, 3]
+    assert {row["scenario"] for row in document["by_scenario"]} == {"tiny/coffee", "tiny/tea"}
+    assert sum(row["n"] for row in document["by_population"]) == document["rating"]["n"]
+    assert {row["role"] for row in document["calls"]} == {"agent", "user", "preference", "transition", "veto"}
+
+
+def test_failures_and_unusable_judgements_are_shown(influence, tiny_folder, script):
+    model = script(
+        "failures:\n  - {role: agent, contains: coffee, kind: refused}\n"
+        "choices:\n  - {role: preference, weights: {'5': 1}, mass: 0.2}\n"
+    )
+    influence("simulate", "--env", tiny_folder, "-m", model, "--n", "8", "--out", "made", "-q")
+    answer = influence("runs", "show", "made")
+    assert "conversations failed: refused" in answer.stdout
+    assert "unusable judgements: preference" in answer.stdout
+
+
+def test_an_unknown_run_suggests_the_nearest(influence, made_run):
+    answer = influence("runs", "show", "mode")
+    assert (answer.code, answer.stdout) == (2, "")
+    assert "Unknown run 'mode'. Did you mean 'made'?" in answer.stderr
+
+
+def test_a_folder_that_is_no_run_is_told_so(influence, place):
+    answer = influence("runs", "show", place)
+    assert answer.code == 2
+    assert "is no run: it has no run.yaml." in answer.stderr
+
+
+def test_a_whole_run_is_said_to_be_whole(influence, made_run):
+    answer = influence("runs", "check", "made")
+    assert (answer.code, answer.stdout) == (0, "")
+    assert answer.stderr == "runs/made is whole.\n"
+    assert influence("runs", "check", "made", "--json").document["problems"] == []
+
+
+def test_a_damaged_run_is_told_and_ends_with_one(influence, made_run):
+    with sqlite3.connect(made_run / "run.db") as connection:
+        connection.execute("DELETE FROM judgement WHERE rowid % 2")
+    connection.close()
+    answer = influence("runs", "check", "made", "--json")
+    assert answer.code == 1
+    assert answer.document["problems"]
+    assert "runs/made has 1 problem." in influence("runs", "check", "made").stderr
+
+
+def test_rm_asks_and_keeps_what_is_not_confirmed(influence, made_run):
+    answer = influence("runs", "rm", "made", answers="n\n")
+    assert answer.code == 0
+    assert "runs/made stays." in answer.stderr
+    assert made_run.exists()
+
+
+def test_rm_removes_what_is_confirmed(influence, made_run):
+    assert influence("runs", "rm", "made", answers="y\n").code == 0
+    assert not made_run.exists()
+
+
+def test_rm_asks_nothing_with_yes_and_removes_nothing_if_one_name_is_wrong(influence, made_run):
+    assert influence("runs", "rm", "made", "nowhere", "--yes").code == 2
+    assert made_run.exists()
+    answer = influence("runs", "rm", "made", "--yes")
+    assert (answer.code, answer.stdout) == (0, "")
+    assert not made_run.exists()
+
+
+def test_merge_takes_the_conversations_of_shards_once(influence, simulate, made_run):
+    simulate("--n", "12", "--out", "runs/other", "-q")
+    shutil.copy(made_run.parent / "other" / "run.db", made_run / "run-2.db")
+    assert influence("runs", "merge", "made", "--json").document["conversations"] == 4
+    assert influence("runs", "merge", "made").stderr == "0 conversations were taken into runs/made.\n"
+    assert influence("runs", "check", "made").code == 0
+
+
+def test_merge_of_a_file_that_is_not_there(influence, made_run):
+    answer = influence("runs", "merge", "made", "nowhere.db")
+    assert answer.code == 2
+    assert "There is no file nowhere.db." in answer.stderr
