@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
+    from influence_cli.environments.environment import Environment
+    from influence_cli.environments.loading import load_environment
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
@@ -31,12 +33,16 @@ if TYPE_CHECKING:
         Usage,
     )
     from influence_cli.seeding import derive_seed, unit_draw
+    from influence_cli.store.exporters import Exporter
+    from influence_cli.store.reader import RunReader
 
 _HOME = {
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
+    "influence_cli.environments.environment": ("Environment",),
+    "influence_cli.environments.loading": ("load_environment",),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
@@ -54,6 +60,8 @@ _HOME = {
         "Usage",
     ),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
+    "influence_cli.store.exporters": ("Exporter",),
+    "influence_cli.store.reader": ("RunReader",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -67,6 +75,8 @@ __all__ = [
     "Clock",
     "Component",
     "Distribution",
+    "Environment",
+    "Exporter",
     "FailureKind",
     "Frozen",
     "GenerateRequest",
@@ -81,6 +91,7 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "Role",
+    "RunReader",
     "Sampling",
     "SystemClock",
     "ToolCall",
@@ -90,6 +101,7 @@ __all__ = [
     "count_answers",
     "derive_seed",
     "hookimpl",
+    "load_environment",
     "unit_draw",
 ]
 

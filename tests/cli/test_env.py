@@ -1,8 +1,16 @@
 """``influence env``."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
+
+from influence_cli.cli import app
+from influence_cli.plugins.component import Component
+from influence_cli.plugins.hookspecs import hookimpl
+from influence_cli.plugins.loading import Plugin, load_plugins
+from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.schemas.frozen import Frozen
 
 
 @pytest.fixture
@@ -94,3 +102,19 @@ def test_problems_as_json(influence, folder):
     unknown = next(each for each in broken["problems"] if "titel" in each["message"])
     assert (unknown["line"], unknown["column"]) == (2, 1)
     assert "title" in unknown["hint"]
+
+
+def test_an_environment_that_a_plugin_makes_is_found_like_any_other(influence, tiny, monkeypatch):
+    def offered():
+        return [Component("tiny", "Made in Python.", lambda: lambda options: tiny, Frozen)]
+
+    def registry():
+        manager, _ = load_plugins()
+        manager.register(SimpleNamespace(influence_environments=hookimpl(offered)), name="mine")
+        return PluginRegistry(manager, [Plugin("mine", "mine-dist", "1.0")])
+
+    monkeypatch.setattr(app, "make_registry", registry)
+    assert "tiny" in {each["name"] for each in influence("env", "list", "--json").document["environments"]}
+    answer = influence("simulate", "--env", "tiny", "-m", "scripted:demo", "--n", "1", "--out", "made")
+    assert answer.code == 0, answer.stderr
+    assert influence("simulate", "--resume", "made", "--n", "2").code == 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from influence_cli.backends.protocol import Backend
 from influence_cli.plugins.component import Component
 from influence_cli.plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from influence_cli.backends.protocol import Backend
 
 
 @hookimpl

@@ -24,17 +24,15 @@ def list_environments(ctx: typer.Context, environments_dir: Folders = None, json
     """List the environments that can be named."""
     from rich.table import Table
 
-    from influence_cli.cli.resolution import environment_path
-    from influence_cli.environments.catalog import found_environments
-    from influence_cli.environments.loading import load_environment
+    from influence_cli.cli.resolution import known_environments
     from influence_cli.errors import InfluenceError
 
     rows: list[dict[str, Any]] = []
-    for found in found_environments(environment_path(registry_of(ctx), environments_dir or [])):
+    for name, load in known_environments(registry_of(ctx), environments_dir or []).items():
         try:
-            rows.append(_summary(load_environment(found.folder)))
+            rows.append(_summary(load()))
         except InfluenceError as error:
-            output.warn(f"The environment {found.name} cannot be used:\n{error}")
+            output.warn(f"The environment {name} cannot be used:\n{error}")
     if json:
         output.emit_json({"schema": "influence.env.list/1", "environments": rows})
         return

@@ -17,6 +17,7 @@ from typing import Literal
 
 from influence_cli import __version__
 from influence_cli.environments.environment import Environment
+from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.schemas.messages import Role
@@ -24,7 +25,7 @@ from influence_cli.simulation.models import RoleModel
 
 _LIBRARIES = ("pydantic", "openai", "aiohttp", "torch", "transformers", "peft", "vllm")
 _GIT_SECONDS = 2.0
-_SECRET = re.compile(r"((?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}|(?<=//)[^/@\s]+:[^/@\s]+(?=@))")
+_SECRET = re.compile(r"((?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{20,}|(?<=//)[^/@\s]+:[^/@\s]+(?=@))")
 
 
 def manifest(
@@ -44,8 +45,22 @@ def manifest(
         environments={environment.name: environment.digest for environment in environments},
         versions={**versions(), **registry.plugin_versions()},
         git=git_state(Path.cwd()),
-        argv=tuple(_SECRET.sub("***", argument) for argument in sys.argv[1:]),
+        argv=tuple(map(without_secrets, sys.argv[1:])),
     )
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` with asterisks where a key or a password seems to stand."""
+    return _SECRET.sub("***", text)
+
+
+def refuse_secrets(config: SimulationConfig) -> None:
+    """Raise InfluenceError if ``config``, which a run keeps, seems to hold a key or a password."""
+    if _SECRET.search(config.model_dump_json()):
+        raise InfluenceError(
+            "A setting seems to hold a key or a password, and a run keeps its settings.",
+            hint="Put it in an environment variable.",
+        )
 
 
 def versions() -> dict[str, str]:

@@ -7,8 +7,9 @@ request.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,31 @@ def find_environments(
     """Return the environments called ``names``, each once; UnknownNameError or DocumentError otherwise."""
     from influence_cli.environments.catalog import find_environment
 
+    folders = list(folders)
+    known = known_environments(registry, folders)
     path = environment_path(registry, folders)
-    return [find_environment(name, path) for name in dict.fromkeys(names)]
+    return [known[name]() if name in known else find_environment(name, path) for name in dict.fromkeys(names)]
+
+
+def known_environments(registry: PluginRegistry, folders: Iterable[Path] = ()) -> dict[str, Callable[[], Environment]]:
+    """Return by name what loads each environment: plugins' own, and over them those in folders."""
+    from influence_cli.environments.catalog import found_environments
+    from influence_cli.environments.loading import load_environment
+
+    made = {
+        offer.component.name: partial(_made, registry, offer.component.name) for offer in registry.offers("environment")
+    }
+    found = found_environments(environment_path(registry, folders))
+    known = {**made, **{each.name: partial(load_environment, each.folder) for each in found}}
+    return dict(sorted(known.items()))
+
+
+def _made(registry: PluginRegistry, name: str) -> Environment:
+    from influence_cli.plugins.options import validate_options
+
+    component = registry.component("environment", name)
+    environment: Environment = component.load()(validate_options(component, {}))
+    return environment
 
 
 def environment_path(registry: PluginRegistry, folders: Iterable[Path] = ()) -> list[Path]:
@@ -124,9 +148,7 @@ def _options(component: AnyComponent, default: RoleConfig, own: RoleConfig | Non
     return {**shared, **(own.options if own else {})}
 
 
-def _check_used(
-    options: Mapping[str, Any], used: set[str], known: set[str], models: Mapping[Role, RoleModel]
-) -> None:
+def _check_used(options: Mapping[str, Any], used: set[str], known: set[str], models: Mapping[Role, RoleModel]) -> None:
     unused = [name for name in options if name not in used]
     if unused:
         names = ", ".join(sorted({model.name.backend for model in models.values()}))

@@ -17,7 +17,7 @@ from typing import Any
 
 from influence_cli.cli import output
 from influence_cli.cli.progress import line, show_progress
-from influence_cli.cli.provenance import manifest
+from influence_cli.cli.provenance import manifest, refuse_secrets
 from influence_cli.cli.resolution import (
     EMBEDDED_MINIMUM_MASS,
     EMBEDDED_NOTE,
@@ -112,6 +112,7 @@ def begin(
     config = resolve_settings(SimulationConfig, files=files, assignments=assignments, flags=flags, flag_names=FLAGS)
     if not config.environments:
         raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
+    refuse_secrets(config)
     config, environments, models = _resolved(registry, config, folders)
     if dry:
         return Sitting(config, environments, models, None)
@@ -284,7 +285,8 @@ def _summary(
     reason, code = "", EXIT_DONE
     if tally.stop == "alike":
         fatal = any(kind in FATAL_KINDS for _, kind in tally.failures)
-        reason, code = f"all conversations failed alike: {tally.last_failure.rstrip('.')}", EXIT_USER if fatal else EXIT_FAILURES
+        reason = f"all conversations failed alike: {tally.last_failure.rstrip('.')}"
+        code = EXIT_USER if fatal else EXIT_FAILURES
     elif tally.stop == "signal" or (state == "stopped" and tally.stop is None):
         reason, code = "stopped by a signal", EXIT_STOPPED
     elif tally.stop in ("cost", "tokens"):

@@ -1,0 +1,71 @@
+"""Ctrl-C on the real command line: once ends resumably, twice at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from influence_cli.store.check import check_run
+from influence_cli.store.run_directory import open_run
+
+FAR_LONGER_THAN_THE_TEST = "15"
+
+
+@pytest.fixture
+def begin(place, tiny_folder):
+    """Start a simulation whose every answer takes ``latency`` seconds, and wait until it talks."""
+    started = []
+
+    def start(latency: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "influence_cli", "simulate", "--env", str(tiny_folder), "-m", "scripted:demo"]
+        settings = ["-o", f"latency={latency}", "--n", "8", "--concurrency", "2", "--out", "made", "--json"]
+        process = subprocess.Popen(
+            [*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place
+        )
+        started.append(process)
+        while not (place / "made" / "run.db").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        time.sleep(0.3)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(begin, influence, place, number):
+    process = begin("0.2")
+    os.kill(process.pid, number)
+    stdout, stderr = process.communicate(timeout=10)
+    assert process.returncode == 3, stderr
+    assert "Stopping: what is in flight gets 10 s to finish; once more to stop now." in stderr
+    assert "Traceback" not in stderr
+    document = json.loads(stdout)
+    assert (document["state"], document["reason"]) == ("stopped", "stopped by a signal")
+    assert check_run(open_run(place / "made")) == []
+    resumed = influence("simulate", "--resume", "made", "-o", "latency=0", "--json")
+    assert resumed.code == 0, resumed.stderr
+    counts = resumed.document["conversations"]
+    assert counts["complete"] + counts["earlier"] == 8
+
+
+def test_two_signals_stop_at_once(begin, place):
+    process = begin(FAR_LONGER_THAN_THE_TEST)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    assert process.poll() is None
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=10)
+    assert time.monotonic() - asked < 3
+    assert process.returncode == 3, stderr
+    assert json.loads(stdout)["state"] == "stopped"
+    assert "Traceback" not in stderr
+    assert check_run(open_run(place / "made")) == []

@@ -1,0 +1,46 @@
+"""The command line starts fast, because it loads nothing heavy before it is needed."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = ("torch", "transformers", "textual", "pydantic", "aiohttp", "openai", "uvloop", "jinja2", "yaml")
+MOST_SECONDS = 1.0
+"""Generous, for a busy machine; `benchmarks/` measures the real figure."""
+
+LOADED = """
+import sys, json
+sys.argv = ["influence", "--help"]
+from influence_cli.__main__ import main
+try:
+    main()
+finally:
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_help_loads_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    assert "simulate" in done.stdout
+    loaded = set(json.loads(done.stderr))
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+@pytest.mark.parametrize("name", ["influence_openai", "influence_transformers", "influence_cli.api"])
+def test_a_plugins_module_loads_nothing_heavy(name):
+    code = f"import sys, json, {name}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [heavy for heavy in HEAVY if heavy in json.loads(done.stdout)] == []
+
+
+def test_help_is_there_in_a_moment():
+    taken = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "influence_cli", "--help"], capture_output=True, check=True)
+        taken.append(time.perf_counter() - begun)
+    assert statistics.median(taken) < MOST_SECONDS
