@@ -1,6 +1,6 @@
 """How the project is tested: ``nox`` runs tests, lint and types; ``nox -s slow`` the rest."""
 
-import os
+from pathlib import Path
 
 import nox
 
@@ -19,7 +19,7 @@ def install(session: nox.Session, extras: str) -> None:
 def tests(session: nox.Session) -> None:
     """The fast tests, with coverage of at least 90 % of the lines."""
     install(session, "local,parquet,test")
-    session.env["COVERAGE_FILE"] = os.path.abspath(".coverage")
+    session.env["COVERAGE_FILE"] = str(Path(".coverage").resolve())
     session.run("coverage", "erase")
     session.run("pytest", "-m", "not slow", "-n", "2", "--cov", "--cov-report=", *session.posargs)
     session.run("coverage", "report", "--fail-under=90")

@@ -44,3 +44,16 @@ def test_help_is_there_in_a_moment():
         subprocess.run([sys.executable, "-m", "influence_cli", "--help"], capture_output=True, check=True)
         taken.append(time.perf_counter() - begun)
     assert statistics.median(taken) < MOST_SECONDS
+
+
+def test_ctrl_c_while_the_program_loads_leaves_no_traceback(monkeypatch):
+    from influence_cli import __main__
+    from influence_cli.cli import app
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "make_registry", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 3

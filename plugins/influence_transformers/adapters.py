@@ -65,7 +65,9 @@ class Adapters:
         config = PeftConfig.from_pretrained(str(folder))
         if not isinstance(config, LoraConfig):
             raise CallFailedError(
-                "invalid_request", f"The adapter {folder} is {config.peft_type}, not LoRA. Use a LoRA adapter.", attempts=0
+                "invalid_request",
+                f"The adapter {folder} is {config.peft_type}, not LoRA. Use a LoRA adapter.",
+                attempts=0,
             )
         weights = load_file(folder / _WEIGHTS, device="cpu")
         self._check(folder, config, {k: tuple(v.shape) for k, v in weights.items()})

@@ -122,7 +122,9 @@ def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -
     adapters = Adapters(loaded.model)
     shape = None if options.engine == "plain" else try_packed(loaded.model, loaded.context)
     if shape is None and options.engine == "packed":
-        raise InfluenceError(f"The model {name!r} cannot be batched by the packed engine.", hint="Leave out -o engine=...")
+        raise InfluenceError(
+            f"The model {name!r} cannot be batched by the packed engine.", hint="Leave out -o engine=..."
+        )
     if shape is None:
         steps: Scheduler | PlainEngine = PlainEngine(
             loaded.model, adapters.switch, prompts.decode, ending=prompts.ending

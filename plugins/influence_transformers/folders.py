@@ -118,5 +118,5 @@ def _transport_error() -> type[Exception]:
     """Return what the hub's client raises without a network; the library behind it changes, the name does not."""
     from huggingface_hub import errors
 
-    error: type[Exception] = errors.HTTPError
+    error: type[Exception] = vars(errors)["HTTPError"]
     return error

@@ -37,7 +37,9 @@ def pick_device(wanted: str) -> torch.device:
             device = torch.device(wanted)
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise InfluenceError(f"The device {wanted!r} cannot be used here.", hint="Leave out -o device=...") from error
+            raise InfluenceError(
+                f"The device {wanted!r} cannot be used here.", hint="Leave out -o device=..."
+            ) from error
         return device
     if torch.cuda.is_available():
         return torch.device("cuda")

@@ -20,11 +20,19 @@ class TransformersOptions(Frozen):
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit of a model on the hub.")
     cache_mib: int | None = Field(
-        default=None, ge=16, description="Memory for keys and values; default: 1024 on cpu, 70 % of what is free on a GPU."
+        default=None,
+        ge=16,
+        description="Memory for keys and values; default: 1024 on cpu, 70 % of what is free on a GPU.",
     )
-    max_rows: int | None = Field(default=None, ge=16, description="Most tokens computed at once; default: 512, 8192 on cuda.")
-    max_running: int | None = Field(default=None, ge=1, description="Most requests computed at once; default: 64, 256 on cuda.")
-    context_length: int | None = Field(default=None, ge=8, description="Most tokens of prompt and reply; default: the model's.")
+    max_rows: int | None = Field(
+        default=None, ge=16, description="Most tokens computed at once; default: 512, 8192 on cuda."
+    )
+    max_running: int | None = Field(
+        default=None, ge=1, description="Most requests computed at once; default: 64, 256 on cuda."
+    )
+    context_length: int | None = Field(
+        default=None, ge=8, description="Most tokens of prompt and reply; default: the model's."
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; default: torch's own choice.")
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model. Dangerous.")
     engine: Literal["auto", "packed", "plain"] = Field(

@@ -29,7 +29,9 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
             raise InfluenceError(f"There is no file {path}.")
         return _converted(path.resolve())
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise InfluenceError(f"There is no folder {path}.", hint="A model is smollm2, a hub name, a folder or a .gguf file.")
+        raise InfluenceError(
+            f"There is no folder {path}.", hint="A model is smollm2, a hub name, a folder or a .gguf file."
+        )
     found = cached_on_hub(name, revision) or fetch_from_hub(name, revision)
     if found is None:
         raise InfluenceError(

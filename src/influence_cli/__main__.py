@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
+STOPPED_BEFORE_THE_START = 3
+"""As errors.EXIT_STOPPED, which is not imported yet."""
+
 
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
-    from influence_cli.cli.app import build_app
+    try:
+        from influence_cli.cli.app import build_app
 
-    build_app()()
+        app = build_app()
+    except KeyboardInterrupt:
+        sys.exit(STOPPED_BEFORE_THE_START)
+    app()
 
 
 if __name__ == "__main__":

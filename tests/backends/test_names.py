@@ -12,7 +12,12 @@ from influence_cli.errors import InfluenceError
     ("text", "backend", "model", "adapter"),
     [
         ("openai:gpt-4o-mini", "openai", "gpt-4o-mini", None),
-        ("transformers:meta-llama/Llama-3.1-8B-Instruct@runs/x/adapters/3", "transformers", "meta-llama/Llama-3.1-8B-Instruct", "runs/x/adapters/3"),
+        (
+            "transformers:meta-llama/Llama-3.1-8B-Instruct@runs/x/adapters/3",
+            "transformers",
+            "meta-llama/Llama-3.1-8B-Instruct",
+            "runs/x/adapters/3",
+        ),
         ("transformers:/models/a.gguf", "transformers", "/models/a.gguf", None),
         ("openai:ft:gpt-4o:org::id", "openai", "ft:gpt-4o:org::id", None),
     ],

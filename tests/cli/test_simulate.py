@@ -290,6 +290,11 @@ def test_all_failing_alike_stops_with_the_reason(influence, tiny_folder, script,
     assert answer.document["conversations"]["failed"] == ended
 
 
+def test_a_key_that_is_refused_is_the_users_mistake_even_in_a_single_conversation(influence, tiny_folder, script):
+    model = script("failures:\n  - {kind: auth}\n")
+    assert influence("simulate", "--env", tiny_folder, "-m", model, "--n", "1").code == 2
+
+
 def test_unusable_judgements_are_counted_and_told(influence, tiny_folder, script):
     model = script("choices:\n  - {role: preference, weights: {'5': 1}, mass: 0.2}\n")
     answer = influence("simulate", "--env", tiny_folder, "-m", model, "--n", "2", "--turns", "1")

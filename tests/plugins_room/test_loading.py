@@ -96,7 +96,10 @@ SKIPPED = {
     "number": ("influence_backends failed: TypeError", "pip uninstall number"),
     "same": ("another plugin is called 'same' too", "pip uninstall same-b"),
     "takes-runs": ("its command 'runs' exists already", "pip uninstall takes-runs"),
-    "odd-command": ("its commands cannot be built: NameError: name 'NeverImported' is not", "pip uninstall odd-command"),
+    "odd-command": (
+        "its commands cannot be built: NameError: name 'NeverImported' is not",
+        "pip uninstall odd-command",
+    ),
 }
 COMPONENTS = {
     "<int>": ("broken", "offers a int in place of a Component", "pip uninstall garbage"),

@@ -45,7 +45,7 @@ class Read(NamedTuple):
 
     span: Span
     rows: slice | torch.Tensor
-    count: int
+    size: int
 
 
 class Among(NamedTuple):
@@ -128,9 +128,7 @@ def attend(
     return _planned(plan, module.layer_idx, q, k, v, scale).unsqueeze(0), None
 
 
-def _planned(
-    plan: Plan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
-) -> torch.Tensor:
+def _planned(plan: Plan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
     for segment, at, start, stop in plan.writes:
         segment.keys[layer][at : at + stop - start] = k[start:stop]
         segment.values[layer][at : at + stop - start] = v[start:stop]
@@ -171,9 +169,7 @@ def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> 
     n, heads, width = q.shape
     groups = k.shape[1]
     folded = q.reshape(n, groups, heads // groups, width).permute(1, 2, 0, 3)
-    keys, values = (
-        t.transpose(0, 1).unsqueeze(1).expand(groups, heads // groups, n, t.shape[2]) for t in (k, v)
-    )
+    keys, values = (t.transpose(0, 1).unsqueeze(1).expand(groups, heads // groups, n, t.shape[2]) for t in (k, v))
     out, lse = _kernel(folded, keys, values, True, scale)
     return out.permute(2, 0, 1, 3).reshape(n, heads, v.shape[2]), lse.permute(2, 0, 1).reshape(n, heads)
 

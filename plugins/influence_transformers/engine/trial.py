@@ -46,10 +46,12 @@ def try_packed(model: Any, context: int | None) -> CacheShape | None:
         shape = CacheShape(probe.layers, probe.dtype, torch.device(model.device))
         ours = _in_pieces(Runner(model), shape, ids)
     except Exception as error:  # noqa: BLE001 - model code may fail in any way; then it runs unbatched
-        return _switch_back(model, before, f"{type(error).__name__}: {error}")
+        _switch_back(model, before, f"{type(error).__name__}: {error}")
+        return None
     difference = float((own.float() - ours).abs().max() / own.float().std().clamp_min(1e-6))
     if not difference < (1e-2 if probe.dtype == torch.float32 else 0.5):
-        return _switch_back(model, before, f"logits differ by {difference:.2g} standard deviations")
+        _switch_back(model, before, f"logits differ by {difference:.2g} standard deviations")
+        return None
     return shape
 
 

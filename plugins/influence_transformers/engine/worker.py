@@ -94,7 +94,9 @@ class Worker:
                 self._out_of_memory()
             except Exception as error:  # noqa: BLE001 - whatever a model raises fails its requests, not the thread
                 _log.exception("A step of the local model failed.")
-                self._steps.fail(CallFailedError("internal", f"The local model failed: {type(error).__name__}: {error}"))
+                self._steps.fail(
+                    CallFailedError("internal", f"The local model failed: {type(error).__name__}: {error}")
+                )
         self._steps.fail(CallFailedError("internal", "The model has been closed."))
 
     def _drain(self, *, wait: bool) -> bool:

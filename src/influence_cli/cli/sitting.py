@@ -283,8 +283,8 @@ def _summary(
 ) -> Summary:
     ended = tally.complete + tally.failed
     reason, code = "", EXIT_DONE
+    fatal = not tally.complete and all(kind in FATAL_KINDS for _, kind in tally.failures)
     if tally.stop == "alike":
-        fatal = any(kind in FATAL_KINDS for _, kind in tally.failures)
         reason = f"all conversations failed alike: {tally.last_failure.rstrip('.')}"
         code = EXIT_USER if fatal else EXIT_FAILURES
     elif tally.stop == "signal" or (state == "stopped" and tally.stop is None):
@@ -294,7 +294,10 @@ def _summary(
         reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
     elif ended and tally.failed / ended > config.max_failed_share:
         allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
-        reason, code = f"{tally.failed:,} of {ended:,} conversations failed, {allowed}", EXIT_FAILURES
+        reason, code = (
+            f"{tally.failed:,} of {ended:,} conversations failed, {allowed}",
+            EXIT_USER if fatal else EXIT_FAILURES,
+        )
     notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))
     if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models.values()):
         notes = (*notes, EMBEDDED_NOTE)

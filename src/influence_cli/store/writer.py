@@ -182,8 +182,8 @@ class RunWriter:
         """Return what the run has used, all sittings together."""
         with explained(self.path):
             row = self._connection.execute(
-                "SELECT coalesce(sum((prompt_tokens + completion_tokens) * (1 - cached)), 0), coalesce(sum(cost), 0.0), count(*)"
-                " FROM call"
+                "SELECT coalesce(sum((prompt_tokens + completion_tokens) * (1 - cached)), 0),"
+                " coalesce(sum(cost), 0.0), count(*) FROM call"
             ).fetchone()
         return Totals(tokens=row[0], cost=row[1], calls=row[2])
 
