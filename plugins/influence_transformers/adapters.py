@@ -7,6 +7,7 @@ exactly what it did before any was loaded.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,10 @@ class Adapters:
         self._check(folder, config, {k: tuple(v.shape) for k, v in weights.items()})
         self.switch(None)
         config.inference_mode = True
-        inject_adapter_in_model(config, self._model, adapter_name=name)
+        with warnings.catch_warnings():
+            # Several adapters in one model are what is wanted here.
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+            inject_adapter_in_model(config, self._model, adapter_name=name)
         set_peft_model_state_dict(self._model, weights, adapter_name=name)
         self._layers = [m for m in self._model.modules() if isinstance(m, BaseTunerLayer)]
         self._active = ""

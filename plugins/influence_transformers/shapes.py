@@ -62,7 +62,8 @@ def shapes(given: list[Turn], tools: list[dict[str, Any]]) -> Iterator[Shaped]:
 
 def _shaped(shown: list[Turn], tools: list[dict[str, Any]]) -> Shaped:
     texts = [t["content"] for t in shown if t["role"] != "assistant"]
-    return Shaped(shown, tools or None, texts + [tool["name"] for tool in tools])
+    called = [call["function"]["name"] for t in shown for call in t.get("tool_calls", ())]
+    return Shaped(shown, tools or None, texts + called + [tool["name"] for tool in tools])
 
 
 def _of_tools(turn: Turn) -> bool:

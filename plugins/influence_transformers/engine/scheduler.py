@@ -208,6 +208,7 @@ class Scheduler:
         rows = logits[[offset for _, _, offset in replies]] if len(replies) < len(logits) else logits
         early = [i for i, (seq, task, _) in enumerate(replies) if len(seq.generated) < task.min_tokens]
         if early:
+            rows = rows.clone()
             rows[torch.tensor(early).unsqueeze(1), torch.tensor(self._ending).unsqueeze(0)] = -torch.inf
         tokens = draw_tokens(rows, [task.draws for _, task, _ in replies])
         for (seq, task, _), token in zip(replies, tokens, strict=True):
