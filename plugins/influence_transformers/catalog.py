@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from influence_cli.api import ModelInfo
+from influence_cli.api import ModelInfo, reporting_to
 from influence_transformers import smollm2
 from influence_transformers.options import TransformersOptions
-from influence_transformers.progress import reporting_to
 from influence_transformers.resolution import resolve_model
 
 

@@ -6,10 +6,11 @@ into a plain model of the same configuration once, as bfloat16 safetensors, with
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
-from influence_cli.api import InfluenceError
-from influence_transformers.progress import report
+from influence_cli.api import InfluenceError, report_progress
 
 
 def convert_gguf(source: Path, folder: Path) -> None:
@@ -18,23 +19,28 @@ def convert_gguf(source: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as hf_logging
 
-    hf_logging.disable_progress_bar()
     what = f"Converting {source.name} (once)"
-    report(what, 0.0)
+    report_progress(what, 0.0)
     place, file = str(source.parent), source.name
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=file)
-        report(what, 0.2)
-        read = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.bfloat16)
-        report(what, 0.8)
+        report_progress(what, 0.2)
+        with redirect_stderr(StringIO()):  # its bar cannot be switched off otherwise, and ours is shown
+            read = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.float32)
+        report_progress(what, 0.8)
         config = AutoConfig.from_pretrained(place, gguf_file=file)
     except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InfluenceError(f"The file {source} cannot be read as a GGUF model: {lines[0]}") from error
+    finally:
+        hf_logging.set_verbosity(verbosity)
     config.dtype = torch.bfloat16
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     plain.load_state_dict(read.state_dict())
     plain.generation_config = read.generation_config
-    plain.save_pretrained(folder, safe_serialization=True)
+    with redirect_stderr(StringIO()):
+        plain.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
-    report(what, 1.0)
+    report_progress(what, 1.0)

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from influence_cli.api import InfluenceError
-from influence_transformers.progress import report
+from influence_cli.api import InfluenceError, report_progress
 
 _PROBE_SECONDS = 4.0
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
@@ -41,7 +40,7 @@ def locked(name: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0.1)
         except filelock.Timeout:
-            report(f"Waiting for another process that prepares {name}", 0.0)
+            report_progress(f"Waiting for another process that prepares {name}", 0.0)
             lock.acquire()
     except OSError as error:
         raise InfluenceError(
@@ -108,9 +107,9 @@ def fetch_from_hub(repository: str, revision: str | None) -> Path | None:
         ) from error
     except (HfHubHTTPError, OSError, RuntimeError, _transport_error()):
         return None
-    report(f"Fetching {repository}", 0.0)
+    report_progress(f"Fetching {repository}", 0.0)
     folder = snapshot_download(repository, revision=info.sha, allow_patterns=_FILES, ignore_patterns=["*/*"])
-    report(f"Fetching {repository}", 1.0)
+    report_progress(f"Fetching {repository}", 1.0)
     return Path(folder)
 
 

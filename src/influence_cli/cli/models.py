@@ -86,7 +86,7 @@ def pull(
     """Fetch a model, so that a later run finds it."""
     registry = registry_of(ctx)
     backend, _, model = name.partition(":") if ":" in name else ("transformers", "", name)
-    with output.progress_bar(f"Fetching {name}") as advance:
+    with output.progress_bar() as advance:
         path = _catalog(registry, backend).pull(model, advance)
     if json:
         output.emit_json({"schema": "influence.models.pull/1", "model": f"{backend}:{model}", "path": str(path)})

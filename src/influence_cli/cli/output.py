@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -92,14 +92,36 @@ def warn(text: str) -> None:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[str, float], None]]:
-    """Show a bar on stderr; the block gets a function of what is being done and how far, from 0 to 1."""
+def progress_bar() -> Iterator[Callable[[str, float], None]]:
+    """Yield a function of what is being done and how far, from 0 to 1; its first call brings a bar up on stderr.
+
+    Where stderr is no terminal, each new step is said once, as a line.
+    """
+    with ExitStack() as shown:
+        yield _bar(shown) if talk_console().is_terminal and not _quiet else _lines()
+
+
+def _bar(shown: ExitStack) -> Callable[[str, float], None]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    if _quiet:
-        yield lambda _step, _share: None
-        return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=talk_console(), transient=True) as bar:
-        task = bar.add_task(plain(title), total=1.0)
-        yield lambda step, share: bar.update(task, description=plain(f"{title}: {step}"), completed=share)
+    bar = Progress(*columns, console=talk_console(), transient=True)
+
+    def advance(step: str, share: float) -> None:
+        if not bar.task_ids:
+            shown.enter_context(bar)
+            bar.add_task("", total=1.0)
+        bar.update(bar.task_ids[0], description=plain(step), completed=share)
+
+    return advance
+
+
+def _lines() -> Callable[[str, float], None]:
+    said: set[str] = set()
+
+    def advance(step: str, _share: float) -> None:
+        if step not in said:
+            said.add(step)
+            say(f"{step} ...")
+
+    return advance

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from influence_cli.cli import output
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
     Raises UnknownNameError for an unknown backend, InfluenceError for options, keys or models that do not fit.
     """
     from influence_cli.backends.names import parse_model_name
+    from influence_cli.backends.reporting import reporting_to
     from influence_cli.plugins.options import validate_options
     from influence_cli.simulation.models import RoleModel
 
@@ -123,7 +125,8 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
         options = validate_options(component, _options(component, config.default, own, used))
         key = (name.base, options.model_dump_json())
         if key not in backends:
-            made: Backend = component.load()(name.model, options)
+            with output.progress_bar() as advance, reporting_to(advance):
+                made: Backend = component.load()(name.model, options)
             backends[key] = made if config.cache is None else _cached(made, config.cache, name, options)
         overrides = config.default.sampling.model_copy(update=own.sampling.model_dump(exclude_none=True) if own else {})
         mass = _minimum_mass(config, name.base)

@@ -1,4 +1,4 @@
-"""Telling how far a download or conversion is.
+"""Telling how far a download or conversion of a model is.
 
 Concept: whoever draws progress passes a callback for the time of a ``with`` block; without one, a step is said once as a
 line of the log. The callback gets what is being done and how far, from 0 to 1, on the caller's thread.
@@ -14,8 +14,8 @@ from contextvars import ContextVar
 Progress = Callable[[str, float], None]
 
 _log = logging.getLogger(__name__)
-_current: ContextVar[Progress | None] = ContextVar("influence_transformers_progress", default=None)
-_said: ContextVar[str] = ContextVar("influence_transformers_said", default="")
+_current: ContextVar[Progress | None] = ContextVar("influence_progress", default=None)
+_said: ContextVar[str] = ContextVar("influence_said", default="")
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def reporting_to(callback: Progress) -> Iterator[None]:
         _current.reset(token)
 
 
-def report(what: str, fraction: float) -> None:
+def report_progress(what: str, fraction: float) -> None:
     """Tell that ``what`` has come so far."""
     callback = _current.get()
     if callback is not None:

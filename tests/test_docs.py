@@ -1,0 +1,37 @@
+"""The documentation is true."""
+
+import re
+from pathlib import Path
+
+from influence_cli.cli.simulate import FLAGS
+from influence_cli.schemas.configs import SimulationConfig
+from influence_cli.schemas.environment import EnvironmentSpec, Scenario
+from influence_cli.settings import setting_names
+
+
+def text(repository: Path, name: str) -> str:
+    return (repository / name).read_text()
+
+
+def test_every_setting_and_flag_is_documented(repository):
+    documented = text(repository, "docs/settings.md")
+    leaves = [name for name in setting_names(SimulationConfig) if not any(o.startswith(f"{name}.") for o in setting_names(SimulationConfig))]
+    assert [name for name in leaves if f"`{name}`" not in documented] == []
+    assert [flag for flag in FLAGS.values() if f"`{flag}`" not in documented] == []
+
+
+def test_every_key_of_an_environment_is_documented(repository):
+    documented = text(repository, "docs/environments.md")
+    keys = set(EnvironmentSpec.model_fields) | set(Scenario.model_fields)
+    assert [key for key in keys if not re.search(rf"`(roles\.)?{key}\b", documented)] == []
+
+
+def test_links_between_documents_lead_somewhere(repository):
+    for path in [repository / "README.md", *(repository / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:\s]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_navigation_names_every_page(repository):
+    named = set(re.findall(r": (\S+\.md)$", text(repository, "mkdocs.yml"), flags=re.MULTILINE))
+    assert named == {path.name for path in (repository / "docs").glob("*.md")}
