@@ -44,7 +44,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types."""
-    install(session, "local,parquet,types")
+    install(session, "local,parquet,test,types")
     session.run("mypy")
 
 

@@ -15,7 +15,11 @@ def text(repository: Path, name: str) -> str:
 
 def test_every_setting_and_flag_is_documented(repository):
     documented = text(repository, "docs/settings.md")
-    leaves = [name for name in setting_names(SimulationConfig) if not any(o.startswith(f"{name}.") for o in setting_names(SimulationConfig))]
+    leaves = [
+        name
+        for name in setting_names(SimulationConfig)
+        if not any(o.startswith(f"{name}.") for o in setting_names(SimulationConfig))
+    ]
     assert [name for name in leaves if f"`{name}`" not in documented] == []
     assert [flag for flag in FLAGS.values() if f"`{flag}`" not in documented] == []
 

@@ -27,7 +27,7 @@ def command(*arguments: str) -> list[str]:
 
 def begin(folder: Path, base_url: str, environment: Path) -> list[str]:
     settings = ["--env", str(environment), "--n", str(CONVERSATIONS), "--model", "openai:test-model"]
-    return command(*settings, "--base-url", base_url, "--concurrency", "64", "--seed", "5", "--out", str(folder))
+    return command(*settings, "--base-url", base_url, "--concurrency", "32", "--seed", "5", "--out", str(folder))
 
 
 def answered(server) -> int:
@@ -48,14 +48,14 @@ def test_twenty_kills_lose_no_turn_and_pay_for_nothing_twice(tmp_path, repositor
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     env = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
     in_flight = on_their_way = 0
-    with serve(latency=0.15, spread=0.8, seed=3) as server:
+    with serve(latency=0.5, spread=0.8, seed=3) as server:
         arguments = begin(killed, server.base_url, environment)
         for _ in range(KILLS):
             process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
             before = server.stats()["requests"]
             while server.stats()["requests"] == before and process.poll() is None:
                 time.sleep(0.01)
-            time.sleep(clock.uniform(0.0, 0.5))
+            time.sleep(clock.uniform(0.0, 1.0))
             earlier = answered(server)
             time.sleep(ON_ITS_WAY)
             assert process.poll() is None, process.communicate()[1]

@@ -31,7 +31,10 @@ async def show_progress(tally: Tally, console: Console, notes: Mapping[str, str]
 async def _live(tally: Tally, console: Console, notes: Mapping[str, str]) -> None:
     from rich.live import Live
 
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    # Redirection would give sys.stderr another face, and what is said meanwhile another console.
+    with Live(
+        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as live:
         while True:
             live.update(panel(tally, notes), refresh=True)
             await asyncio.sleep(_LIVE_EVERY)

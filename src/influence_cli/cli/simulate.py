@@ -252,6 +252,11 @@ def _show_summary(summary: Summary) -> None:
     if tally.total_cost:
         parts.append(f"${tally.total_cost:,.4f}")
     output.emit(Text("; ".join(parts) + "."))
+    repeated = sum(max(role.requests - role.calls, 0) for role in tally.roles.values())
+    if repeated:
+        output.say(
+            f"{repeated:,} requests more than calls: retries, second looks and samples; `runs show` has the details."
+        )
     for (role, kind), count in tally.failures.most_common():
         output.warn(f"{count:,} x {role or 'conversation'}: {kind.replace('_', ' ')} (last: {tally.last_failure})")
     for judge, count in tally.unusable.items():
@@ -264,4 +269,6 @@ def _show_summary(summary: Summary) -> None:
         output.warn(f"{'Ended early: ' if summary.state != 'done' else ''}{summary.reason}.")
     if summary.state != "done":
         output.emit(Text(f"To go on: influence simulate --resume {where}"))
+    elif tally.failed:
+        output.emit(Text(f"To try the failed ones again: influence simulate --resume {where}"))
     output.emit(Text(f"To look at it: influence runs show {where}"))
