@@ -17,8 +17,8 @@ from influence_cli.testing.server import serve
 
 CONVERSATIONS = 256
 KILLS = 20
-ON_ITS_WAY = 0.1
-"""Seconds that an answer may take from the server to the store: until then its call is in flight for the client."""
+RACE = 2
+"""Answers a kill that may have left the server after it was asked what is in flight, or are not in the store yet."""
 
 
 def command(*arguments: str) -> list[str]:
@@ -27,12 +27,9 @@ def command(*arguments: str) -> list[str]:
 
 def begin(folder: Path, base_url: str, environment: Path) -> list[str]:
     settings = ["--env", str(environment), "--n", str(CONVERSATIONS), "--model", "openai:test-model"]
+    # Ratings may need a second look, two requests for one call; here each call is one request, so that they can be told.
+    settings += ["--preference", "scripted:demo"]
     return command(*settings, "--base-url", base_url, "--concurrency", "32", "--seed", "5", "--out", str(folder))
-
-
-def answered(server) -> int:
-    stats = server.stats()
-    return stats["requests"] - stats["in_flight"]
 
 
 def trajectories(folder: Path) -> dict[tuple[str, str, int], dict]:
@@ -47,7 +44,7 @@ def test_twenty_kills_lose_no_turn_and_pay_for_nothing_twice(tmp_path, repositor
     clock = random.Random(2026)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     env = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
-    in_flight = on_their_way = 0
+    in_flight = 0
     with serve(latency=0.5, spread=0.8, seed=3) as server:
         arguments = begin(killed, server.base_url, environment)
         for _ in range(KILLS):
@@ -56,11 +53,8 @@ def test_twenty_kills_lose_no_turn_and_pay_for_nothing_twice(tmp_path, repositor
             while server.stats()["requests"] == before and process.poll() is None:
                 time.sleep(0.01)
             time.sleep(clock.uniform(0.0, 1.0))
-            earlier = answered(server)
-            time.sleep(ON_ITS_WAY)
             assert process.poll() is None, process.communicate()[1]
             in_flight += server.stats()["in_flight"]
-            on_their_way += answered(server) - earlier
             process.kill()
             process.communicate()
             assert check_run(open_run(killed)) == []
@@ -71,10 +65,9 @@ def test_twenty_kills_lose_no_turn_and_pay_for_nothing_twice(tmp_path, repositor
         server.reset()
         subprocess.run(begin(whole, server.base_url, environment), check=True, capture_output=True, env=env)
     repeated = sum(bodies.values()) - len(bodies)
-    told = f"{KILLS} kills; {in_flight} calls unanswered and {on_their_way} just answered at them; {repeated} repeated"
-    print(f"{told} of {sum(bodies.values())}")
+    print(f"{KILLS} kills; {in_flight} calls in flight at them; {repeated} repeated of {sum(bodies.values())}")
     assert json.loads(done.stdout)["state"] == "done"
-    assert repeated <= in_flight + on_their_way
+    assert repeated <= in_flight + RACE * KILLS
     assert check_run(open_run(killed)) == []
     resumed, unbroken = trajectories(killed), trajectories(whole)
     assert len(resumed) == CONVERSATIONS
