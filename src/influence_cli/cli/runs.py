@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-app = typer.Typer(help="List, show, check, remove and merge runs.", no_args_is_help=True)
+app = typer.Typer(help="List, show, search, check, remove and merge runs.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 Run = Annotated[str, typer.Argument(help="A run's directory, its name, or latest.")]
@@ -88,6 +89,37 @@ def check(run: Run, json: Json = False) -> None:
         output.say(f"{path} has {count}." if problems else f"{path} is whole.")
     if problems:
         raise typer.Exit(EXIT_FAILURES)
+
+
+@app.command()
+def search(
+    run: Run,
+    query: Annotated[str, typer.Argument(help="Words, or a phrase in quotes: '\"just stay home\"'.")],
+    limit: Annotated[int, typer.Option(min=1, help="Most messages to show.")] = 20,
+    json: Json = False,
+) -> None:
+    """Find messages by their words."""
+    from rich.text import Text
+
+    from influence_cli.store.reader import RunReader
+    from influence_cli.store.run_directory import find_run, open_run
+    from influence_cli.store.search import search_messages
+
+    with RunReader(open_run(find_run(run))) as reader:
+        found = search_messages(reader, query, limit=limit)
+    if json:
+        output.emit_json({"schema": "influence.runs.search/1", "messages": [vars(entry) for entry in found]})
+        return
+    for entry in found:
+        place = f"{entry.scenario}/{entry.initial_state} #{entry.sample}, turn {entry.turn}, {entry.speaker}: "
+        line = Text(output.plain(place), style="bold")
+        for part in re.split("(\x02[^\x03]*\x03)", entry.excerpt):
+            line.append(
+                output.plain(part.strip("\x02\x03")), style="reverse" if part.startswith("\x02") else "not bold"
+            )
+        output.emit(line)
+    if not found:
+        output.say("No message matches.")
 
 
 @app.command()

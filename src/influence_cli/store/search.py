@@ -1,0 +1,92 @@
+"""Full-text search over a run's messages.
+
+The index (FTS5) lives in a file of its own, ``search.db``, so that a run's only writer never pays for it and a live run
+can be searched; each search first takes in the messages that came since the last. Where the directory cannot be
+written, the index is made in memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from influence_cli.errors import InfluenceError
+from influence_cli.store.connection import BUSY_SECONDS, explained, store_error
+from influence_cli.store.reader import RunReader
+
+INDEX = "search.db"
+_BATCH = 5_000
+_MARK = ("\x02", "\x03")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A message that a search found; ``excerpt`` is its text around the words, which stand between \\x02 and \\x03."""
+
+    message_id: int
+    episode_id: int
+    scenario: str
+    initial_state: str
+    sample: int
+    turn: int
+    speaker: str
+    excerpt: str
+
+
+def search_messages(run: RunReader, query: str, *, limit: int = 20) -> list[Found]:
+    """Return the messages that match ``query`` (words, "phrases", AND, OR, NOT, prefix*), best first.
+
+    Dropped messages are not searched. Raises InfluenceError for a query that FTS5 cannot read.
+    """
+    index = _open_index(run.path / INDEX)
+    try:
+        _take_in(index, run)
+        try:
+            hits = index.execute(
+                "SELECT rowid, snippet(message_fts, 0, ?, ?, '...', 16) FROM message_fts WHERE message_fts MATCH ?"
+                " ORDER BY rank LIMIT ?",
+                (*_MARK, query, limit),
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise InfluenceError(
+                f"The search {query!r} cannot be read: {error}.", hint="Put phrases in quotes: '\"just stay home\"'."
+            ) from None
+    finally:
+        index.close()
+    return [found for rowid, excerpt in hits if (found := _found(run, rowid, excerpt)) is not None]
+
+
+def _open_index(path: Path) -> sqlite3.Connection:
+    for place in (str(path), ":memory:"):
+        index: sqlite3.Connection | None = None
+        try:
+            index = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None)
+            index.execute("CREATE VIRTUAL TABLE IF NOT EXISTS message_fts USING fts5 (text)")
+        except sqlite3.Error as error:
+            if index is not None:
+                index.close()
+            if place == ":memory:":
+                raise store_error(error, path) from None
+        else:
+            return index
+    raise AssertionError("memory is always there")
+
+
+def _take_in(index: sqlite3.Connection, run: RunReader) -> None:
+    with explained(run.path / INDEX):
+        last: int = index.execute("SELECT coalesce(max(rowid), 0) FROM message_fts").fetchone()[0]
+        while rows := run.rows("SELECT id, text FROM message WHERE id > ? ORDER BY id LIMIT ?", (last, _BATCH)):
+            index.execute("BEGIN IMMEDIATE")
+            index.executemany("INSERT OR REPLACE INTO message_fts (rowid, text) VALUES (?, ?)", map(tuple, rows))
+            index.execute("COMMIT")
+            last = rows[-1]["id"]
+
+
+def _found(run: RunReader, message_id: int, excerpt: str) -> Found | None:
+    rows = run.rows(
+        "SELECT m.episode_id, e.scenario, e.initial_state, e.sample, m.turn, m.speaker FROM message m"
+        " JOIN episode e ON e.id = m.episode_id WHERE m.id = ? AND m.dropped = 0",
+        (message_id,),
+    )
+    return Found(message_id, *rows[0], excerpt) if rows else None
