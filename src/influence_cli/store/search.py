@@ -22,7 +22,7 @@ _MARK = ("\x02", "\x03")
 
 @dataclass(frozen=True)
 class Found:
-    """A message that a search found; ``excerpt`` is its text around the words, which stand between \\x02 and \\x03."""
+    """A message that a search found; in ``excerpt`` the words stand between the control characters 2 and 3."""
 
     message_id: int
     episode_id: int
@@ -89,4 +89,16 @@ def _found(run: RunReader, message_id: int, excerpt: str) -> Found | None:
         " JOIN episode e ON e.id = m.episode_id WHERE m.id = ? AND m.dropped = 0",
         (message_id,),
     )
-    return Found(message_id, *rows[0], excerpt) if rows else None
+    if not rows:
+        return None
+    row = rows[0]
+    return Found(
+        message_id=message_id,
+        episode_id=row["episode_id"],
+        scenario=row["scenario"],
+        initial_state=row["initial_state"],
+        sample=row["sample"],
+        turn=row["turn"],
+        speaker=row["speaker"],
+        excerpt=excerpt,
+    )
