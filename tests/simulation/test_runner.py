@@ -243,3 +243,47 @@ async def test_empty_replies_are_failures(make_runner, journal, script):
     tally = await make_runner(model=script("replies: [{role: agent, texts: ['  ']}]"), stop_after_alike=99).simulate()
     assert tally.failures == Counter({("agent", "empty"): 8})
     assert {call.error for call in journal.all_calls()} == {"empty"}
+
+
+class Mute:
+    """A backend whose first look at every judgement finds no choice at all."""
+
+    from influence_cli.schemas.requests import Capabilities
+
+    capabilities = Capabilities(logprobs=True, seeds=True)
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.asked = Counter()
+
+    async def generate(self, request):
+        return await self.inner.generate(request)
+
+    async def choose(self, request):
+        key = (request.role, request.messages)
+        self.asked[key] += 1
+        if self.asked[key] == 1:
+            raise CallFailedError("unusable", "No choice was among the answers.")
+        return await self.inner.choose(request)
+
+    async def aclose(self):
+        pass
+
+
+async def test_a_judgement_without_any_choice_is_asked_for_again(make_runner, journal):
+    from influence_cli.backends.scripted import ScriptedBackend, ScriptedOptions
+
+    tally = await make_runner(
+        backend=Mute(ScriptedBackend("demo", ScriptedOptions())), concurrency=1, seed=3
+    ).simulate()
+    assert tally.complete == 8
+    unusable = [call for call in journal.all_calls() if call.error == "unusable"]
+    assert len(unusable) == sum(len(judged) for judged in journal.judgements.values())
+
+
+async def test_a_used_up_budget_begins_no_call(make_runner, journal):
+    runner = make_runner(budget=Budget(tokens=100))
+    runner._run.tally.earlier_tokens = 100
+    runner._run.tally.check_budget()
+    tally = await runner.simulate()
+    assert (tally.stop, journal.all_calls()) == ("tokens", [])

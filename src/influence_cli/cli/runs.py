@@ -214,7 +214,7 @@ def _heading(figures: dict[str, Any]) -> RenderableType:
         ("conversations", told),
         ("ends", ends),
         ("rating", f"{_number(rating['mean'])}{spread} over {rating['n']:,} turns" if rating["n"] else "none"),
-        ("veto", f"{_number(figures['veto']['mean'], 3)} mean" if figures["veto"]["n"] else "not asked"),
+        ("veto", f"{_number(figures['veto']['mean'], 3)} mean" if figures["veto"]["n"] else "none"),
         ("speculation", f"{figures['speculations_dropped']:,} user messages asked for and not needed"),
     )
     grid = Table.grid(padding=(0, 2))

@@ -245,6 +245,7 @@ def _carry_over(tally: Tally, writer: RunWriter) -> None:
     tally.earlier_done = writer.finished_count()
     tally.earlier_tokens = totals.tokens
     tally.earlier_cost = totals.cost
+    tally.check_budget()
     writer.add_event("resume", {"finished": tally.earlier_done, "reopened": reopened})
     again = f", {reopened} failed ones are tried again" if reopened else ""
     output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")

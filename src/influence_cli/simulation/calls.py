@@ -139,7 +139,12 @@ class Calls:
                 adapter=model.name.adapter,
                 draws=policy.draws,
             )
-            distribution: Distribution = await self._ask(role, turn, model.backend.choose(request))
+            try:
+                distribution: Distribution = await self._ask(role, turn, model.backend.choose(request))
+            except CallFailedError as error:
+                if error.kind == "unusable" and attempt + 1 < policy.attempts:
+                    continue
+                raise
             usable = distribution.mass >= model.minimum_mass
             repeatable = distribution.method in ("logprobs", "sampled") and attempt + 1 < policy.attempts
             if not usable and repeatable:

@@ -99,6 +99,10 @@ class Tally:
             self.unpriced_calls += 1
         else:
             self.cost += call.cost
+        self.check_budget()
+
+    def check_budget(self) -> None:
+        """Stop the run if a budget is used up; a resumed run may have used it up before it begins."""
         if self.stop is not None:
             return
         if self.budget.cost is not None and self.total_cost >= self.budget.cost:
