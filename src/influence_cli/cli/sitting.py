@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from influence_cli.cli import output
+from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
 from influence_cli.cli.resolution import (
@@ -193,7 +194,7 @@ def talk(sitting: Sitting) -> Summary:
     directory = sitting.directory
     if not any(model.name.base != default_model()[0] for model in sitting.models.values()):
         output.say(default_model()[1])
-    with directory.writer() as writer:
+    with directory.writer() as writer, logged(directory.path / "logs"):
         return _run_loop(_talk(sitting, directory, writer))
 
 

@@ -1,0 +1,53 @@
+"""Where warnings and tracebacks of a run go: all of them to its log file, one line of each to the person who watches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from influence_cli.cli import output
+
+LOG_FILE = "influence.log"
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _Talk(logging.Handler):
+    """Says a record's first line on stderr; its traceback stands in the file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        output.say(record.getMessage().partition("\n")[0])
+
+
+class _File(logging.FileHandler):
+    """A log file that a full disk cannot make noisy: what it would have held was said on stderr."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        self.setLevel(logging.CRITICAL + 1)
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Send warnings and errors inside the block to ``folder``/influence.log, and their first lines to stderr.
+
+    The file is made with its first line; where it cannot be, the lines on stderr remain.
+    """
+    root = logging.getLogger()
+    handlers: list[logging.Handler] = [_Talk(logging.WARNING)]
+    try:
+        folder.mkdir(exist_ok=True)
+        file = _File(folder / LOG_FILE, encoding="utf-8", errors="replace", delay=True)
+        file.setLevel(logging.WARNING)
+        file.setFormatter(logging.Formatter(_FORMAT))
+        handlers.append(file)
+    except OSError:
+        output.say(f"{folder} cannot be written: there is no log file.")
+    for handler in handlers:
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
