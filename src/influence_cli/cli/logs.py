@@ -23,7 +23,13 @@ class _Talk(logging.Handler):
 class _File(logging.FileHandler):
     """A log file that a full disk cannot make noisy: what it would have held was said on stderr."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's own signature
         self.setLevel(logging.CRITICAL + 1)
 
 
