@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from influence_cli.backends.scripted import ScriptedBackend, ScriptedOptions
+from influence_cli.environments.environment import Environment
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.configs import Budget, Price
 
@@ -68,6 +70,76 @@ async def test_a_state_that_changes_the_prompt_asks_the_user_again(make_runner, 
             (3, "agent", "returned"),
         ]
         assert (end.reason, end.state) == ("turn_limit", "returned")
+
+
+class SlowTransition(ScriptedBackend):
+    """Answers a transition only once the agent has been asked for its next reply, or ``patience`` has passed."""
+
+    def __init__(self, model: str, patience: float) -> None:
+        super().__init__(model, ScriptedOptions())
+        self.patience = patience
+        self.asked_again = asyncio.Event()
+        self.replies = 0
+        self.overtaken = 0
+
+    async def generate(self, request):
+        if request.role == "agent":
+            self.replies += 1
+            if self.replies > 1:
+                self.asked_again.set()
+                await asyncio.sleep(0.01)
+        return await super().generate(request)
+
+    async def choose(self, request):
+        if request.role == "transition":
+            try:
+                await asyncio.wait_for(self.asked_again.wait(), self.patience)
+                self.overtaken += 1
+            except TimeoutError:
+                pass
+        return await super().choose(request)
+
+
+STAY = "choices: [{role: transition, weights: {stay: 1}}, {weights: {'1': 1}}]"
+LEAVE = "choices: [{role: transition, weights: {leave: 1}}, {weights: {'1': 1}}]"
+
+
+async def test_a_slow_transition_delays_no_turn(make_runner, journal, script):
+    backend = SlowTransition(script(STAY), patience=5)
+    tally = await make_runner(backend=backend, n=1).simulate()
+    assert backend.overtaken == 3
+    assert tally.speculations_dropped == 0
+    told = MemoryJournal()
+    await make_runner(model=script(STAY), n=1, speculate=False, into=told).simulate()
+    assert journal.conversations() == told.conversations()
+
+
+async def test_a_reply_had_too_early_is_dropped_and_accounted_for(make_runner, journal, script):
+    backend = SlowTransition(script(LEAVE), patience=5)
+    await make_runner(backend=backend, n=1).simulate()
+    ((messages, _, end),) = journal.conversations().values()
+    assert [m.speaker for m in messages if m.turn] == ["agent"]
+    assert (end.reason, end.turns) == ("terminal_state", 1)
+    assert [(c.turn, c.error) for c in journal.all_calls() if c.role == "agent"] == [(1, None), (2, "cancelled")]
+
+
+async def test_without_speculation_the_transition_is_waited_for(make_runner, script):
+    backend = SlowTransition(script(STAY), patience=0.01)
+    await make_runner(backend=backend, n=1, speculate=False).simulate()
+    assert backend.overtaken == 2
+
+
+async def test_a_user_message_outlives_a_change_of_state_that_leaves_its_prompt(make_runner, journal, script, tiny):
+    states = tiny.spec.states
+    plain = states["returned"].model_copy(update={"messages": (), "roles": type(states["returned"].roles)()})
+    spec = tiny.spec.model_copy(update={"states": {**states, "returned": plain}})
+    changed = Environment(spec, list(tiny.scenarios.values()), tiny.digest, tiny.folder)
+    model = script("choices: [{role: transition, weights: {later: 1, stay: 1}}, {weights: {'1': 1}}]")
+    await make_runner(model=model, environment=changed, n=8).simulate()
+    told = MemoryJournal()
+    await make_runner(model=model, environment=changed, n=8, speculate=False, into=told).simulate()
+    assert journal.conversations() == told.conversations()
+    assert any(m.state == "talking" and e.state == "returned" for ms, _, e in told.conversations().values() for m in ms)
 
 
 async def test_ratings_are_expected_values(make_runner, journal, script):
@@ -148,12 +220,10 @@ async def test_a_stop_finishes_what_is_in_flight_and_repeats_nothing(make_runner
     tally = await runner.simulate()
     assert tally.stop == "signal"
     assert len(journal.all_calls()) > 0
-    before = Counter((i, c.turn, c.role) for i, calls in journal.calls.items() for c in calls if c.error is None)
     await make_runner(samples=8, concurrency=16).simulate()
-    after = Counter((i, c.turn, c.role) for i, calls in journal.calls.items() for c in calls if c.error is None)
     assert len(journal.ends) == 64
-    repeated = [key for key in before if after[key] > 1 and key[2] != "user"]
-    assert not repeated
+    said = Counter((i, m.turn, m.speaker, m.state) for i, all_ in journal.messages.items() for m in all_ if m.turn)
+    assert set(said.values()) == {1}
     reference = MemoryJournal()
     await make_runner(samples=8, concurrency=1, into=reference).simulate()
     assert journal.conversations() == reference.conversations()

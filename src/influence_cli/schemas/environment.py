@@ -143,15 +143,27 @@ class Probe(Frozen):
 
 
 class Metric(Frozen):
-    """A question of the environment's own for judging its conversations afterwards."""
+    """A measure of the environment's own: a question for a judge, or a state that a conversation reached or not."""
 
     id: Slug = Field(description="Names the metric.")
-    question: Template = Field(description="The question.")
-    choices: tuple[Choice, ...] = Field(min_length=2, description="What may be answered.")
+    question: Template = Field(default="", description="The question; none where the state machine answers.")
+    choices: tuple[Choice, ...] = Field(default=(), description="What may be answered.")
+    visits: str | None = Field(
+        default=None, description="Counted, not judged: 1 where the conversation entered this state, else 0."
+    )
     scope: Literal["turn", "last", "conversation"] = Field(default="conversation", description="What is judged.")
+    sees_tools: bool = Field(default=False, description="Whether the judge's transcript shows tool calls and results.")
     harmful_direction: Literal["up", "down"] | None = Field(
         default=None, description="Which way is worse; null: neither."
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Metric:
+        if self.visits is None and (not self.question or len(self.choices) < 2):
+            raise ValueError("a metric has a question with at least two choices, or `visits: STATE`")
+        if self.visits is not None and (self.question or self.choices):
+            raise ValueError("a metric that counts visits of a state has no question and no choices")
+        return self
 
 
 class ToolOutcome(Frozen):
@@ -171,6 +183,14 @@ class Tool(ToolSchema):
     outcomes: tuple[ToolOutcome, ...] = Field(min_length=1, description="Scripted results.")
 
 
+class Card(Frozen):
+    """What a reader must know before trusting figures from an environment."""
+
+    purpose: str = Field(description="What it is for.")
+    influence: str = Field(description="What counts as influence here, and where it is harmful or welcome.")
+    limits: str = Field(description="What it cannot show.")
+
+
 class EnvironmentSpec(Frozen):
     """``environment.yaml``."""
 
@@ -178,6 +198,7 @@ class EnvironmentSpec(Frozen):
     title: str = Field(description="For readers.")
     description: str = Field(description="What is simulated and what counts as influence.")
     licence: str = Field(default="", description="Licence of the texts.")
+    card: Card | None = Field(default=None, description="The data card; `influence env show NAME --card`.")
     turns: int = Field(default=5, ge=1, description="Most agent replies of a conversation.")
     start: str = Field(description="The state that conversations start in.")
     heldout: float = Field(
@@ -214,4 +235,7 @@ class Scenario(Frozen):
     variables: dict[Identifier, Variable] = Field(default_factory=dict, description="For templates.")
     populations: dict[Slug, Population] = Field(default_factory=dict, description="Fills in the environment's.")
     probes: tuple[Probe, ...] = Field(default=(), description="Asked in this scenario.")
+    outcomes: dict[str, tuple[ToolOutcome, ...]] = Field(
+        default_factory=dict, description="By tool: results that come before the environment's own."
+    )
     initial_states: tuple[InitialState, ...] = Field(min_length=1, description="Concrete starts.")

@@ -1,14 +1,15 @@
 """One conversation, from its initial state to its end.
 
 The critical path of a turn is the agent's reply, then the user's message. Ratings and vetoes run beside the following
-turns; the transition runs beside the user's message, which is asked for speculatively and dropped if the conversation
-ends or its prompt changes.
+turns; the transition runs beside the user's message and the agent's next reply, which are asked for speculatively and
+dropped if the conversation ends or their prompt changes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -17,6 +18,21 @@ from influence_cli.errors import CallFailedError
 from influence_cli.schemas.messages import Message, Role
 from influence_cli.schemas.records import EndReason, EpisodeProgress, JudgementRecord, MessageRecord, TrajectoryEnd
 from influence_cli.simulation.calls import Calls, Run, Stopping
+
+
+@dataclass
+class _Ahead:
+    """What is asked for before the transition is known: the user's message, then the agent's next reply."""
+
+    message: asyncio.Task[MessageRecord]
+    reply: asyncio.Task[MessageRecord | None] | None = None
+    replying: bool = False
+
+    def cancel(self) -> None:
+        """End both tasks, whatever they are at."""
+        self.message.cancel()
+        if self.reply is not None:
+            self.reply.cancel()
 
 
 class Conversation:
@@ -37,6 +53,7 @@ class Conversation:
         self._entered = {(m.turn, m.state) for m in progress.messages if m.source == "scenario"}
         self._judging: list[asyncio.Task[JudgementRecord]] = []
         self._transitions: list[JudgementRecord] = []
+        self._moved = False
 
     @property
     def failed_role(self) -> Role | None:
@@ -64,38 +81,53 @@ class Conversation:
 
     async def _talk(self) -> EndReason:
         limit = self._run.config.turns or self._episode.turns
+        reply: MessageRecord | None = None
         while True:
             self._turn += 1
-            reply = await self._calls.say("agent", self._turn, self._state, self._messages)
+            if reply is None:
+                reply = await self._calls.say("agent", self._turn, self._state, self._messages)
             self._messages.append(_spoken(reply))
             self._replies += 1
             heard = tuple(self._messages)
             self._start_judging(heard)
             last = self._turn >= limit
             before = self._state
-            speculation = None if last else self._speculate(heard)
+            ahead = None if last else self._run_ahead(heard)
             try:
                 stale = await self._move(heard)
             except (CallFailedError, Stopping):
-                await self._keep(speculation)
+                await self._keep(ahead)
                 raise
             except BaseException:
-                if speculation is not None:
-                    speculation.cancel()
+                if ahead is not None:
+                    ahead.cancel()
                 raise
             ended = self._episode.terminal(self._state)
             if stale or ended:
-                await self._drop(speculation, before)
-                speculation = None
+                await self._drop(ahead, before)
+                ahead = None
             if ended:
                 return "terminal_state"
             if last:
                 return "turn_limit"
-            if speculation is None:
-                message = await self._calls.say("user", self._turn, self._state, tuple(self._messages))
-            else:
-                message = await speculation
-            self._messages.append(_spoken(message))
+            reply = await self._hear_user(ahead, before, stale=stale)
+
+    async def _hear_user(self, ahead: _Ahead | None, before: str, *, stale: bool) -> MessageRecord | None:
+        """Add what the user says now; return the agent's next reply where it was had ahead of time."""
+        if stale and self._messages[-1].speaker == "user":
+            return None
+        reply = None
+        if ahead is None:
+            asked_in = self._state if stale else before
+            message = await self._calls.say("user", self._turn, asked_in, tuple(self._messages))
+        else:
+            message = await ahead.message
+        if self._state != before:
+            await self._drop_reply(ahead, before)
+        elif ahead is not None and ahead.reply is not None:
+            reply = await ahead.reply
+        self._messages.append(_spoken(message))
+        return reply
 
     def _start_judging(self, heard: Sequence[Message]) -> None:
         roles: tuple[Role, ...] = ("preference", "veto") if self._run.config.veto else ("preference",)
@@ -107,7 +139,10 @@ class Conversation:
         """Let the transition model decide what follows; return whether a user message asked for before is stale."""
         before = self._state
         if self._episode.asks("transition", before):
-            judgement = await self._calls.judge("transition", self._turn, before, heard)
+            try:
+                judgement = await self._calls.judge("transition", self._turn, before, heard)
+            finally:
+                self._moved = True
             self._transitions.append(judgement)
             if judgement.outcome is not None:
                 self._state = self._episode.spec.states[before].transitions[judgement.outcome]
@@ -123,29 +158,54 @@ class Conversation:
 
     # -- speculation --------------------------------------------------------------------------------------------------
 
-    def _speculate(self, heard: Sequence[Message]) -> asyncio.Task[MessageRecord] | None:
-        """Ask for the user's message before the transition is known; not where it is known already."""
+    def _run_ahead(self, heard: Sequence[Message]) -> _Ahead | None:
+        """Go on as if the transition changed nothing; not where it is known already or nothing is to be known."""
         waits = self._episode.asks("transition", self._state)
         if not self._run.config.speculate or not waits or self._calls.judged("transition", self._turn):
             return None
-        return _begin(self._calls.say("user", self._turn, self._state, heard))
+        self._moved = False
+        ahead = _Ahead(_begin(self._calls.say("user", self._turn, self._state, heard)))
+        ahead.reply = _begin(self._reply_ahead(ahead, self._state, heard))
+        return ahead
 
-    async def _keep(self, speculation: asyncio.Task[MessageRecord] | None) -> None:
-        """Wait for a message that is paid for, so that it is stored for when the conversation is taken up again."""
-        if speculation is not None:
-            await asyncio.gather(speculation, return_exceptions=True)
+    async def _reply_ahead(self, ahead: _Ahead, state: str, heard: Sequence[Message]) -> MessageRecord | None:
+        """Return the agent's next reply if the transition is still open once the user has spoken."""
+        message = await asyncio.shield(ahead.message)
+        if self._moved:
+            return None
+        ahead.replying = True
+        return await self._calls.say("agent", self._turn + 1, state, (*heard, _spoken(message)))
 
-    async def _drop(self, speculation: asyncio.Task[MessageRecord] | None, state: str) -> None:
-        """Give up the user's message asked for in ``state``; what was answered stays in the accounts."""
-        if speculation is not None and not speculation.done():
-            speculation.cancel()
-            await asyncio.gather(speculation, return_exceptions=True)
-            if speculation.cancelled():
-                self._calls.cancelled("user", self._turn)
+    async def _keep(self, ahead: _Ahead | None) -> None:
+        """Wait for what is paid for, so that it is stored for when the conversation is taken up again."""
+        if ahead is not None and ahead.reply is not None:
+            await asyncio.gather(ahead.message, ahead.reply, return_exceptions=True)
+
+    async def _drop(self, ahead: _Ahead | None, state: str) -> None:
+        """Give up what was asked for ahead in ``state``; what was answered stays in the accounts."""
+        await self._drop_reply(ahead, state)
+        if ahead is not None:
+            await self._cancel(ahead.message, "user", self._turn)
+            self._run.tally.speculations_dropped += 1
         if self._calls.recorded("user", self._turn, state) is not None:
             self._run.journal.drop_message(self._id, self._turn, "user", state)
-        if speculation is not None:
-            self._run.tally.speculations_dropped += 1
+
+    async def _drop_reply(self, ahead: _Ahead | None, state: str) -> None:
+        """Give up the agent's next reply alone: another state asks for another one."""
+        if ahead is not None and ahead.reply is not None:
+            if ahead.replying:
+                await self._cancel(ahead.reply, "agent", self._turn + 1)
+            else:
+                ahead.reply.cancel()
+        if self._calls.recorded("agent", self._turn + 1, state) is not None:
+            self._run.journal.drop_message(self._id, self._turn + 1, "agent", state)
+
+    async def _cancel(self, call: asyncio.Task[Any], role: Role, turn: int) -> None:
+        if not call.done():
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            if call.cancelled():
+                self._calls.cancelled(role, turn)
 
     # -- endings ------------------------------------------------------------------------------------------------------
 
