@@ -1,0 +1,187 @@
+"""The local backend on a GPU: Llama-shaped models of 1B and 8B parameters with random weights made on the device.
+
+Nothing is downloaded but the embedded model's tokenizer. Reported: conversations a minute through ``influence``'s own
+simulation (32 therapy conversations by default, replies of one forced length), prefill and decode tokens a second of
+the engine, memory, and what share that is of the chip's measured bf16 matrix peak (prefill) and of its measured memory
+bandwidth (decode). ``--device cpu --sizes tiny`` tries the script itself where there is no GPU.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import tempfile
+import time
+from concurrent.futures import Future, wait
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from local import THERAPY, endless_therapy, model_folder
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+from influence_cli.backends.names import parse_model_name
+from influence_cli.environments.loading import load_environment
+from influence_cli.schemas.configs import SamplingOverrides, SimulationConfig
+from influence_cli.simulation.calls import Run
+from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.runner import Runner, start_tally
+from influence_cli.store.writer import RunWriter
+from influence_transformers.backend import TransformersBackend
+from influence_transformers.engine.sampling import Draws
+from influence_transformers.engine.sequences import Sequence, TextTask
+from influence_transformers.engines import Registry, start_engine
+from influence_transformers.loading import LoadedModel
+from influence_transformers.options import TransformersOptions
+
+HERE = Path(__file__).resolve().parent
+SHAPES = {
+    "tiny": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8},
+    "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8},
+}  # fmt: skip
+ROLES = ("agent", "user", "preference", "transition", "veto")
+
+
+def synchronised(device):
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peaks(device, dtype):
+    """Return the device's matrix peak in FLOP/s and its memory bandwidth in bytes/s, as measured."""
+    n = 8192 if device.startswith("cuda") else 512
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    big = torch.empty((1 << 30) if device.startswith("cuda") else (1 << 26), device=device, dtype=torch.uint8)
+    best = []
+    for work, amount in ((lambda: a @ b, 2 * n**3), (lambda: big.clone(), 2 * big.numel())):
+        work()
+        times = []
+        for _ in range(10):
+            started = synchronised(device)
+            work()
+            times.append(synchronised(device) - started)
+        best.append(amount / min(times))
+    return best
+
+
+def make_model(size, device, dtype, tokenizer):
+    config = LlamaConfig(**SHAPES[size], vocab_size=len(tokenizer), max_position_embeddings=8192, rope_theta=500_000.0)
+    with torch.device(device):
+        torch.set_default_dtype(dtype)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        torch.set_default_dtype(torch.float32)
+    return model
+
+
+def timed(engine, prompts, tokens):
+    """Return the seconds that the engine takes for ``prompts``, each with ``tokens`` generated tokens."""
+    futures = []
+    started = time.perf_counter()
+    for number, ids in enumerate(prompts):
+        future: Future = engine.worker.submit(
+            lambda future, ids=ids, number=number: Sequence(
+                ids, TextTask(Draws(1.0, 1.0, number), tokens, tokens), None, future
+            )
+        )
+        futures.append(future)
+    wait(futures)
+    for future in futures:
+        future.result()
+    return time.perf_counter() - started
+
+
+def speeds(engine, sequences, prompt, tokens):
+    """Return prefill and decode tokens a second, no prompt sharing anything with another."""
+    rng = np.random.default_rng(0)
+
+    def fresh():
+        return rng.integers(100, 40_000, (sequences, prompt)).astype(np.int32)
+
+    timed(engine, fresh(), 2)
+    first = timed(engine, fresh(), 1)
+    return sequences * prompt / first, sequences * tokens / max(timed(engine, fresh(), tokens + 1) - first, 1e-9)
+
+
+def converse(environment, folder, conversations, turns, forced):
+    """Have the conversations through the program's own runner; return the tally and the seconds they took."""
+    config = SimulationConfig(n=conversations, turns=turns, concurrency=conversations)
+    backend = TransformersBackend(str(folder), TransformersOptions())
+    sampling = SamplingOverrides(max_tokens=forced, min_tokens=forced)
+    models = {role: RoleModel(parse_model_name("transformers:random"), backend, sampling, None, 0.0) for role in ROLES}
+    tally = start_tally([environment], config)
+
+    async def run():
+        with tempfile.TemporaryDirectory() as where, RunWriter(Path(where) / "run.db", "gpu") as writer:
+            started = time.perf_counter()
+            await Runner(Run(config, models, writer, tally), [environment], writer).simulate()
+            return time.perf_counter() - started
+
+    return tally, asyncio.run(run())
+
+
+def bench(size, arguments, chip, environment, scratch):
+    device, dtype = arguments.device, torch.bfloat16 if arguments.device.startswith("cuda") else torch.float32
+    tokenizer = AutoTokenizer.from_pretrained(model_folder())
+    model = make_model(size, device, dtype, tokenizer)
+    loaded = LoadedModel(model, tokenizer, 8192, (tokenizer.eos_token_id,))
+    options = TransformersOptions()
+    engine = start_engine(loaded, options, size)
+    prefill, decode = speeds(engine, arguments.sequences, arguments.prompt, arguments.tokens)
+    folder = scratch / size
+    model.config.save_pretrained(folder)
+    Registry.shared.engines[folder, options.model_dump_json()] = engine
+    tally, seconds = converse(environment, folder, arguments.conversations, arguments.turns, arguments.forced)
+    roles = tally.roles.values()
+    prompt, cached = sum(r.prompt_tokens for r in roles), sum(r.cached_tokens for r in roles)
+    numbers = sum(p.numel() for p in model.parameters())
+    working = numbers - sum(e.weight.numel() for e in (model.get_input_embeddings(), model.get_output_embeddings()))
+    cache = (
+        2 * model.config.num_hidden_layers * model.config.num_key_value_heads * model.config.head_dim * dtype.itemsize
+    )
+    step = numbers * dtype.itemsize + arguments.sequences * (arguments.prompt + arguments.tokens / 2) * cache
+    Registry.shared.release(engine)
+    peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0
+    return {
+        "model": size, "parameters": numbers, "packed": engine.packed,
+        "conversations_per_minute": 60 * arguments.conversations / seconds, "failed": tally.failed,
+        "prefill_share": 1 - cached / prompt, "prefill_tokens_per_s": prefill, "decode_tokens_per_s": decode,
+        "share_of_matrix_peak_at_prefill": 2 * working * prefill / chip[0],
+        "share_of_bandwidth_at_decode": step * decode / arguments.sequences / chip[1], "peak_gb": peak / 1e9,
+    }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--sizes", default="1b,8b")
+    parser.add_argument("--conversations", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--forced", type=int, default=64)
+    parser.add_argument("--sequences", type=int, default=64)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        raise SystemExit("No GPU is visible to torch; --device cpu --sizes tiny tries the script itself.")
+    chip = peaks(arguments.device, torch.bfloat16 if arguments.device.startswith("cuda") else torch.float32)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = load_environment(endless_therapy(Path(scratch))) if THERAPY.exists() else None
+        for size in arguments.sizes.split(","):
+            rows.append(bench(size, arguments, chip, environment, Path(scratch)))
+            print(json.dumps(rows[-1]), flush=True)
+    name = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else arguments.device
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
+    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit.stdout.strip(), "hardware": name,
+             "torch": torch.__version__, "matrix_peak_tflops": chip[0] / 1e12, "bandwidth_gb_s": chip[1] / 1e9}  # fmt: skip
+    print(json.dumps(about))
+    if arguments.out:
+        arguments.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Whole conversations with a model on this machine: ``influence simulate`` against a lock-step loop over ``generate``.
+
+Whole processes in turn on the same environment, model and token counts: replies of one forced length and conversations
+that cannot end early, then natural lengths and endings. A server with the same model joins with ``--peer NAME=URL``
+(vLLM, llama.cpp), driven by the same command. ``--decode`` compares decoding alone.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestration import measure
+
+HERE = Path(__file__).resolve().parent
+THERAPY = HERE.parent / "environments" / "therapy"
+
+
+def endless_therapy(folder):
+    """Return a copy of the therapy environment in which nobody leaves before the last turn."""
+    copy = folder / "therapy"
+    shutil.copytree(THERAPY, copy)
+    main = copy / "environment.yaml"
+    text = main.read_text()
+    head, _, tail = text.partition("states:\n")
+    rest = tail[tail.index("\nmetrics:") :]
+    states = 'states:\n  talking:\n    description: On and on.\n    transitions: {"yes": talking, "no": talking}\n'
+    main.write_text(head + states + rest)
+    return copy
+
+
+def ours(environment, arguments, forced, turns, extra):
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "influence_cli", "simulate", "--env", str(environment), "--quiet", "--json"]
+        command += ["--n", str(arguments.conversations), "--turns", str(turns), "--out", f"{folder}/run", *extra]
+        if forced:
+            command += [
+                "--set",
+                f"default.sampling.max_tokens={forced}",
+                "--set",
+                f"default.sampling.min_tokens={forced}",
+            ]
+        figures, out = measure(command)
+    summary = json.loads(out)
+    roles = summary["roles"].values()
+    prompt, cached = (sum(role[key] for role in roles) for key in ("prompt_tokens", "cached_tokens"))
+    return {"work_s": summary["seconds"], "turns": summary["turns"], "prompt_tokens": prompt,
+            "computed_tokens": prompt - cached, "completion_tokens": sum(r["completion_tokens"] for r in roles),
+            "peak_mb": figures["peak_mb"], "dropped": summary["speculations_dropped"]}  # fmt: skip
+
+
+def lock_step(environment, arguments, forced, turns):
+    command = [sys.executable, str(HERE / "lock_step.py"), "--env", str(environment), "--folder", model_folder()]
+    command += ["--conversations", str(arguments.conversations), "--turns", str(turns), "--forced", str(forced)]
+    _, out = measure(command)
+    return json.loads(out.rpartition("RESULT ")[2])
+
+
+def model_folder():
+    command = [
+        sys.executable,
+        "-c",
+        "from influence_transformers.resolution import resolve_model as r; print(r('smollm2', None))",
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def rounds(arguments, folder):
+    """Yield one row a client, kind of length and number of turns."""
+    kinds = {"forced": (endless_therapy(folder), arguments.forced), "natural": (THERAPY, 0)}
+    for kind in arguments.kinds.split(","):
+        environment, forced = kinds[kind]
+        for turns in map(int, arguments.turns.split(",")):
+            for number in range(arguments.rounds):
+                clients = {
+                    "influence": lambda: ours(
+                        environment, arguments, forced, turns, ["--model", "transformers:smollm2"]
+                    )
+                }
+                if not arguments.skip_lock_step:
+                    clients["lock-step"] = lambda: lock_step(environment, arguments, forced, turns)
+                for entry in arguments.peer:
+                    name, _, url = entry.partition("=")
+                    extra = ["--model", f"openai:{arguments.peer_model}", "--base-url", url]
+                    clients[name] = lambda extra=extra: ours(environment, arguments, forced, turns, extra)
+                for name, run in clients.items():
+                    row = run()
+                    yield {"client": name, "lengths": kind, "turns_asked": turns, "round": number, **row,
+                           "conversations_per_minute": 60 * arguments.conversations / row["work_s"]}  # fmt: skip
+
+
+def summarise(rows):
+    lines = []
+    for kind, turns in dict.fromkeys((row["lengths"], row["turns_asked"]) for row in rows):
+        here = [row for row in rows if (row["lengths"], row["turns_asked"]) == (kind, turns)]
+        mine = [row for row in here if row["client"] == "influence"]
+        best = mine[0]
+        told = [f"{kind} lengths, {turns} turns: {best['conversations_per_minute']:.1f} conversations/min"]
+        told.append(
+            f"prefill share {best['computed_tokens'] / best['prompt_tokens']:.2f}, peak {best['peak_mb']:.0f} MB"
+        )
+        for name in dict.fromkeys(row["client"] for row in here if row["client"] != "influence"):
+            ratios = [b["work_s"] / b["turns"] / (a["work_s"] / a["turns"])
+                      for a, b in zip(mine, (r for r in here if r["client"] == name), strict=True)]  # fmt: skip
+            told.append(f"x{sorted(ratios)[len(ratios) // 2]:.2f} the turns per second of {name}")
+        lines.append("; ".join(told))
+    return lines
+
+
+def decode(sequences, tokens):
+    """Return decode tokens a second of our engine and of ``generate`` on one static batch; and prefill tokens a second."""
+    import time
+    from concurrent.futures import Future, wait
+
+    import numpy as np
+    import torch
+    from lock_step import LockStep
+
+    from influence_transformers.engine.sampling import Draws
+    from influence_transformers.engine.sequences import Sequence, TextTask
+    from influence_transformers.engines import start_engine
+    from influence_transformers.loading import load_model
+    from influence_transformers.options import TransformersOptions
+
+    folder = model_folder()
+    reference = LockStep(folder, sequences)
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(1000, 40_000, (sequences, 256)).astype(np.int32)
+
+    def static(count):
+        ids = torch.tensor(prompts, dtype=torch.long)
+        started = time.perf_counter()
+        with torch.inference_mode():
+            reference.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0,
+                                     max_new_tokens=count, min_new_tokens=count, pad_token_id=0)  # fmt: skip
+        return time.perf_counter() - started
+
+    options = TransformersOptions()
+    engine = start_engine(load_model(Path(folder), options, "smollm2"), options, "smollm2")
+
+    def packed(count, salt):
+        futures = []
+        started = time.perf_counter()
+        for i, row in enumerate(prompts):
+            ids = row.copy()
+            ids[0] = 100 + 40 * salt + i % 40
+
+            def make(future, ids=ids, i=i):
+                return Sequence(ids, TextTask(Draws(1.0, 1.0, i), count, count), None, future)
+
+            future: Future = engine.worker.submit(make)
+            futures.append(future)
+        wait(futures)
+        return time.perf_counter() - started
+
+    static(2), packed(2, 0)
+    rows = []
+    for number in range(3):
+        one, many = static(1), static(1 + tokens)
+        first, rest = packed(1, 3 * number + 1), packed(1 + tokens, 3 * number + 2)
+        work = sequences * tokens
+        rows.append({"round": number, "generate_decode": work / (many - one), "engine_decode": work / (rest - first),
+                     "generate_prefill": prompts.size / one, "engine_prefill": prompts.size / first})  # fmt: skip
+    engine.worker.close()
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--conversations", type=int, default=32)
+    parser.add_argument("--turns", default="3", help="comma-separated")
+    parser.add_argument("--forced", type=int, default=64, help="tokens of every reply where lengths are forced")
+    parser.add_argument("--kinds", default="forced,natural")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--skip-lock-step", action="store_true")
+    parser.add_argument("--peer", action="append", default=[], help="NAME=URL of a server with the same model")
+    parser.add_argument("--peer-model", default="smollm2")
+    parser.add_argument("--decode", action="store_true", help="decoding alone, 32 sequences")
+    parser.add_argument("--quick", action="store_true", help="4 conversations, 1 turn, forced lengths")
+    parser.add_argument("--out", type=Path, help="where to keep the figures")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.conversations, arguments.turns, arguments.kinds, arguments.forced = 4, "1", "forced", 8
+    if arguments.decode:
+        rows = decode(32, 32)
+        ratios = sorted(row["engine_decode"] / row["generate_decode"] for row in rows)
+        summary = [f"decode, 32 sequences: x{ratios[1]:.2f} the tokens per second of one static batch of generate"]
+    else:
+        rows = []
+        with tempfile.TemporaryDirectory() as folder:
+            for row in rounds(arguments, Path(folder)):
+                rows.append(row)
+                print(
+                    " ".join(f"{k}={v:.2f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True
+                )
+        summary = summarise(rows)
+    for line in (*map(str, rows if arguments.decode else ()), *summary):
+        print(line)
+    if arguments.out:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
+        about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit.stdout.strip(),
+                 "machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+                 "python": platform.python_version()}  # fmt: skip
+        arguments.out.write_text(json.dumps({**about, "summary": summary, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
