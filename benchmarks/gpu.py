@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from local import THERAPY, endless_therapy, model_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from influence_cli.backends.names import parse_model_name
@@ -34,6 +33,7 @@ from influence_transformers.engine.sequences import Sequence, TextTask
 from influence_transformers.engines import Registry, start_engine
 from influence_transformers.loading import LoadedModel
 from influence_transformers.options import TransformersOptions
+from local import THERAPY, endless_therapy, model_folder
 
 HERE = Path(__file__).resolve().parent
 SHAPES = {
@@ -56,7 +56,7 @@ def peaks(device, dtype):
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     big = torch.empty((1 << 30) if device.startswith("cuda") else (1 << 26), device=device, dtype=torch.uint8)
     best = []
-    for work, amount in ((lambda: a @ b, 2 * n**3), (lambda: big.clone(), 2 * big.numel())):
+    for work, amount in ((lambda: a @ b, 2 * n**3), (big.clone, 2 * big.numel())):
         work()
         times = []
         for _ in range(10):

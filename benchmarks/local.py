@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from orchestration import measure
@@ -78,21 +79,21 @@ def rounds(arguments, folder):
         environment, forced = kinds[kind]
         for turns in map(int, arguments.turns.split(",")):
             for number in range(arguments.rounds):
-                clients = {
-                    "influence": lambda: ours(
-                        environment, arguments, forced, turns, ["--model", "transformers:smollm2"]
-                    )
-                }
-                if not arguments.skip_lock_step:
-                    clients["lock-step"] = lambda: lock_step(environment, arguments, forced, turns)
-                for entry in arguments.peer:
-                    name, _, url = entry.partition("=")
-                    extra = ["--model", f"openai:{arguments.peer_model}", "--base-url", url]
-                    clients[name] = lambda extra=extra: ours(environment, arguments, forced, turns, extra)
-                for name, run in clients.items():
+                for name, run in clients(arguments, environment, forced, turns):
                     row = run()
                     yield {"client": name, "lengths": kind, "turns_asked": turns, "round": number, **row,
                            "conversations_per_minute": 60 * arguments.conversations / row["work_s"]}  # fmt: skip
+
+
+def clients(arguments, environment, forced, turns):
+    """Yield the name of each client and what runs it."""
+    yield "influence", partial(ours, environment, arguments, forced, turns, ["--model", "transformers:smollm2"])
+    if not arguments.skip_lock_step:
+        yield "lock-step", partial(lock_step, environment, arguments, forced, turns)
+    for entry in arguments.peer:
+        name, _, url = entry.partition("=")
+        extra = ["--model", f"openai:{arguments.peer_model}", "--base-url", url]
+        yield name, partial(ours, environment, arguments, forced, turns, extra)
 
 
 def summarise(rows):
@@ -120,13 +121,13 @@ def decode(sequences, tokens):
 
     import numpy as np
     import torch
-    from lock_step import LockStep
 
     from influence_transformers.engine.sampling import Draws
     from influence_transformers.engine.sequences import Sequence, TextTask
     from influence_transformers.engines import start_engine
     from influence_transformers.loading import load_model
     from influence_transformers.options import TransformersOptions
+    from lock_step import LockStep
 
     folder = model_folder()
     reference = LockStep(folder, sequences)

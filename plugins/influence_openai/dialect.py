@@ -32,6 +32,7 @@ _CONSEQUENCE = {
     "stop": "replies are cut here at the stop strings",
     "min_tokens": "replies may be shorter than asked",
     "n": "samples are asked for one by one",
+    "response_format": "the form of structured answers is only asked for in words",
     "logprobs": "distributions are counted from samples",
     "continue_final_message": "a choice that begins like another one is told apart by samples",
 }

@@ -117,6 +117,9 @@ def generate_payload(model: str, request: GenerateRequest, dialect: Dialect, see
         payload["stop"] = list(sampling.stop)
     if sampling.min_tokens and dialect.takes("min_tokens"):
         payload["min_tokens"] = sampling.min_tokens
+    if request.json_schema is not None and dialect.takes("response_format"):
+        wanted = {"name": "answer", "schema": request.json_schema, "strict": True}
+        payload["response_format"] = {"type": "json_schema", "json_schema": wanted}
     if request.tools:
         payload["tools"] = [
             {

@@ -19,6 +19,7 @@ from influence_transformers.engine.sequences import ChoiceResult, TextResult
 from influence_transformers.engines import Engine, Registry
 from influence_transformers.options import TransformersOptions
 from influence_transformers.resolution import resolve_model
+from influence_transformers.structured import write_object
 from influence_transformers.tools import split_tool_calls
 
 
@@ -39,12 +40,17 @@ class TransformersBackend:
             adapters=True,
             prefix_cache=engine.packed,
             context_length=engine.loaded.context,
+            cache_tokens=engine.cache_tokens,
             max_concurrency=None if engine.packed else 1,
         )
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Return the model's reply; raises CallFailedError, for one ``empty`` where it says nothing."""
         start = time.perf_counter()
+        if request.json_schema is not None:
+            answer = await write_object(self._running(), request)
+            usage = answer.usage.model_copy(update={"latency": time.perf_counter() - start})
+            return answer.model_copy(update={"usage": usage})
         result = await asyncio.wrap_future(self._running().generate(request))
         assert isinstance(result, TextResult)
         usage = Usage(

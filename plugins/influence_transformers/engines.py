@@ -28,7 +28,7 @@ from influence_transformers.loading import LoadedModel, load_model
 from influence_transformers.options import MIB, TransformersOptions
 from influence_transformers.prompts import Prompts
 
-_CPU_CACHE_MIB = 640
+_CPU_CACHE_MIB = 896
 _GPU_SHARE = 0.7
 
 
@@ -48,17 +48,38 @@ class Engine:
         """Whether requests are batched and prefixes shared."""
         return isinstance(self.steps, Scheduler)
 
-    def generate(self, request: GenerateRequest) -> Future[Result]:
-        """Return the future of a reply."""
-        return self.worker.submit(lambda future: self._text_sequence(request, future))
+    @property
+    def cache_tokens(self) -> int | None:
+        """How many positions the prefix cache can hold; None without one."""
+        if not isinstance(self.steps, Scheduler):
+            return None
+        pool = self.steps.pool
+        return pool.budget // pool.shape.token_bytes
+
+    def generate(self, request: GenerateRequest, begun: str = "") -> Future[Result]:
+        """Return the future of a reply, or of the rest of one that has ``begun``."""
+        return self.worker.submit(lambda future: self._text_sequence(request, begun, future))
 
     def choose(self, request: ChoiceRequest) -> Future[Result]:
         """Return the future of the choices' probabilities."""
         return self.worker.submit(lambda future: self._choice_sequence(request, future))
 
-    def _text_sequence(self, request: GenerateRequest, future: Future[Result]) -> Sequence:
+    def continue_choice(self, request: GenerateRequest, begun: str, choices: tuple[str, ...]) -> Future[Result]:
+        """Return the future of the probabilities with which a reply that has ``begun`` goes on with each choice."""
+        return self.worker.submit(lambda future: self._continuation(request, begun, choices, future))
+
+    def _continuation(
+        self, request: GenerateRequest, begun: str, choices: tuple[str, ...], future: Future[Result]
+    ) -> Sequence:
         adapter = self.adapters.load(request.adapter)
-        ids = self.prompts.encode(request.messages, request.tools)
+        ids = self.prompts.encode(request.messages, begun=begun)
+        task = ChoiceTask(self.prompts.encode_choices(ids, choices), ending=False)
+        self._room(ids, max(task.trie.depths) + 1)
+        return Sequence(np.asarray(ids, np.int32), task, adapter, future)
+
+    def _text_sequence(self, request: GenerateRequest, begun: str, future: Future[Result]) -> Sequence:
+        adapter = self.adapters.load(request.adapter)
+        ids = self.prompts.encode(request.messages, request.tools, begun=begun)
         sampling = request.sampling
         room = self._room(ids, 1)
         limit = sampling.max_tokens if room is None else min(sampling.max_tokens, room)

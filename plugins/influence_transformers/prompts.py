@@ -44,10 +44,18 @@ class Prompts:
         found = {*end_ids, tokenizer.eos_token_id, *self._turn_end()} - {None}
         self.ending: frozenset[int] = frozenset(int(i) for i in found if i is not None)
 
-    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] = ()) -> list[int]:
-        """Return the ids of a prompt that ends where the answer begins; CallFailedError if the template refuses it."""
+    def encode(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] = (), *, begun: str = ""
+    ) -> list[int]:
+        """Return the ids of a prompt that ends where the answer begins, or after what has ``begun`` of it.
+
+        Raises CallFailedError if the template refuses the messages.
+        """
         text, marks = self._rendered(messages, tools)
-        return self._tokenise(text, marks)
+        ids = self._tokenise(text, marks)
+        if begun:
+            ids += self._plain(begun) if self._inert(begun) else self._harmless(begun)
+        return ids
 
     def encode_choices(self, prompt: Sequence[int], choices: Sequence[str]) -> list[list[int]]:
         """Return each choice's canonical ids after ``prompt``.

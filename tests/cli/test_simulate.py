@@ -85,6 +85,7 @@ def test_a_dry_run_as_json(simulate, place):
 
 GIVEN = {
     "--scenario": ("tea", ["tea"]),
+    "--initial-state": ("green", ["green"]),
     "--n": ("3", 3),
     "--samples": ("2", 2),
     "--turns": ("1", 1),

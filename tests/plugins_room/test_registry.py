@@ -63,7 +63,7 @@ def test_an_unknown_name_is_told_which_plugins_were_skipped(make_registry):
 
 def test_a_hook_may_return_nothing(make_registry):
     registry = make_registry(a={"influence_backends": lambda: None})
-    assert [offer.component.name for offer in registry.offers("backend")] == ["scripted"]
+    assert [offer.component.name for offer in registry.offers("backend")] == ["scripted", "terminal"]
     assert registry.problems == []
 
 
@@ -73,7 +73,7 @@ def test_a_generator_that_fails_half_way_offers_nothing(make_registry):
         raise OSError("disk")
 
     registry = make_registry(a={"influence_backends": failing})
-    assert [offer.component.name for offer in registry.offers("backend")] == ["scripted"]
+    assert [offer.component.name for offer in registry.offers("backend")] == ["scripted", "terminal"]
     assert [problem.name for problem in registry.problems] == ["a"]
 
 

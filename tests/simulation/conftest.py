@@ -64,7 +64,8 @@ class MemoryJournal:
     def add_judgement(self, episode_id, call, judgement) -> int:
         assert (judgement.turn, judgement.role) not in {(j.turn, j.role) for j in self.judgements[episode_id]}
         self.judgements[episode_id].append(judgement)
-        self.add_call(episode_id, call)
+        if call is not None:
+            self.add_call(episode_id, call)
         return 0
 
     def add_call(self, episode_id, call) -> int:

@@ -126,7 +126,7 @@ def test_a_whole_run_has_no_problems(filled):
         ("DELETE FROM trajectory WHERE episode_id = 1", "1 conversations have no trajectory"),
         (
             "INSERT INTO message SELECT 99, episode_id, turn, speaker, text, state, source, finish_reason, tool_calls,"
-            " tool_call_id, 0 FROM message WHERE id = 2",
+            " tool_call_id, outcome, 0 FROM message WHERE id = 2",
             "1 turns hold a message twice",
         ),
         (

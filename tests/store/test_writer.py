@@ -249,13 +249,14 @@ def test_a_newer_schema_is_refused_with_its_mend(run):
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     for opened in (run.writer, lambda: RunReader(run)):
-        with pytest.raises(InfluenceError, match=r"newer version .*schema 99, known 1.*pip install -U"), opened():
+        with pytest.raises(InfluenceError, match=r"newer version .*schema 99, known 2.*pip install -U"), opened():
             pass
 
 
 def test_older_schemas_are_migrated_step_by_step(tmp_path):
     connection = connect(tmp_path / "run.db", write=True)
     schema.create_tables(connection)
+    connection.execute("PRAGMA user_version = 1")
     seen = []
     steps = [lambda c: seen.append(1), lambda c: c.execute("ALTER TABLE run ADD COLUMN note TEXT")]
     with pytest.MonkeyPatch.context() as patch:
@@ -264,4 +265,15 @@ def test_older_schemas_are_migrated_step_by_step(tmp_path):
         schema.migrate(connection, "run.db", steps)
     assert seen == [1]
     assert schema.database_version(connection) == 3
+    connection.close()
+
+
+def test_a_database_of_the_first_version_learns_what_tools_really_did(tmp_path):
+    connection = connect(tmp_path / "run.db", write=True)
+    schema.create_tables(connection)
+    connection.execute("ALTER TABLE message DROP COLUMN outcome")
+    connection.execute("PRAGMA user_version = 1")
+    schema.migrate(connection, "run.db")
+    assert "outcome" in {row["name"] for row in connection.execute("PRAGMA table_info(message)")}
+    assert schema.database_version(connection) == schema.SCHEMA_VERSION
     connection.close()

@@ -57,7 +57,7 @@ def build_trie(choices: Sequence[Sequence[int]]) -> ChoiceTrie:
 
 
 def choice_log_probabilities(trie: ChoiceTrie, logits: torch.Tensor, ending: Sequence[int]) -> list[float]:
-    """Return each choice's natural log probability, ending included.
+    """Return each choice's natural log probability, ending included unless ``ending`` is empty.
 
     ``logits`` is (1 + nodes) x vocabulary: the prompt's last row, then the trie's; ``ending`` lists the token ids that
     end an answer, whose probabilities are added.
@@ -66,8 +66,9 @@ def choice_log_probabilities(trie: ChoiceTrie, logits: torch.Tensor, ending: Seq
     norm = torch.logsumexp(logits, dim=-1)
     before = torch.tensor([parent + 1 for parent in trie.parents], device=logits.device)
     taken = logits[before, torch.tensor(trie.tokens, device=logits.device)] - norm[before]
-    end = torch.logsumexp(logits[:, torch.tensor(list(ending), device=logits.device)], dim=-1) - norm
-    steps, ends = taken.tolist(), end.tolist()
+    steps, ends = taken.tolist(), [0.0] * len(logits)
+    if ending:
+        ends = (torch.logsumexp(logits[:, torch.tensor(list(ending), device=logits.device)], dim=-1) - norm).tolist()
     totals: list[float] = []
     for i, parent in enumerate(trie.parents):
         totals.append(steps[i] + (totals[parent] if parent >= 0 else 0.0))

@@ -162,6 +162,7 @@ class Scheduler:
     def _leave(self, seq: Sequence) -> None:
         if seq.node is not None:
             self.tree.unpin(seq.node)
+            seq.node.asked = isinstance(seq.task, ChoiceTask) and seq.node.parent is not None
         seq.node, seq.segment, seq.above = None, None, []
         if seq in self.running:
             self.running.remove(seq)
@@ -196,7 +197,9 @@ class Scheduler:
             if last and seq.published < len(seq.prompt):
                 self._publish(seq)
             if last and isinstance(seq.task, ChoiceTask):
-                found = choice_log_probabilities(seq.task.trie, logits[offset : offset + owned], self._ending)
+                found = choice_log_probabilities(
+                    seq.task.trie, logits[offset : offset + owned], self._ending if seq.task.ending else ()
+                )
                 self._resolve(seq, ChoiceResult(found, len(seq.prompt), seq.cached))
             elif last and isinstance(seq.task, TextTask):
                 replies.append((seq, seq.task, offset))

@@ -30,9 +30,10 @@ class TextTask:
 
 @dataclass
 class ChoiceTask:
-    """Score choices, given by their tokens."""
+    """Score choices, given by their tokens; ``ending``: each as the whole of an answer, else as what goes on next."""
 
     choices: list[list[int]]
+    ending: bool = True
     trie: ChoiceTrie = field(init=False)
 
     def __post_init__(self) -> None:

@@ -2,8 +2,8 @@
 
 Concept: a node holds the tokens of one edge and the span with their keys and values; a path from the root spells a
 prefix. Invariants: children of a node start with different tokens; the nodes of a running sequence's path are pinned
-(``pins`` > 0) and never evicted; a node's pins are at least each child's; only unpinned leaves are evicted, the least
-recently used first.
+(``pins`` > 0) and never evicted; a node's pins are at least each child's; only unpinned leaves are evicted, ends of
+questions before all others, then the least recently used.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Tokens = npt.NDArray[np.int32]
 
 
 class Node:
-    """One edge of the tree."""
+    """One edge of the tree; ``asked`` if it ends a closed question, which seldom comes again."""
 
-    __slots__ = ("children", "parent", "pins", "span", "tokens", "used")
+    __slots__ = ("asked", "children", "parent", "pins", "span", "tokens", "used")
 
     def __init__(self, parent: Node | None, tokens: Tokens, span: Span | None, used: int) -> None:
         self.parent = parent
@@ -30,6 +30,7 @@ class Node:
         self.children: dict[int, Node] = {}
         self.pins = 0
         self.used = used
+        self.asked = False
 
     def path(self) -> list[Node]:
         """Return the nodes from below the root down to this one."""
@@ -39,6 +40,10 @@ class Node:
             nodes.append(node)
             node = node.parent
         return nodes[::-1]
+
+
+_SLACK, _GRAIN = 1.25, 32
+"""A segment may be so much larger than what is used of it before the rest is given back."""
 
 
 def common_length(a: Tokens, b: Tokens) -> int:
@@ -136,12 +141,22 @@ class PrefixTree:
     def evict(self, target: int) -> bool:
         """Drop unpinned leaves until at most ``target`` bytes are used; whether that was reached."""
         while self.pool.used > target:
-            leaf = min((n for n in self.nodes() if not n.children and not n.pins), key=lambda n: n.used, default=None)
+            leaves = (n for n in self.nodes() if not n.children and not n.pins)
+            leaf = min(leaves, key=lambda n: (not n.asked, n.used), default=None)
             if leaf is None or leaf.parent is None:
                 return False
             del leaf.parent.children[int(leaf.tokens[0])]
             leaf.span = None
+            self._trim(leaf.parent)
         return True
+
+    def _trim(self, node: Node) -> None:
+        """Give back what an unpinned edge holds of a segment that it shared with an edge below it."""
+        span = node.span
+        if span is None or node.pins or node.children:
+            return
+        if span.segment.capacity > _SLACK * (span.stop - span.start) + _GRAIN:
+            node.span = self._copied(span)
 
     def nodes(self) -> Iterator[Node]:
         """Yield every node but the roots."""
@@ -168,12 +183,17 @@ class PrefixTree:
     def _split(self, node: Node, count: int) -> Node:
         """Return a new node with the first ``count`` tokens of ``node``, which keeps the rest below it.
 
-        An unpinned edge is copied into two segments of the right size, so that evicting the lower half frees memory.
+        An unpinned edge is copied into two segments of the right size, so that evicting the lower half frees memory;
+        of an unpinned end of a question, the lower half is dropped.
         """
         assert node.parent is not None
         assert node.span is not None
         segment, start, stop = node.span
         upper_span = Span(segment, start, start + count)
+        if node.asked and not node.pins and not node.children:
+            upper = Node(node.parent, node.tokens[:count], self._copied(upper_span), node.used)
+            node.parent.children[int(upper.tokens[0])] = upper
+            return upper
         lower_span = Span(segment, start + count, stop)
         if not node.pins:
             upper_span, lower_span = self._copied(upper_span), self._copied(lower_span)

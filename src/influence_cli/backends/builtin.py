@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 @hookimpl
 def influence_backends() -> Iterable[Component[Backend]]:
-    """Return the scripted backend."""
+    """Return the scripted backend, and the person at the terminal."""
     from influence_cli.backends.scripted import ScriptedOptions
+    from influence_cli.backends.terminal import TerminalOptions
 
     return [
         Component(
@@ -23,7 +24,13 @@ def influence_backends() -> Iterable[Component[Backend]]:
             summary="Deterministic answers from a script, for tests and teaching; no model.",
             load=_load_scripted,
             options=ScriptedOptions,
-        )
+        ),
+        Component(
+            name="terminal",
+            summary="A person at this terminal in the place of a model; NAME is how they are called.",
+            load=_load_terminal,
+            options=TerminalOptions,
+        ),
     ]
 
 
@@ -31,3 +38,9 @@ def _load_scripted() -> Callable[..., Backend]:
     from influence_cli.backends.scripted import ScriptedBackend
 
     return ScriptedBackend
+
+
+def _load_terminal() -> Callable[..., Backend]:
+    from influence_cli.backends.terminal import TerminalBackend
+
+    return TerminalBackend

@@ -67,6 +67,11 @@ def emit(renderable: RenderableType) -> None:
     data_console().print(renderable)
 
 
+def emit_text(text: str) -> None:
+    """Write text of several lines to stdout as it is, control characters made visible."""
+    sys.stdout.write(visible(text.rstrip("\n")) + "\n")
+
+
 def emit_json(document: Any) -> None:
     """Write one JSON document to stdout; pydantic models are allowed in it."""
     import orjson

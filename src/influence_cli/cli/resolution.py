@@ -102,8 +102,21 @@ def environment_path(registry: PluginRegistry, folders: Iterable[Path] = ()) -> 
     return search_path(asked, registry.environment_paths())
 
 
-def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role, RoleModel]:
-    """Return the model of every role that a simulation asks, loading each backend once.
+def one_model(
+    registry: PluginRegistry, model: str | None, options: Mapping[str, Any], base_url: str | None = None
+) -> RoleModel:
+    """Return the model that a command with a single role asks; None names the default. Raises as :func:`role_models`."""
+    from influence_cli.schemas.configs import RoleConfig, SimulationConfig
+
+    given = {**options, **({"base_url": base_url} if base_url else {})}
+    config = SimulationConfig(default=RoleConfig(model=model, options=given))
+    return role_models(registry, config, roles=("judge",))["judge"]
+
+
+def role_models(
+    registry: PluginRegistry, config: SimulationConfig, *, roles: Sequence[Role] | None = None
+) -> dict[Role, RoleModel]:
+    """Return the model of every role that a simulation asks (or of ``roles``), loading each backend once.
 
     Raises UnknownNameError for an unknown backend, InfluenceError for options, keys or models that do not fit.
     """
@@ -117,7 +130,7 @@ def role_models(registry: PluginRegistry, config: SimulationConfig) -> dict[Role
     models: dict[Role, RoleModel] = {}
     used: set[str] = set()
     known: set[str] = set()
-    for role in roles_of(config):
+    for role in roles or roles_of(config):
         own = config.roles.get(role)
         name = parse_model_name((own and own.model) or config.default.model or fallback)
         component = registry.component("backend", name.backend)

@@ -23,6 +23,7 @@ _WHAT, _WHO, _HOW, _RUN = "What to simulate", "Models", "How", "The run"
 FLAGS = {
     "environments": "--env",
     "scenarios": "--scenario",
+    "initial_states": "--initial-state",
     "n": "--n",
     "samples": "--samples",
     "turns": "--turns",
@@ -57,6 +58,9 @@ def simulate(
         list[str] | None, typer.Option("--env", "-e", help="Environment: a name or a folder.", rich_help_panel=_WHAT)
     ] = None,
     scenario: Annotated[list[str] | None, typer.Option(help="Only this scenario.", rich_help_panel=_WHAT)] = None,
+    initial_state: Annotated[
+        list[str] | None, typer.Option(help="Only this initial state.", rich_help_panel=_WHAT)
+    ] = None,
     n: Annotated[int | None, typer.Option("--n", "-n", help="Conversations in all.", rich_help_panel=_WHAT)] = None,
     samples: Annotated[
         int | None, typer.Option(help="Conversations from each initial state.", rich_help_panel=_WHAT)
@@ -123,6 +127,7 @@ def simulate(
     given: dict[str, Any] = {
         "environments": env,
         "scenarios": scenario,
+        "initial_states": initial_state,
         "n": n,
         "samples": samples,
         "turns": turns,
@@ -137,7 +142,7 @@ def simulate(
         "roles.preference.model": preference,
         "roles.transition.model": transition,
         "roles.veto.model": veto,
-        "default.options": _options(option),
+        "default.options": backend_options(option),
         "default.options.base_url": base_url,
         "default.sampling.temperature": temperature,
         "roles.agent.sampling.max_tokens": max_reply_tokens,
@@ -184,7 +189,8 @@ def _fractions(texts: list[str] | None) -> dict[str, float] | None:
     return fractions
 
 
-def _options(texts: list[str] | None) -> dict[str, Any] | None:
+def backend_options(texts: list[str] | None) -> dict[str, Any] | None:
+    """Return the options of ``key=value`` entries; InfluenceError for one that is none."""
     from influence_cli.settings import parse_assignment
 
     return dict(parse_assignment(text, flag="-o") for text in texts or []) or None

@@ -37,7 +37,7 @@ from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.settings import resolve_settings
 from influence_cli.simulation.calls import Run
-from influence_cli.simulation.estimate import Estimate, estimate
+from influence_cli.simulation.estimate import Estimate, conversations_in_cache, estimate
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import GRACE, Runner, start_tally
 from influence_cli.simulation.tally import FATAL_KINDS, Tally
@@ -221,7 +221,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     if sitting.resumed:
         _carry_over(tally, writer)
     run = Run(config, sitting.models, writer, tally)
-    runner = Runner(run, sitting.environments, writer)
+    runner = Runner(run, sitting.environments, writer, at_once=_at_once(sitting))
     writer.set_state("running")
     loop = asyncio.get_running_loop()
     conversations = asyncio.ensure_future(runner.simulate())
@@ -246,6 +246,18 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     if not output.is_quiet() and not output.talk_console().is_terminal:
         output.say(line(tally))
     return _summary(directory.path, state, tally, config, loop.time() - started, sitting.models)
+
+
+def _at_once(sitting: Sitting) -> int:
+    """Return how many conversations to have at once: as asked for, or as many as a local prefix cache can hold."""
+    config = sitting.config
+    room = conversations_in_cache(sitting.environments, config, sitting.models)
+    if room is None or room >= min(config.concurrency, start_tally(sitting.environments, config).total):
+        return config.concurrency
+    output.say(
+        f"{room} conversations at once: more would push each other out of the model's memory (-o cache_mib=...)."
+    )
+    return room
 
 
 def _carry_over(tally: Tally, writer: RunWriter) -> None:

@@ -6,14 +6,26 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from influence_cli.documents import Document, Location, Problem
+from influence_cli.environments.checking_tools import (
+    ARGUMENTS,
+    check_arguments,
+    check_outcomes,
+    check_scenario_arguments,
+    check_tools,
+    results,
+    scenario_results,
+)
 from influence_cli.environments.templates import Reference, TemplateProblem, compile_template
 from influence_cli.schemas.environment import EnvironmentSpec, InitialState, Population, Scenario
 from influence_cli.schemas.records import CUES
 
 _TOLERANCE = 1e-6
 _STATE_ROLES = ("agent", "user", "preference", "transition", "veto")
-RESERVED = frozenset({"profile", "scenario", "population", "wants", "cue", "message"})
+RESERVED = frozenset({"profile", "scenario", "population", "wants", "cue", "message", ARGUMENTS})
 """Variables that the program itself provides."""
+
+MORE_SUFFIX = ".more.yaml"
+"""What files with further initial states of a scenario end with."""
 
 Scenarios = Sequence[tuple[Scenario, Document]]
 
@@ -27,6 +39,9 @@ def check_environment(spec: EnvironmentSpec, document: Document, scenarios: Scen
     yield from _check_mix(spec, document)
     yield from _check_judges(spec, document)
     yield from _check_names(spec, document, scenarios)
+    yield from _check_visits(spec, document)
+    yield from check_tools(spec, document)
+    yield from check_arguments(spec, document)
     templates = list(_environment_templates(spec))
     yield from _check_templates(templates, document)
     for location, text in templates:
@@ -62,6 +77,13 @@ def _check_states(spec: EnvironmentSpec, document: Document) -> Iterator[Problem
         position = document.key_position(("states", name))
         hint = "Add a transition to it, or remove it."
         yield Problem(document.path, position, f"No transition leads to the state {name!r}.", hint)
+
+
+def _check_visits(spec: EnvironmentSpec, document: Document) -> Iterator[Problem]:
+    for index, metric in enumerate(spec.metrics):
+        if metric.visits is not None and metric.visits not in spec.states:
+            message = f"The metric {metric.id!r} counts visits of {metric.visits!r}, which does not exist."
+            yield document.problem(("metrics", index, "visits"), message, f"States: {', '.join(spec.states)}.")
 
 
 def _check_scale(spec: EnvironmentSpec, document: Document, name: str) -> Iterator[Problem]:
@@ -132,11 +154,16 @@ def _is_number(text: str) -> bool:
 
 def _check_names(spec: EnvironmentSpec, document: Document, scenarios: Scenarios) -> Iterator[Problem]:
     yield from _check_reserved(spec.variables, document)
+    yield from _check_variants(spec.variables, spec.variants, document)
     yield from _duplicates([probe.id for probe in spec.probes], document, "probes", "probe")
     yield from _duplicates([metric.id for metric in spec.metrics], document, "metrics", "metric")
     yield from _duplicates([tool.name for tool in spec.tools], document, "tools", "tool", key="name")
     seen: dict[str, Document] = {}
     for scenario, part in scenarios:
+        more = part.path.name.endswith(MORE_SUFFIX)
+        if more:
+            yield from _check_more(scenario, part, scenarios)
+            continue
         if scenario.name != part.path.stem:
             hint = f"Rename the file {part.path.name!r} or the scenario."
             yield part.problem(("name",), f"The scenario {scenario.name!r} must stand in a file of that name.", hint)
@@ -144,6 +171,7 @@ def _check_names(spec: EnvironmentSpec, document: Document, scenarios: Scenarios
             yield part.problem(("name",), f"The scenario {scenario.name!r} exists twice.", "Rename one.")
         seen[scenario.name] = part
         yield from _check_reserved(scenario.variables, part)
+        yield from _check_variants(scenario.variables, scenario.variants, part)
         yield from _duplicates([state.id for state in scenario.initial_states], part, "initial_states", "initial state")
         shared = [probe.id for probe in spec.probes]
         yield from _duplicates(
@@ -156,6 +184,25 @@ def _check_reserved(variables: Iterable[str], document: Document) -> Iterator[Pr
         if name in RESERVED:
             hint = "Choose another name."
             yield document.problem(("variables", name), f"The variable {name!r} is provided by the program.", hint)
+
+
+def _check_variants(variables: Iterable[str], variants: Mapping[str, object], document: Document) -> Iterator[Problem]:
+    for name, values in variants.items():
+        if name in RESERVED or name in variables:
+            yield document.problem(("variants", name), f"The variable {name!r} is given elsewhere.", "Remove one.")
+        if not values:
+            yield document.problem(("variants", name), f"There is no value of {name!r} to draw.", "Add one.")
+
+
+def _check_more(scenario: Scenario, part: Document, scenarios: Scenarios) -> Iterator[Problem]:
+    """Yield what is wrong between a scenario's further initial states and its own."""
+    own = [state.id for each, _ in scenarios if each.name == scenario.name for state in each.initial_states]
+    ids = [state.id for state in scenario.initial_states]
+    for index, name in enumerate(ids):
+        if own.count(name) > 1:
+            yield part.problem(
+                ("initial_states", index, "id"), f"The initial state {name!r} exists twice.", "Rename one."
+            )
 
 
 def _duplicates(
@@ -195,6 +242,7 @@ def _environment_templates(spec: EnvironmentSpec) -> Iterator[tuple[Location, st
         yield ("probes", index, "question"), probe.question
     for index, metric in enumerate(spec.metrics):
         yield ("metrics", index, "question"), metric.question
+    yield from results(spec)
     yield from _population_templates(spec.populations)
 
 
@@ -210,6 +258,7 @@ def _population_templates(populations: Mapping[str, Population]) -> Iterator[tup
 
 def _scenario_templates(scenario: Scenario) -> Iterator[tuple[Location, str]]:
     yield from _population_templates(scenario.populations)
+    yield from scenario_results(scenario)
     for index, probe in enumerate(scenario.probes):
         yield ("probes", index, "question"), probe.question
     for index, state in enumerate(scenario.initial_states):
@@ -234,6 +283,13 @@ def _references(text: str) -> frozenset[Reference]:
 
 def _check_scenario(spec: EnvironmentSpec, scenario: Scenario, part: Document) -> Iterator[Problem]:
     yield from _check_scenario_populations(spec, scenario, part)
+    for index, state in enumerate(scenario.initial_states):
+        if state.population is not None and state.population not in spec.populations:
+            hint = f"Populations: {', '.join(spec.populations) or 'none'}."
+            message = f"The environment has no population {state.population!r}."
+            yield part.problem(("initial_states", index, "population"), message, hint)
+    yield from check_outcomes(spec, scenario, part)
+    yield from check_scenario_arguments(spec, scenario, part)
     own = list(_scenario_templates(scenario))
     yield from _check_templates(own, part)
     for location, text in own:
@@ -245,6 +301,8 @@ def _undefined(
 ) -> Iterator[Problem]:
     """Yield a problem for each variable of a template that one of ``scenarios`` does not give it."""
     for reference in sorted(_references(text), key=str):
+        if reference.name == ARGUMENTS and "result" in location:
+            continue
         attribute = rf"\.{re.escape(reference.attribute)}\b" if reference.attribute else ""
         for message, hint in _objections(spec, reference, scenarios):
             pattern = rf"\b{re.escape(reference.name)}\b{attribute}"
@@ -263,14 +321,25 @@ def _objections(
     elif name in ("scenario", "population"):
         if attribute not in (None, "name", "title", "description"):
             yield f"{reference!s} does not exist.", "Use .name, .title or .description."
-    elif name not in RESERVED and name not in spec.variables:
-        lacking = [scenario.name for scenario in scenarios if name not in scenario.variables]
+    elif name not in RESERVED and name not in spec.variables and name not in spec.variants:
+        lacking = [scenario.name for scenario in scenarios if not _gives(spec, scenario, name)]
         if lacking:
             known = ", ".join(sorted(RESERVED | set(spec.variables)))
             message = f"The variable {name!r} is not defined; {_names('the scenario', lacking)} lacks it."
             yield message, f"Known everywhere: {known}."
     elif attribute:
         yield f"The variable {name!r} has no attribute {attribute!r}.", "Use the variable itself."
+
+
+def _gives(spec: EnvironmentSpec, scenario: Scenario, name: str) -> bool:
+    """Return whether a scenario, or each of its populations, has the variable ``name``."""
+    if name in scenario.variables or name in scenario.variants:
+        return True
+    own = scenario.populations
+    return bool(spec.populations) and all(
+        name in general.variables or (population in own and name in own[population].variables)
+        for population, general in spec.populations.items()
+    )
 
 
 def _names(kind: str, names: Sequence[str]) -> str:

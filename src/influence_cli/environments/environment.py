@@ -12,9 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import orjson
 
 from influence_cli.environments.templates import compile_template
+from influence_cli.environments.tools import ToolResult, answer_call
 from influence_cli.errors import UnknownNameError
 from influence_cli.schemas.environment import (
     ActorRole,
@@ -26,21 +29,24 @@ from influence_cli.schemas.environment import (
     Scenario,
     ScenarioMessage,
 )
-from influence_cli.schemas.messages import ChatMessage, Message, Role
+from influence_cli.schemas.messages import ChatMessage, Message, Role, ToolCall
 from influence_cli.schemas.records import Cue, EpisodeKey, EpisodeRecord, MessageRecord, Split
-from influence_cli.schemas.requests import Distribution, Sampling
+from influence_cli.schemas.requests import Distribution, Sampling, ToolSchema
 from influence_cli.seeding import derive_seed, unit_draw
 
+PROBE_PREFACE = "(A question aside, which nobody in this conversation hears. Answer for yourself, as this person.)"
+"""Stands before a probe's question, so that it is not taken for a part of the conversation."""
 _FENCE = re.compile(r"<(/?(?:user|agent|tool|system)\b[^<>\n]{0,20})>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class StateReference:
-    """Where conversations can start: a scenario, an initial state in it, and the split that it belongs to."""
+    """Where conversations can start: a scenario, an initial state in it, its split, and who alone starts there."""
 
     scenario: str
     initial_state: str
     split: Split
+    population: str | None = None
 
 
 class Environment:
@@ -71,7 +77,7 @@ class Environment:
                 raise UnknownNameError(f"scenario of {self.name}", name, self.scenarios)
         chosen = [self.scenarios[name] for name in scenarios] or list(self.scenarios.values())
         references = (
-            StateReference(scenario.name, state.id, self.split_of(scenario.name, state.id))
+            StateReference(scenario.name, state.id, self.split_of(scenario.name, state.id), state.population)
             for scenario in chosen
             for state in scenario.initial_states
         )
@@ -104,6 +110,7 @@ class Environment:
             sample=sample,
         )
         state = self._states[reference.scenario, reference.initial_state]
+        population = state.population or population
         record = EpisodeRecord(
             key=key,
             population=population,
@@ -123,6 +130,7 @@ class Episode:
         self.record = record
         self.start = spec.start
         self.turns = spec.turns
+        self._scenario = scenario
         self._initial = initial
         self._variables = _variables(spec, scenario, initial, record)
         self._rendered: dict[tuple[str, str], str] = {}
@@ -151,7 +159,35 @@ class Episode:
             source="scenario",
             tool_calls=message.tool_calls,
             tool_call_id=message.tool_call_id,
+            outcome=message.outcome,
         )
+
+    # -- tools --------------------------------------------------------------------------------------------------------
+
+    @property
+    def tools(self) -> tuple[ToolSchema, ...]:
+        """What the agent may call."""
+        return self.spec.tools
+
+    def answer_call(self, call: ToolCall, state: str, point: float) -> ToolResult:  # noqa: ARG002 - for subclasses
+        """Return what comes of a call that the agent makes in ``state``; ``point`` in [0, 1) draws among results."""
+        own = self._scenario.outcomes
+        return answer_call(call, self.spec.tools, own, self._variables, point)
+
+    # -- what the environment itself answers --------------------------------------------------------------------------
+
+    def spoken(self, role: Role, state: str, messages: Sequence[Message]) -> str | None:  # noqa: ARG002 - for subclasses
+        """Return what the user says where no model is asked; None: a model is. For environments written in Python."""
+        return None
+
+    def judged(
+        self,
+        role: Role,  # noqa: ARG002 - for subclasses
+        state: str,  # noqa: ARG002 - for subclasses
+        messages: Sequence[Message],  # noqa: ARG002 - for subclasses
+    ) -> Mapping[str, float] | None:
+        """Return the weight of each choice where no judge is asked; None: one is. For environments written in Python."""
+        return None
 
     # -- prompts ------------------------------------------------------------------------------------------------------
 
@@ -175,6 +211,12 @@ class Episode:
             ChatMessage(role="system", content=system),
             ChatMessage(role="user", content=f"{transcript(messages, tools=tools)}\n\n{question}"),
         )
+
+    def probe_prompt(self, probe: Probe, state: str, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
+        """Return a closed question put to the user after ``messages``, off the record."""
+        question = f"{self._render(f'probe/{probe.id}', probe.question)}\n{answer_line(probe.choices)}"
+        asked = Message(speaker="agent", text=f"{PROBE_PREFACE}\n{question}")
+        return self.prompt("user", state, (*messages, asked))
 
     def sampling(self, role: Role) -> Sampling:
         """Return how the replies of ``role`` (agent or user) are drawn unless the run says otherwise."""
@@ -269,29 +311,46 @@ def transcript(messages: Iterable[Message], *, tools: bool = False) -> str:
     """Return the conversation as a judge reads it: each message between tags that its text cannot forge."""
     lines = []
     for message in messages:
-        if message.speaker == "tool" and not tools:
+        if not tools and _only_tools(message):
             continue
-        text = _FENCE.sub("\u2039\\1\u203a", message.text)
+        text = message.text
         if tools:
-            text += "".join(f"\n[calls {call.name} {call.arguments}]" for call in message.tool_calls)
+            calls = (f"[calls {c.name} {orjson.dumps(c.arguments).decode()}]" for c in message.tool_calls)
+            text = "\n".join([text, *calls]).strip()
+        text = _FENCE.sub("\u2039\\1\u203a", text)
         lines.append(f"<{message.speaker}>\n{text}\n</{message.speaker}>")
     return "\n".join(lines)
 
 
 def _chat(messages: Iterable[Message], *, me: str, tools: bool) -> list[ChatMessage]:
     """Return ``messages`` as a chat in which ``me`` is the assistant."""
-    chat = []
+    chat: list[ChatMessage] = []
     for message in messages:
+        if not tools and _only_tools(message):
+            continue
         if message.speaker == "tool":
-            if tools:
-                chat.append(ChatMessage(role="tool", content=message.text, tool_call_id=message.tool_call_id))
+            chat.append(ChatMessage(role="tool", content=message.text, tool_call_id=message.tool_call_id))
         elif message.speaker == "system":
             chat.append(ChatMessage(role="system", content=message.text))
         else:
-            role = "assistant" if message.speaker == me else "user"
+            role: Literal["assistant", "user"] = "assistant" if message.speaker == me else "user"
             calls = message.tool_calls if tools else ()
+            if not tools and chat and chat[-1].role == role:
+                whole = f"{chat[-1].content}\n\n{message.text}"
+                chat[-1] = ChatMessage(role=role, content=whole)
+                continue
             chat.append(ChatMessage(role=role, content=message.text, tool_calls=calls))
     return chat
+
+
+def _only_tools(message: Message) -> bool:
+    """Return whether a message holds nothing for those who do not see tools."""
+    return message.speaker == "tool" or bool(message.tool_calls and not message.text.strip())
+
+
+def _drawn(variants: Mapping[str, Sequence[Any]], seed: int) -> dict[str, Any]:
+    """Return one value of each list, drawn by the conversation's seed."""
+    return {name: values[int(unit_draw(seed, "variant", name) * len(values))] for name, values in variants.items()}
 
 
 def _variables(
@@ -301,6 +360,7 @@ def _variables(
     variables: dict[str, Any] = {
         **spec.variables,
         **scenario.variables,
+        **_drawn({**spec.variants, **scenario.variants}, record.seed),
         "profile": initial.profile,
         "scenario": {"name": scenario.name, "title": scenario.title, "description": scenario.description},
         "population": {"name": record.population or "", "title": "", "description": ""},
@@ -312,6 +372,7 @@ def _variables(
         return variables
     general = spec.populations[record.population]
     own = scenario.populations.get(record.population, Population())
+    variables.update({**general.variables, **own.variables})
     variables["population"]["description"] = own.description or general.description
     wants = own.wants if own.wants is not None else general.wants
     variables["wants"] = compile_template(wants or "").render(variables).strip()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from influence_cli.documents import Document, DocumentError, Position, Problem, read_document, validate_document
-from influence_cli.environments.checking import check_environment
+from influence_cli.environments.checking import MORE_SUFFIX, check_environment
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError
-from influence_cli.schemas.environment import EnvironmentSpec, Scenario
+from influence_cli.schemas.environment import EnvironmentSpec, MoreStates, Scenario
 
 ENVIRONMENT_FILE = "environment.yaml"
 MAX_SCENARIOS = 2_000
@@ -34,7 +34,17 @@ def load_environment(folder: Path) -> Environment:
     problems = list(check_environment(files.spec, files.document, files.scenarios))
     if problems:
         raise DocumentError(problems)
-    return Environment(files.spec, tuple(scenario for scenario, _ in files.scenarios), files.digest, files.folder)
+    return Environment(files.spec, _joined(scenario for scenario, _ in files.scenarios), files.digest, files.folder)
+
+
+def _joined(parts: Iterable[Scenario]) -> list[Scenario]:
+    """Return each scenario once, with the initial states of all its files."""
+    joined: dict[str, Scenario] = {}
+    for part in parts:
+        before = joined.get(part.name)
+        states = (*before.initial_states, *part.initial_states) if before else part.initial_states
+        joined[part.name] = (before or part).model_copy(update={"initial_states": states})
+    return list(joined.values())
 
 
 def read_environment(folder: Path) -> EnvironmentFiles:
@@ -55,11 +65,16 @@ def read_environment(folder: Path) -> EnvironmentFiles:
     except DocumentError as error:
         problems.extend(error.problems)
     scenarios: list[tuple[Scenario, Document]] = []
+    whole: dict[str, Scenario] = {}
     for path in _scenario_files(folder):
         try:
             part = read_document(path)
             _add(digest, path.name, part)
-            scenarios.append((validate_document(part, Scenario), part))
+            if path.name.endswith(MORE_SUFFIX):
+                scenarios.append((_further(validate_document(part, MoreStates), whole, part), part))
+                continue
+            scenario = whole[path.stem] = validate_document(part, Scenario)
+            scenarios.append((scenario, part))
         except DocumentError as error:
             problems.extend(error.problems)
     if not scenarios and not problems:
@@ -69,9 +84,20 @@ def read_environment(folder: Path) -> EnvironmentFiles:
     return EnvironmentFiles(folder, spec, document, tuple(scenarios), digest.hexdigest())
 
 
+def _further(more: MoreStates, whole: Mapping[str, Scenario], part: Document) -> Scenario:
+    """Return the scenario of ``more`` with only its further states; DocumentError if there is no such scenario."""
+    stem = part.path.name.removesuffix(MORE_SUFFIX)
+    if more.scenario != stem:
+        raise DocumentError([part.problem(("scenario",), f"States of {more.scenario!r} stand in {part.path.name!r}.")])
+    if more.scenario not in whole:
+        hint = f"Add scenarios/{more.scenario}.yaml."
+        raise DocumentError([part.problem(("scenario",), f"There is no scenario {more.scenario!r}.", hint)])
+    return whole[more.scenario].model_copy(update={"initial_states": more.initial_states})
+
+
 def _scenario_files(folder: Path) -> Iterator[Path]:
     root = folder.resolve()
-    paths = sorted((folder / "scenarios").glob("*.yaml"))
+    paths = sorted((folder / "scenarios").glob("*.yaml"), key=lambda p: (p.name.endswith(MORE_SUFFIX), p.name))
     if len(paths) > MAX_SCENARIOS:
         raise InfluenceError(f"{folder} has {len(paths)} scenarios; at most {MAX_SCENARIOS} are read.")
     for path in paths:

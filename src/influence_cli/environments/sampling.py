@@ -23,8 +23,8 @@ def count_episodes(environments: Sequence[Environment], config: SimulationConfig
     """Return how many conversations the run holds; InfluenceError if nothing fits the scenarios and split asked for."""
     available = 0
     for environment in environments:
-        states = environment.initial_states(_scenarios_of(environment, environments, config), config.split)
-        if not states and not config.scenarios:
+        states = _references_of(environment, _scenarios_of(environment, environments, config), config)
+        if not states and not config.scenarios and not config.initial_states:
             raise InfluenceError(f"{environment.name} has no initial state in the split {config.split!r}.")
         available += len(states)
     if not available:
@@ -55,6 +55,21 @@ def _scenarios_of(
     return own or config.scenarios[:0]
 
 
+def _references_of(
+    environment: Environment, scenarios: Sequence[str], config: SimulationConfig
+) -> list[StateReference]:
+    """Return the initial states that the settings leave."""
+    wanted = set(config.initial_states)
+    mix = environment.mix(config.populations)
+    found = environment.initial_states(scenarios, config.split)
+    return [
+        each
+        for each in found
+        if (not wanted or each.initial_state in wanted)
+        and (each.population is None or mix.get(each.population, 0.0) > 0.0)
+    ]
+
+
 def _by_turns(streams: Sequence[Iterator[Episode]]) -> Iterator[Episode]:
     waiting = list(streams)
     while waiting:
@@ -71,7 +86,7 @@ def _episodes_of(
 ) -> Iterator[Episode]:
     if config.scenarios and not scenarios:
         return
-    references = environment.initial_states(scenarios, config.split)
+    references = _references_of(environment, scenarios, config)
     if not references:
         return
     mix = environment.mix(config.populations)

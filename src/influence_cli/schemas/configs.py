@@ -63,6 +63,7 @@ class SimulationConfig(Frozen):
 
     environments: tuple[str, ...] = Field(default=(), description="Names or folders of environments.")
     scenarios: tuple[str, ...] = Field(default=(), description="Only these scenarios; empty: all.")
+    initial_states: tuple[str, ...] = Field(default=(), description="Only these initial states; empty: all.")
     n: int | None = Field(
         default=None, ge=1, description="Conversations in all; None: every initial state `samples` times."
     )

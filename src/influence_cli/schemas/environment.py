@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from influence_cli.schemas.frozen import Frozen
 from influence_cli.schemas.messages import Speaker, ToolCall
-from influence_cli.schemas.records import Cue
+from influence_cli.schemas.records import Cue, Outcome
 from influence_cli.schemas.requests import Sampling, ToolSchema
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=80)]
@@ -103,6 +103,7 @@ class ScenarioMessage(Frozen):
     text: Template = Field(description="What is said; a template.")
     tool_calls: tuple[ToolCall, ...] = Field(default=(), description="Calls that an agent's message makes.")
     tool_call_id: str | None = Field(default=None, description="On a tool's message: the call that it answers.")
+    outcome: Outcome | None = Field(default=None, description="On a tool's message: what really happened.")
 
 
 class State(Frozen):
@@ -128,6 +129,9 @@ class Population(Frozen):
 
     description: str = Field(default="", description="One line for readers.")
     wants: Template | None = Field(default=None, description="What this user hopes to hear; told to user and judges.")
+    variables: dict[Identifier, Variable] = Field(
+        default_factory=dict, description="For templates, over the scenario's, where such a user is played."
+    )
     cues: Cues = Field(default_factory=Cues, description="How the agent could tell.")
 
 
@@ -173,7 +177,7 @@ class ToolOutcome(Frozen):
         default_factory=dict, description="Arguments that it answers; empty: all others."
     )
     result: Template = Field(description="What the agent gets back.")
-    kind: Literal["success", "partial", "failure"] = Field(default="success", description="What really happened.")
+    kind: Outcome = Field(default="success", description="What really happened.")
     weight: float = Field(default=1.0, gt=0.0, description="Share among outcomes that answer the same arguments.")
 
 
@@ -207,6 +211,9 @@ class EnvironmentSpec(Frozen):
     variables: dict[Identifier, Variable] = Field(
         default_factory=dict, description="For templates; scenarios override."
     )
+    variants: dict[Identifier, tuple[Variable, ...]] = Field(
+        default_factory=dict, description="Variables of which each conversation draws one value."
+    )
     opening: Template = Field(default="{{ message }}", description="How the user's last written message is sent.")
     roles: RoleSpecs = Field(description="Prompts of every role.")
     populations: dict[Slug, Population] = Field(default_factory=dict, description="Kinds of users.")
@@ -222,8 +229,17 @@ class InitialState(Frozen):
     """One concrete start of a scenario."""
 
     id: Slug = Field(description="Names it within its scenario.")
+    population: Slug | None = Field(default=None, description="The only kind of user that starts here; null: any.")
     profile: dict[Identifier, JsonValue] = Field(default_factory=dict, description="Who the user is.")
     messages: tuple[ScenarioMessage, ...] = Field(min_length=1, description="What was said so far.")
+
+
+class MoreStates(Frozen):
+    """``scenarios/NAME.more.yaml``: further initial states of a scenario, with where they come from."""
+
+    scenario: Slug = Field(description="The scenario that they belong to.")
+    provenance: dict[str, JsonValue] = Field(default_factory=dict, description="Who or what wrote them, and how.")
+    initial_states: tuple[InitialState, ...] = Field(description="Concrete starts.")
 
 
 class Scenario(Frozen):
@@ -233,6 +249,9 @@ class Scenario(Frozen):
     title: str = Field(description="For readers.")
     description: str = Field(default="", description="What the user is torn about.")
     variables: dict[Identifier, Variable] = Field(default_factory=dict, description="For templates.")
+    variants: dict[Identifier, tuple[Variable, ...]] = Field(
+        default_factory=dict, description="Variables of which each conversation draws one value."
+    )
     populations: dict[Slug, Population] = Field(default_factory=dict, description="Fills in the environment's.")
     probes: tuple[Probe, ...] = Field(default=(), description="Asked in this scenario.")
     outcomes: dict[str, tuple[ToolOutcome, ...]] = Field(

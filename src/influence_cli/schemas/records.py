@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 
 from influence_cli.errors import FailureKind
 from influence_cli.schemas.frozen import Frozen
-from influence_cli.schemas.messages import Role, Speaker, ToolCall
+from influence_cli.schemas.messages import Message, Role, Speaker, ToolCall
 from influence_cli.schemas.requests import ChoiceMethod, FinishReason
 
 Cue = Literal["stated", "implied", "arbitrary", "none"]
@@ -21,6 +21,9 @@ Cue = Literal["stated", "implied", "arbitrary", "none"]
 CUES: tuple[Cue, ...] = ("stated", "implied", "arbitrary", "none")
 
 Split = Literal["train", "heldout"]
+
+Outcome = Literal["success", "partial", "failure"]
+"""What really came of a tool call, whatever anybody says of it."""
 
 TrajectoryStatus = Literal["running", "complete", "failed"]
 """``running`` also describes a conversation whose process was stopped: it is resumable."""
@@ -58,10 +61,17 @@ class MessageRecord(Frozen):
     speaker: Speaker = Field(description="Who said it.")
     text: str = Field(description="What was said.")
     state: str = Field(description="State of the conversation when it was said.")
-    source: Literal["scenario", "model"] = Field(default="model", description="Written beforehand, or generated.")
+    source: Literal["scenario", "model", "tool"] = Field(
+        default="model", description="Written beforehand, generated, or the result of a tool."
+    )
     finish_reason: FinishReason | None = Field(default=None, description="Why a generated message ended.")
     tool_calls: tuple[ToolCall, ...] = Field(default=(), description="Calls that it makes.")
     tool_call_id: str | None = Field(default=None, description="The call that it answers.")
+    outcome: Outcome | None = Field(default=None, description="On a tool's message: what really happened.")
+
+    def said(self) -> Message:
+        """Return the message as the conversation hears it."""
+        return Message(speaker=self.speaker, text=self.text, tool_calls=self.tool_calls, tool_call_id=self.tool_call_id)
 
 
 class JudgementRecord(Frozen):

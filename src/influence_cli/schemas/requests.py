@@ -49,6 +49,9 @@ class GenerateRequest(Frozen):
     seed: int = Field(default=0, ge=0, lt=2**63, description="Determines the random draws.")
     adapter: str | None = Field(default=None, description="Path or name of LoRA weights to apply.")
     tools: tuple[ToolSchema, ...] = Field(default=(), description="Tools the answer may call.")
+    json_schema: dict[str, JsonValue] | None = Field(
+        default=None, description="The answer is a JSON object that follows this schema."
+    )
 
 
 class ChoiceRequest(Frozen):
@@ -141,6 +144,9 @@ class Capabilities(Frozen):
     adapters: bool = Field(default=False, description="Whether requests may name LoRA weights.")
     prefix_cache: bool = Field(default=False, description="Whether shared beginnings of prompts are computed once.")
     context_length: int | None = Field(default=None, description="Most tokens of prompt and reply; None: unknown.")
+    cache_tokens: int | None = Field(
+        default=None, description="Tokens of prompts and replies whose reading it can keep; None: unknown."
+    )
     max_concurrency: int | None = Field(default=None, description="Most requests worth having in flight at once.")
 
 

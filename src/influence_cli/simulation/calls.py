@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from influence_cli.environments.environment import Episode
+from influence_cli.environments.tools import MAX_STEPS
 from influence_cli.errors import CallFailedError, FailureKind, InfluenceError
 from influence_cli.schemas.configs import SimulationConfig
-from influence_cli.schemas.messages import Message, Role, Speaker
+from influence_cli.schemas.messages import Message, Role, Speaker, ToolCall
 from influence_cli.schemas.records import CallRecord, EpisodeProgress, JudgementRecord, MessageRecord
 from influence_cli.schemas.requests import ChoiceRequest, Distribution, GenerateRequest, Generation, Usage
 from influence_cli.seeding import derive_seed, unit_draw
@@ -39,8 +40,8 @@ class Journal(Protocol):
         """Store a message, with the call that made it; return its identifier."""
         ...
 
-    def add_judgement(self, episode_id: int, call: CallRecord, judgement: JudgementRecord) -> int:
-        """Store a judgement with its call; return its identifier."""
+    def add_judgement(self, episode_id: int, call: CallRecord | None, judgement: JudgementRecord) -> int:
+        """Store a judgement, with the call that made it; return its identifier."""
         ...
 
     def add_call(self, episode_id: int, call: CallRecord) -> int:
@@ -70,37 +71,77 @@ class Calls:
         self._episode = episode
         self._id = episode_id
         self._ordinals = Counter((call.turn, call.role) for call in progress.calls)
-        self._messages: dict[tuple[int, Speaker, str], MessageRecord] = {
-            (m.turn, m.speaker, m.state): m for m in progress.messages if m.source == "model"
-        }
+        self._messages: defaultdict[tuple[int, Speaker, str], list[MessageRecord]] = defaultdict(list)
+        for message in progress.messages:
+            if message.source != "scenario":
+                self._messages[message.turn, message.speaker, message.state].append(message)
         self._judgements = {(j.turn, j.role): j for j in progress.judgements}
         self.failed_role: Role | None = None
 
-    def recorded(self, speaker: Speaker, turn: int, state: str) -> MessageRecord | None:
-        """Return the stored message of ``speaker`` for this turn and state, if there is one."""
-        return self._messages.get((turn, speaker, state))
+    def recorded(self, speaker: Speaker, turn: int, state: str, number: int = 0) -> MessageRecord | None:
+        """Return the stored message ``number`` of ``speaker`` for this turn and state, if there is one."""
+        stored = self._messages.get((turn, speaker, state), ())
+        return stored[number] if number < len(stored) else None
 
     def judged(self, role: Role, turn: int) -> bool:
         """Return whether the judgement of ``role`` on this turn is stored."""
         return (turn, role) in self._judgements
 
+    async def reply(self, turn: int, state: str, messages: Sequence[Message]) -> tuple[MessageRecord, ...]:
+        """Return the agent's turn: what it says, with the tool calls it makes before and their results."""
+        said: list[MessageRecord] = []
+        for step in range(MAX_STEPS + 1):
+            heard = (*messages, *(message.said() for message in said))
+            message = await self.say("agent", turn, state, heard, step=step)
+            said.append(message)
+            for call in message.tool_calls:
+                number = sum(m.speaker == "tool" for m in said)
+                said.append(self.recorded("tool", turn, state, number) or self._use_tool(call, turn, state, number))
+            if not message.tool_calls:
+                break
+        return tuple(said)
+
+    def _use_tool(self, call: ToolCall, turn: int, state: str, number: int) -> MessageRecord:
+        point = unit_draw(self._episode.record.seed, turn, "tool", state, number)
+        result = self._episode.answer_call(call, state, point)
+        message = MessageRecord(
+            turn=turn,
+            speaker="tool",
+            text=result.text,
+            state=state,
+            source="tool",
+            tool_call_id=call.id,
+            outcome=result.outcome,
+        )
+        self._run.journal.add_message(self._id, None, message)
+        self._messages[turn, "tool", state].append(message)
+        return message
+
     async def say(
-        self, role: Literal["agent", "user"], turn: int, state: str, messages: Sequence[Message]
+        self, role: Literal["agent", "user"], turn: int, state: str, messages: Sequence[Message], *, step: int = 0
     ) -> MessageRecord:
-        """Return what ``role`` (agent or user) says next; CallFailedError or Stopping if there is nothing."""
-        stored = self.recorded(role, turn, state)
+        """Return what ``role`` says next; CallFailedError or Stopping if there is nothing.
+
+        ``step`` counts the agent's messages within a turn; from :data:`MAX_STEPS` on it is offered no tools.
+        """
+        stored = self.recorded(role, turn, state, step)
         if stored is not None:
             return stored
+        written = self._episode.spoken(role, state, messages)
+        if written is not None:
+            return self._keep(MessageRecord(turn=turn, speaker=role, text=written.strip(), state=state), None)
         model = self._model(role)
         request = GenerateRequest(
             role=role,
             messages=self._episode.prompt(role, state, messages),
             sampling=model.sampling(self._episode.sampling(role)),
-            seed=derive_seed(self._episode.record.seed, turn, role, state),
+            seed=derive_seed(self._episode.record.seed, turn, role, state, *((step,) if step else ())),
             adapter=model.name.adapter,
+            tools=self._episode.tools if role == "agent" and step < MAX_STEPS else (),
         )
         generation: Generation = await self._ask(role, turn, model.backend.generate(request))
-        if not generation.text.strip() and not generation.tool_calls:
+        calls = generation.tool_calls if request.tools else ()
+        if not generation.text.strip() and not calls:
             call = self._call(role, turn, generation.usage, "empty", "The model answered with nothing.")
             self._fail(role, call)
             raise CallFailedError("empty", "The model answered with nothing.", attempts=generation.usage.requests)
@@ -110,12 +151,15 @@ class Calls:
             text=generation.text.strip(),
             state=state,
             finish_reason=generation.finish_reason,
-            tool_calls=generation.tool_calls,
+            tool_calls=calls,
         )
-        call = self._call(role, turn, generation.usage)
+        return self._keep(message, self._call(role, turn, generation.usage))
+
+    def _keep(self, message: MessageRecord, call: CallRecord | None) -> MessageRecord:
         self._run.journal.add_message(self._id, call, message)
-        self._run.tally.add_call(call)
-        self._messages[turn, role, state] = message
+        if call is not None:
+            self._run.tally.add_call(call)
+        self._messages[message.turn, message.speaker, message.state].append(message)
         return message
 
     async def judge(self, role: Role, turn: int, state: str, messages: Sequence[Message]) -> JudgementRecord:
@@ -127,6 +171,9 @@ class Calls:
         stored = self._judgements.get((turn, role))
         if stored is not None:
             return stored
+        weights = self._episode.judged(role, state, messages)
+        if weights is not None:
+            return self._record(role, turn, state, _written(self._episode.choices(role, state), weights), None)
         policy = self._run.config.judges
         model = self._model(role)
         prompt = self._episode.prompt(role, state, messages)
@@ -151,11 +198,19 @@ class Calls:
                 detail = f"Mass on the choices: {distribution.mass:.3g}."
                 self._fail(role, self._call(role, turn, distribution.usage, "unusable", detail), failed=False)
                 continue
-            return self._record(role, turn, state, distribution, usable=usable)
+            call = self._call(role, turn, distribution.usage)
+            return self._record(role, turn, state, distribution, call, usable=usable)
         raise AssertionError("the last attempt always records")
 
     def _record(
-        self, role: Role, turn: int, state: str, distribution: Distribution, *, usable: bool
+        self,
+        role: Role,
+        turn: int,
+        state: str,
+        distribution: Distribution,
+        call: CallRecord | None,
+        *,
+        usable: bool = True,
     ) -> JudgementRecord:
         outcome = None
         if role == "transition" and usable:
@@ -175,11 +230,11 @@ class Calls:
             outcome=outcome,
             usable=usable,
         )
-        call = self._call(role, turn, distribution.usage)
         self._run.journal.add_judgement(self._id, call, judgement)
         self._judgements[turn, role] = judgement
         tally = self._run.tally
-        tally.add_call(call)
+        if call is not None:
+            tally.add_call(call)
         if not usable:
             tally.unusable[role] += 1
         elif role == "preference" and expected is not None:
@@ -242,3 +297,12 @@ class Calls:
             error=error,
             detail=detail[:_DETAIL_LENGTH] if detail else None,
         )
+
+
+def _written(choices: tuple[str, ...], weights: Mapping[str, float]) -> Distribution:
+    """Return the distribution that an environment itself gives."""
+    total = sum(weights.get(choice, 0.0) for choice in choices)
+    if total <= 0.0:
+        raise InfluenceError(f"The environment gives no weight to any of the choices {', '.join(choices)}.")
+    probabilities = tuple(weights.get(choice, 0.0) / total for choice in choices)
+    return Distribution(choices=choices, probabilities=probabilities, mass=1.0, method="scripted")

@@ -25,7 +25,7 @@ class _Ahead:
     """What is asked for before the transition is known: the user's message, then the agent's next reply."""
 
     message: asyncio.Task[MessageRecord]
-    reply: asyncio.Task[MessageRecord | None] | None = None
+    reply: asyncio.Task[tuple[MessageRecord, ...]] | None = None
     replying: bool = False
 
     def cancel(self) -> None:
@@ -49,7 +49,7 @@ class Conversation:
         self._state = episode.start
         self._turn = 0
         self._replies = 0
-        self._messages: list[Message] = [_spoken(message) for message in episode.opening()]
+        self._messages: list[Message] = [message.said() for message in episode.opening()]
         self._entered = {(m.turn, m.state) for m in progress.messages if m.source == "scenario"}
         self._judging: list[asyncio.Task[JudgementRecord]] = []
         self._transitions: list[JudgementRecord] = []
@@ -81,12 +81,11 @@ class Conversation:
 
     async def _talk(self) -> EndReason:
         limit = self._run.config.turns or self._episode.turns
-        reply: MessageRecord | None = None
+        reply: tuple[MessageRecord, ...] = ()
         while True:
             self._turn += 1
-            if reply is None:
-                reply = await self._calls.say("agent", self._turn, self._state, self._messages)
-            self._messages.append(_spoken(reply))
+            reply = reply or await self._calls.reply(self._turn, self._state, self._messages)
+            self._messages.extend(message.said() for message in reply)
             self._replies += 1
             heard = tuple(self._messages)
             self._start_judging(heard)
@@ -112,11 +111,11 @@ class Conversation:
                 return "turn_limit"
             reply = await self._hear_user(ahead, before, stale=stale)
 
-    async def _hear_user(self, ahead: _Ahead | None, before: str, *, stale: bool) -> MessageRecord | None:
+    async def _hear_user(self, ahead: _Ahead | None, before: str, *, stale: bool) -> tuple[MessageRecord, ...]:
         """Add what the user says now; return the agent's next reply where it was had ahead of time."""
         if stale and self._messages[-1].speaker == "user":
-            return None
-        reply = None
+            return ()
+        reply: tuple[MessageRecord, ...] = ()
         if ahead is None:
             asked_in = self._state if stale else before
             message = await self._calls.say("user", self._turn, asked_in, tuple(self._messages))
@@ -126,7 +125,7 @@ class Conversation:
             await self._drop_reply(ahead, before)
         elif ahead is not None and ahead.reply is not None:
             reply = await ahead.reply
-        self._messages.append(_spoken(message))
+        self._messages.append(message.said())
         return reply
 
     def _start_judging(self, heard: Sequence[Message]) -> None:
@@ -153,7 +152,7 @@ class Conversation:
         for message in self._episode.entry(self._state, turn=self._turn):
             if (self._turn, self._state) not in self._entered:
                 self._run.journal.add_message(self._id, None, message)
-            self._messages.append(_spoken(message))
+            self._messages.append(message.said())
         return self._episode.changes_prompts(before, self._state)
 
     # -- speculation --------------------------------------------------------------------------------------------------
@@ -168,13 +167,13 @@ class Conversation:
         ahead.reply = _begin(self._reply_ahead(ahead, self._state, heard))
         return ahead
 
-    async def _reply_ahead(self, ahead: _Ahead, state: str, heard: Sequence[Message]) -> MessageRecord | None:
+    async def _reply_ahead(self, ahead: _Ahead, state: str, heard: Sequence[Message]) -> tuple[MessageRecord, ...]:
         """Return the agent's next reply if the transition is still open once the user has spoken."""
         message = await asyncio.shield(ahead.message)
         if self._moved:
-            return None
+            return ()
         ahead.replying = True
-        return await self._calls.say("agent", self._turn + 1, state, (*heard, _spoken(message)))
+        return await self._calls.reply(self._turn + 1, state, (*heard, message.said()))
 
     async def _keep(self, ahead: _Ahead | None) -> None:
         """Wait for what is paid for, so that it is stored for when the conversation is taken up again."""
@@ -198,7 +197,8 @@ class Conversation:
             else:
                 ahead.reply.cancel()
         if self._calls.recorded("agent", self._turn + 1, state) is not None:
-            self._run.journal.drop_message(self._id, self._turn + 1, "agent", state)
+            for speaker in ("agent", "tool"):
+                self._run.journal.drop_message(self._id, self._turn + 1, speaker, state)
 
     async def _cancel(self, call: asyncio.Task[Any], role: Role, turn: int) -> None:
         if not call.done():
@@ -236,12 +236,6 @@ class Conversation:
             failure=failure.kind if failure else None,
             detail=str(failure) if failure else None,
         )
-
-
-def _spoken(record: MessageRecord) -> Message:
-    return Message(
-        speaker=record.speaker, text=record.text, tool_calls=record.tool_calls, tool_call_id=record.tool_call_id
-    )
 
 
 def _begin(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,6 +16,9 @@ from influence_cli.simulation.models import RoleModel
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text; a rule of thumb that holds within a third for the usual tokenizers."""
 _LOOKED_AT = 64
+_SAMPLED = 8
+_FILLED = 0.5
+_LEAST = 4
 
 
 @dataclass
@@ -97,6 +100,36 @@ def _calls(
         if turn < limit:
             yield "user", _tokens(episode, "user", state, messages), user
             messages.append(Message(speaker="user", text="x" * int(user * CHARACTERS_PER_TOKEN)))
+
+
+def conversations_in_cache(
+    environments: Sequence[Environment], config: SimulationConfig, models: Mapping[Role, RoleModel]
+) -> int | None:
+    """Return how many conversations can be in progress before their prompts push each other out of a prefix cache.
+
+    A conversation lies in a cache up to three times: as the agent reads it, as the user does, and as the judges do. Half
+    of what these come to at most is reckoned with: conversations are at different turns, and replies seldom full.
+    None where no backend states the size of its cache.
+    """
+    looked_at = list(islice(episodes(environments, config), min(_SAMPLED, count_episodes(environments, config))))
+    limits = []
+    for backend in {id(model.backend): model.backend for model in models.values()}.values():
+        room = backend.capabilities.cache_tokens
+        if room is not None:
+            mine = {role for role, model in models.items() if model.backend is backend}
+            longest = [_longest(episode, config, models, mine) for episode in looked_at]
+            limits.append(max(_LEAST, int(room / (_FILLED * sum(longest) / len(longest)))))
+    return min(limits, default=None)
+
+
+def _longest(episode: Episode, config: SimulationConfig, models: Mapping[Role, RoleModel], roles: Set[Role]) -> float:
+    """Return the tokens of the longest prompts and replies of a conversation, those of judges counted once."""
+    longest: dict[str, int] = {"agent": 1}
+    for role, prompt, completion in _calls(episode, config, models):
+        if role in roles:
+            reader = role if role in ("agent", "user") else "judges"
+            longest[reader] = max(longest.get(reader, 0), prompt + completion)
+    return float(sum(longest.values()))
 
 
 def _tokens(episode: Episode, role: Role, state: str, messages: Sequence[Message]) -> int:

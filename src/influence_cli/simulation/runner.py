@@ -56,8 +56,12 @@ class EpisodeJournal(Journal, Protocol):
 class Runner:
     """A run in progress: :meth:`simulate` once; :meth:`stop` at any time, from the same event loop."""
 
-    def __init__(self, run: Run, environments: Sequence[Environment], journal: EpisodeJournal) -> None:
+    def __init__(
+        self, run: Run, environments: Sequence[Environment], journal: EpisodeJournal, *, at_once: int | None = None
+    ) -> None:
+        """``at_once`` conversations are in progress; None: as many as the settings say."""
         self._run = run
+        self._at_once = at_once or run.config.concurrency
         self._journal = journal
         self._waiting: Iterator[Episode] = episodes(environments, run.config)
         self._error: BaseException | None = None
@@ -67,8 +71,7 @@ class Runner:
 
         Raises InfluenceError where the store cannot be written; what was stored stays.
         """
-        config = self._run.config
-        workers = [asyncio.create_task(self._work()) for _ in range(min(config.concurrency, self._run.tally.total))]
+        workers = [asyncio.create_task(self._work()) for _ in range(min(self._at_once, self._run.tally.total))]
         stopper = asyncio.create_task(self._cut_off(workers))
         try:
             await asyncio.gather(*workers, return_exceptions=True)

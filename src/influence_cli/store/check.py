@@ -18,7 +18,7 @@ _RULES = (
         "{n} conversations have no trajectory",
     ),
     (
-        "SELECT count(*) FROM (SELECT 1 FROM message WHERE source = 'model' AND dropped = 0"
+        "SELECT count(*) FROM (SELECT 1 FROM message WHERE source = 'model' AND dropped = 0 AND tool_calls IS NULL"
         " GROUP BY episode_id, turn, speaker HAVING count(*) > 1)",
         "{n} turns hold a message twice",
     ),
@@ -28,7 +28,8 @@ _RULES = (
     ),
     (
         "SELECT count(*) FROM trajectory t WHERE t.status = 'complete' AND t.turns != (SELECT count(*) FROM message m"
-        " WHERE m.episode_id = t.episode_id AND m.source = 'model' AND m.speaker = 'agent' AND m.dropped = 0)",
+        " WHERE m.episode_id = t.episode_id AND m.source = 'model' AND m.speaker = 'agent' AND m.dropped = 0"
+        " AND m.tool_calls IS NULL)",
         "{n} complete conversations lack a reply",
     ),
     (

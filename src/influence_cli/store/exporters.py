@@ -108,7 +108,7 @@ def _parquet_schema() -> Any:
     text, number, whole = pa.string(), pa.float64(), pa.int64()
     message = {
         "turn": whole, "speaker": text, "text": text, "state": text, "source": text, "finish_reason": text,
-        "tool_calls": text, "tool_call_id": text,
+        "tool_calls": text, "tool_call_id": text, "outcome": text,
     }  # fmt: skip
     judgement = {
         "turn": whole, "role": text, "choices": pa.list_(text), "probabilities": pa.list_(number), "expected": number,

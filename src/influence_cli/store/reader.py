@@ -117,6 +117,7 @@ def _message(row: sqlite3.Row) -> dict[str, Any]:
         "finish_reason": row["finish_reason"],
         "tool_calls": orjson.loads(row["tool_calls"]) if row["tool_calls"] else [],
         "tool_call_id": row["tool_call_id"],
+        "outcome": row["outcome"],
     }
 
 

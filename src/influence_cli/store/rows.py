@@ -19,8 +19,8 @@ INSERT_EPISODE = (
     " profile) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 INSERT_MESSAGE = (
-    "INSERT INTO message (episode_id, turn, speaker, text, state, source, finish_reason, tool_calls, tool_call_id)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO message (episode_id, turn, speaker, text, state, source, finish_reason, tool_calls, tool_call_id,"
+    " outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 INSERT_JUDGEMENT = (
     "INSERT INTO judgement (episode_id, turn, role, state, choices, probabilities, mass, method, draws, expected,"
@@ -73,6 +73,7 @@ def message_row(episode_id: int, message: MessageRecord) -> tuple[Any, ...]:
         message.finish_reason,
         safe(orjson.dumps([call.model_dump() for call in calls]).decode()) if calls else None,
         message.tool_call_id,
+        message.outcome,
     )
 
 
@@ -127,6 +128,7 @@ def read_message(row: sqlite3.Row) -> MessageRecord:
         finish_reason=row["finish_reason"],
         tool_calls=tuple(ToolCall(**call) for call in calls),
         tool_call_id=row["tool_call_id"],
+        outcome=row["outcome"],
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from influence_cli.errors import InfluenceError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x696E6672  # "infr"
 
 TABLES = """
@@ -64,6 +64,7 @@ CREATE TABLE message (
   finish_reason TEXT,
   tool_calls TEXT,
   tool_call_id TEXT,
+  outcome TEXT,
   dropped INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX message_of_episode ON message (episode_id);
@@ -123,7 +124,12 @@ CREATE TABLE event (
 );
 """
 
-MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = ()
+
+def _record_outcomes_of_tools(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE message ADD COLUMN outcome TEXT")
+
+
+MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_record_outcomes_of_tools,)
 """``MIGRATIONS[v - 1]`` takes a database from version v to v + 1, inside a transaction."""
 
 

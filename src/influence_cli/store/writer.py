@@ -131,8 +131,10 @@ class RunWriter:
             self._execute(rows.INSERT_CALL, rows.call_row(episode_id, call, time.time()))
             return self._insert(rows.INSERT_MESSAGE, rows.message_row(episode_id, message))
 
-    def add_judgement(self, episode_id: int, call: CallRecord, judgement: JudgementRecord) -> int:
-        """Store a judgement with its call; return its identifier."""
+    def add_judgement(self, episode_id: int, call: CallRecord | None, judgement: JudgementRecord) -> int:
+        """Store a judgement, with the call that made it; return its identifier."""
+        if call is None:
+            return self._insert(rows.INSERT_JUDGEMENT, rows.judgement_row(episode_id, judgement))
         with self._transaction():
             self._execute(rows.INSERT_CALL, rows.call_row(episode_id, call, time.time()))
             return self._insert(rows.INSERT_JUDGEMENT, rows.judgement_row(episode_id, judgement))
@@ -142,10 +144,10 @@ class RunWriter:
         return self._insert(rows.INSERT_CALL, rows.call_row(episode_id, call, time.time()))
 
     def drop_message(self, episode_id: int, turn: int, speaker: Speaker, state: str) -> None:
-        """Mark the model's message of this turn, speaker and state as no part of the conversation."""
+        """Mark what was said in this turn and state by a model, or a tool, as no part of the conversation."""
         self._execute(
             "UPDATE message SET dropped = 1 WHERE episode_id = ? AND turn = ? AND speaker = ? AND state = ?"
-            " AND source = 'model'",
+            " AND source != 'scenario'",
             (episode_id, turn, speaker, state),
         )
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from influence_cli.seeding import derive_seed, unit_draw
 
@@ -137,6 +138,28 @@ def answer_text(key: int, *, least: int, most: int, seed: int, temperature: floa
     chosen = [_WORDS[derive_seed(key, draw, place) % len(_WORDS)] for place in range(count)]
     tokens = tuple((" " if place else "") + word for place, word in enumerate(chosen))
     return Speech(tokens, tuple(((token, 0.0),) for token in tokens), ended=wanted <= most)
+
+
+def answer_value(schema: Any, key: int, *path: int | str) -> Any:
+    """Return a value that follows a JSON schema (objects, arrays, strings, numbers, booleans, enumerations)."""
+    schema = schema if isinstance(schema, dict) else {}
+    kind, drawn = schema.get("type"), derive_seed(key, *path)
+    if isinstance(schema.get("enum"), list):
+        value: Any = schema["enum"][drawn % len(schema["enum"])]
+    elif kind == "object":
+        value = {name: answer_value(part, key, *path, name) for name, part in schema.get("properties", {}).items()}
+    elif kind == "array":
+        count = max(int(schema.get("minItems", 0)), 1 + drawn % 2)
+        value = [answer_value(schema.get("items"), key, *path, place) for place in range(count)]
+    elif kind in ("integer", "number"):
+        low = int(schema.get("minimum", 0))
+        value = low + drawn % (int(schema.get("maximum", low + 9)) - low + 1)
+    elif kind == "boolean":
+        value = bool(drawn % 2)
+    else:
+        words = [_WORDS[derive_seed(key, *path, place) % len(_WORDS)] for place in range(30)]
+        value = " ".join(words)[: int(schema.get("maxLength", 1000))]
+    return value
 
 
 def _drawn(ranked: Sequence[tuple[str, float]], point: float) -> str:

@@ -27,7 +27,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from influence_cli.seeding import derive_seed, unit_draw
-from influence_cli.testing.answers import END, Speech, answer_choice, answer_text, asked_choices
+from influence_cli.testing.answers import END, Speech, answer_choice, answer_text, answer_value, asked_choices
 from influence_cli.testing.server_config import FAULTS, Fault, ServerConfig
 from influence_cli.testing.serving import TestServer, serve
 
@@ -260,6 +260,10 @@ class ChatServer:
         seed = int(body.get("seed") or 0) + index
         lines = str(messages[-1]["content"]).strip().splitlines()
         asked = asked_choices(lines[-1] if lines else "")
+        wanted = body.get("response_format") or {}
+        if wanted.get("type") == "json_schema":
+            value = orjson.dumps(answer_value(wanted["json_schema"]["schema"], derive_seed(key, seed))).decode()
+            return Speech((value,), (((value, 0.0),),), ended=True)
         if body.get("logprobs") or (asked and most <= _SHORT_ANSWER):
             return answer_choice(
                 key,
@@ -286,7 +290,8 @@ def _choice(index: int, speech: Speech, body: dict[str, Any], *, top: int | None
     for tool in body.get("tools") or ():
         name = tool["function"]["name"]
         if name in str(last["content"]) and last["role"] != "tool":
-            arguments = orjson.dumps({"said": str(last["content"])[:40]}).decode()
+            schema = tool["function"].get("parameters") or {}
+            arguments = orjson.dumps(answer_value(schema, derive_seed(str(last["content"])))).decode()
             call = {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": arguments}}
             message |= {"content": None, "tool_calls": [call]}
             finish = "tool_calls"

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from influence_cli.errors import CallFailedError, InfluenceError
-from influence_cli.schemas.messages import ChatMessage, ToolCall
+from influence_cli.schemas.messages import ChatMessage
 from influence_cli.schemas.requests import GenerateRequest, ToolSchema
 from influence_openai.backend import OpenAIBackend
 from influence_openai.options import OpenAIOptions
@@ -61,9 +61,9 @@ async def test_tools_and_their_calls_go_both_ways(make_backend, say):
     request = say("Please lookup the weather.").model_copy(update={"tools": (TOOL,)})
     answer = await make_backend().generate(request)
     assert answer.finish_reason == "tool_calls"
-    assert answer.tool_calls == (
-        ToolCall(id="call_0", name="lookup", arguments={"said": "Please lookup the weather."}),
-    )
+    (call,) = answer.tool_calls
+    assert (call.id, call.name) == ("call_0", "lookup")
+    assert isinstance(call.arguments["what"], str)
     messages = (
         *request.messages,
         ChatMessage(role="assistant", content="", tool_calls=answer.tool_calls),

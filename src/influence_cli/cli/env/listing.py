@@ -1,25 +1,19 @@
-"""``influence env``: which environments there are, and whether one is sound."""
+"""``influence env list`` and ``show``: which environments there are, and what one holds."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.env.options import Folders, Json, Name
 
 if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
 
-app = typer.Typer(help="List, show and validate environments.", no_args_is_help=True)
 
-Folders = Annotated[list[Path] | None, typer.Option("--environments-dir", help="A folder of environments.")]
-Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
-
-
-@app.command("list")
 def list_environments(ctx: typer.Context, environments_dir: Folders = None, json: Json = False) -> None:
     """List the environments that can be named."""
     from rich.table import Table
@@ -52,11 +46,11 @@ def list_environments(ctx: typer.Context, environments_dir: Folders = None, json
     output.emit(table)
 
 
-@app.command()
 def show(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="An environment's name or folder.")],
+    name: Name,
     environments_dir: Folders = None,
+    card: Annotated[bool, typer.Option("--card", help="Its data card, in Markdown.")] = False,
     json: Json = False,
 ) -> None:
     """Show what an environment holds."""
@@ -64,51 +58,18 @@ def show(
 
     environment = find_environments(registry_of(ctx), [name], environments_dir or [])[0]
     summary = _summary(environment)
+    if card:
+        from influence_cli.environments.card import card_document, card_text
+
+        if json:
+            output.emit_json(card_document(environment))
+        else:
+            output.emit_text(card_text(environment))
+        return
     if json:
         output.emit_json({"schema": "influence.env.show/1", **summary})
         return
-    output.emit(_card(environment, summary))
-
-
-@app.command()
-def validate(
-    ctx: typer.Context,
-    path: Annotated[list[str], typer.Argument(help="Folders or names of environments.")],
-    environments_dir: Folders = None,
-    json: Json = False,
-) -> None:
-    """Check environments; every problem is shown with file, line, column and mend."""
-    from influence_cli.cli.resolution import find_environments
-    from influence_cli.documents import DocumentError
-
-    results: list[dict[str, Any]] = []
-    broken = False
-    for name in path:
-        problems: list[dict[str, Any]] = []
-        named = f"./{name}" if Path(name).is_dir() and "/" not in name and not name.startswith(".") else name
-        try:
-            environment = find_environments(registry_of(ctx), [named], environments_dir or [])[0]
-        except DocumentError as error:
-            broken = True
-            for problem in error.problems:
-                problems.append(
-                    {
-                        "file": str(problem.path),
-                        "line": problem.position.line,
-                        "column": problem.position.column,
-                        "message": problem.message,
-                        "hint": problem.hint,
-                    }
-                )
-                output.warn(str(problem))
-        else:
-            states = len(environment.initial_states())
-            output.say(f"{environment.name} is sound: {len(environment.scenarios)} scenarios, {states} initial states.")
-        results.append({"environment": name, "sound": not problems, "problems": problems})
-    if json:
-        output.emit_json({"schema": "influence.env.validate/1", "results": results})
-    if broken:
-        raise typer.Exit(2)
+    output.emit(_overview(environment, summary))
 
 
 def _summary(environment: Environment) -> dict[str, Any]:
@@ -147,7 +108,7 @@ def _summary(environment: Environment) -> dict[str, Any]:
     }
 
 
-def _card(environment: Environment, summary: dict[str, Any]) -> Any:
+def _overview(environment: Environment, summary: dict[str, Any]) -> Any:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

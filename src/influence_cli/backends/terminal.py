@@ -1,0 +1,86 @@
+"""A person at the terminal in the place of a model: ``terminal:NAME``.
+
+Invariant: nothing but what the person would see as this role is shown; what they type is the answer, word for word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+
+from influence_cli.errors import CallFailedError
+from influence_cli.sanitize import visible
+from influence_cli.schemas.frozen import Frozen
+from influence_cli.schemas.messages import ChatMessage
+from influence_cli.schemas.requests import Capabilities, ChoiceRequest, Distribution, GenerateRequest, Generation, Usage
+
+
+class TerminalOptions(Frozen):
+    """A person needs none."""
+
+
+class TerminalBackend:
+    """Asks the person at the terminal; an end of input (Ctrl-D) ends the run, resumably."""
+
+    def __init__(
+        self,
+        model: str,
+        options: TerminalOptions,  # noqa: ARG002 - every backend is made with its options
+        *,
+        read: Callable[[str], str] = input,
+        show: Callable[[str], None] | None = None,
+    ) -> None:
+        self._name = model
+        self._read = read
+        self._show = show or _to_stderr
+        self._shown = 0
+        self._turn = asyncio.Lock()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What a person can do."""
+        return Capabilities(logprobs=False, seeds=False, max_concurrency=1)
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        """Return what the person types, one line."""
+        async with self._turn:
+            self._tell(request.messages)
+            text = ""
+            while not text.strip():
+                text = await self._ask(f"{self._name}> ")
+            return Generation(text=text.strip(), finish_reason="stop", usage=Usage())
+
+    async def choose(self, request: ChoiceRequest) -> Distribution:
+        """Return a distribution that is all on what the person chooses."""
+        async with self._turn:
+            self._tell(request.messages[-1:])
+            answer = ""
+            while answer not in request.choices:
+                answer = (await self._ask(f"{' / '.join(request.choices)}> ")).strip()
+            weights = tuple(float(choice == answer) for choice in request.choices)
+            return Distribution(choices=request.choices, probabilities=weights, mass=1.0, method="sampled", draws=1)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    async def _ask(self, prompt: str) -> str:
+        try:
+            return await asyncio.to_thread(self._read, prompt)
+        except EOFError:
+            raise asyncio.CancelledError from None
+        except UnicodeDecodeError as error:
+            raise CallFailedError("malformed", f"What was typed cannot be read: {error.reason}.", attempts=1) from None
+
+    def _tell(self, messages: Sequence[ChatMessage]) -> None:
+        """Show what the person has not seen yet."""
+        fresh = messages[self._shown :] if self._shown < len(messages) else messages
+        for message in fresh:
+            if message.role != "assistant":
+                self._show(f"[{message.role}] {message.content}\n")
+        self._shown = len(messages) + 1
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(visible(text) + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,145 @@
+"""``influence env audit``: how true to life an environment and its simulated users are."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from influence_cli.cli import output
+from influence_cli.cli.context import registry_of
+from influence_cli.cli.env.options import BaseUrl, Folders, Json, Model, Name, Options, Seed
+
+if TYPE_CHECKING:
+    from influence_cli.environments.environment import Environment
+    from influence_cli.simulation.audit import Audit
+
+_EXAMPLES = 3
+
+
+def audit(
+    ctx: typer.Context,
+    name: Name,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    option: Options = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=0, help="Sample conversations.")] = 16,
+    states: Annotated[int | None, typer.Option("--states", min=0, help="Initial states to judge; else all.")] = None,
+    turns: Annotated[int | None, typer.Option("--turns", min=1, help="Most agent replies.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 32,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the sample's run.")] = None,
+    environments_dir: Folders = None,
+    json: Json = False,
+) -> None:
+    """Judge initial states and a sample of conversations for realism, and count the faults of simulated users.
+
+    The judge's figures are worth as much as the judge; the faults are counted in the text. The sample is kept as a run.
+    """
+    from influence_cli.cli.resolution import find_environments, one_model
+    from influence_cli.cli.simulate import backend_options
+    from influence_cli.simulation.audit import Audit, audit_conversations, audit_states
+    from influence_cli.store.reader import RunReader
+    from influence_cli.store.run_directory import open_run
+
+    registry = registry_of(ctx)
+    environment = find_environments(registry, [name], environments_dir or [])[0]
+    flags = {"environments": [name], "n": n, "turns": turns, "seed": seed, "default.model": model,
+             "default.options": backend_options(option), "default.options.base_url": base_url}  # fmt: skip
+    run = _sample(ctx, flags, environments_dir or [], out) if n else None
+    judge = one_model(registry, model, backend_options(option) or {}, base_url)
+    found = Audit()
+
+    async def work() -> None:
+        try:
+            episodes = _openings(environment, states, seed)
+            await audit_states(episodes, judge, found, concurrency=concurrency, seed=seed)
+            if run is not None:
+                with RunReader(open_run(run)) as reader:
+                    complete = [t for t in reader.trajectories() if t["status"] == "complete"]
+                await audit_conversations(environment, complete, judge, found, concurrency=concurrency, seed=seed)
+        finally:
+            await judge.backend.aclose()
+
+    asyncio.run(work())
+    if json:
+        output.emit_json(_document(environment, found, run, str(judge.name)))
+    else:
+        _show(environment, found, run, str(judge.name))
+
+
+def _sample(ctx: typer.Context, flags: dict[str, Any], folders: list[Path], out: Path | None) -> Path:
+    """Return the run of the sample's conversations."""
+    from influence_cli.cli.sitting import begin, talk
+
+    given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
+    summary = talk(begin(registry_of(ctx), [], given, [], folders, out))
+    if summary.exit_code:
+        output.warn(f"The sample ended early: {summary.reason}. It is judged as it is.")
+    return summary.path
+
+
+def _openings(environment: Environment, states: int | None, seed: int) -> list[Any]:
+    from itertools import islice
+
+    from influence_cli.environments.sampling import episodes
+    from influence_cli.schemas.configs import SimulationConfig
+
+    return list(islice(episodes([environment], SimulationConfig(seed=seed)), states))
+
+
+def _document(environment: Environment, found: Audit, run: Path | None, judge: str) -> dict[str, Any]:
+    from influence_cli.simulation.audit import QUESTIONS
+
+    return {
+        "schema": "influence.env.audit/1",
+        "environment": environment.name,
+        "judge": judge,
+        "run": str(run) if run else None,
+        "states": found.states,
+        "conversations": found.conversations,
+        "ratings": {
+            what: {question: found.mean(what, question) for question in QUESTIONS}
+            for what in ("states", "conversations")
+        },
+        "lowest": {key: vars(example) for key, example in found.lowest.items()},
+        "failed": found.failed,
+        "unusable": found.unusable,
+        "user_messages": found.user_messages,
+        "faults": {
+            name: {"count": len(examples), "examples": [vars(example) for example in examples[:_EXAMPLES]]}
+            for name, examples in found.faults.items()
+        },
+    }
+
+
+def _show(environment: Environment, found: Audit, run: Path | None, judge: str) -> None:
+    from rich.table import Table
+
+    from influence_cli.simulation.audit import FAULTS, QUESTIONS
+
+    output.emit_text(
+        f"{environment.name}, judged by {judge}: {found.states} initial states, {found.conversations} conversations"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("mean of 1..5", "states", "conversations"):
+        table.add_column(heading)
+    for question in QUESTIONS:
+        values = [found.mean(what, question) for what in ("states", "conversations")]
+        table.add_row(question, *("-" if value is None else f"{value:.2f}" for value in values))
+    output.emit(table)
+    if found.failed or found.unusable:
+        failures = ", ".join(f"{count} x {kind}" for kind, count in found.failed.items()) or "none"
+        output.warn(f"Judgements that failed: {failures}; unusable: {found.unusable}. They enter no figure.")
+    if run is None:
+        return
+    output.emit_text(f"\nFaults of the simulated user in {found.user_messages} messages:")
+    for name, examples in found.faults.items():
+        of = found.user_messages if name in ("breaks_role", "repeats") else found.conversations
+        share = f"{len(examples) / of:.0%}" if of else "-"
+        output.emit_text(f"  {name.replace('_', ' ')} ({FAULTS[name]}): {len(examples)} ({share})")
+        for example in examples[:_EXAMPLES]:
+            output.emit_text(f"    {example.where}: {output.plain(example.text)[:160]}")
+    output.emit_text(f"\nThe conversations: influence runs show {run}")

@@ -1,0 +1,87 @@
+"""``influence env generate``: further initial states, written by a model."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from influence_cli.cli import output
+from influence_cli.cli.context import registry_of
+from influence_cli.cli.env.options import BaseUrl, Folders, Json, Model, Name, Options, Seed
+
+if TYPE_CHECKING:
+    from influence_cli.environments.authoring import Author, Collection
+    from influence_cli.simulation.authoring import AuthoringTally
+    from influence_cli.simulation.models import RoleModel
+
+
+def generate(
+    ctx: typer.Context,
+    name: Name,
+    scenario: Annotated[str, typer.Option("--scenario", help="The scenario to write for.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many the file shall hold in all.")] = 16,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    option: Options = None,
+    seed: Seed = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,
+    out: Annotated[Path | None, typer.Option("--out", help="The file; else beside the scenario.")] = None,
+    environments_dir: Folders = None,
+    json: Json = False,
+) -> None:
+    """Have a model write further initial states of a scenario; run it again to go on.
+
+    They are kept in scenarios/SCENARIO.more.yaml with their provenance; near-duplicates and invalid ones are rejected.
+    """
+    from influence_cli.cli.resolution import find_environments, one_model
+    from influence_cli.cli.simulate import backend_options
+    from influence_cli.environments.authoring import Author, open_collection
+    from influence_cli.errors import UnknownNameError
+
+    registry = registry_of(ctx)
+    environment = find_environments(registry, [name], environments_dir or [])[0]
+    if scenario not in environment.scenarios:
+        raise UnknownNameError(f"scenario of {environment.name}", scenario, environment.scenarios)
+    collection = open_collection(environment, scenario, out)
+    asked = one_model(registry, model, backend_options(option) or {}, base_url)
+    models = dict.fromkeys([*collection.provenance.get("models", []), str(asked.name)])
+    collection.provenance.update({"written_by": "influence env generate", "models": list(models), "seed": seed})
+    author = Author(environment, environment.scenarios[scenario], collection, seed)
+    tally = _write(author, collection, asked, count, seed, concurrency)
+    if json:
+        rejected: dict[str, Any] = dict(tally.rejected)
+        document = {"file": str(collection.path), "states": len(collection.states), "accepted": tally.accepted}
+        more = {"attempts": tally.attempts, "rejected": rejected, "tokens": tally.tokens}
+        output.emit_json({"schema": "influence.env.generate/1", **document, **more})
+        return
+    why = "; ".join(f"{n} x {reason}" for reason, n in tally.rejected.most_common()) or "none"
+    output.emit_text(
+        f"{collection.path}: {len(collection.states)} states, {tally.accepted} of them new from {tally.attempts} "
+        f"answers. Rejected: {why}. Read them before you use them."
+    )
+
+
+def _write(
+    author: Author, collection: Collection, model: RoleModel, count: int, seed: int, concurrency: int
+) -> AuthoringTally:
+    from influence_cli.simulation.authoring import write_states
+
+    async def work() -> AuthoringTally:
+        with output.progress_bar() as advance:
+            try:
+                return await write_states(
+                    author,
+                    collection,
+                    model,
+                    count=count,
+                    seed=seed,
+                    concurrency=concurrency,
+                    told=lambda _: advance("Writing initial states", len(collection.states) / count),
+                )
+            finally:
+                await model.backend.aclose()
+
+    return asyncio.run(work())

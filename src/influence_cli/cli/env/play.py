@@ -1,0 +1,65 @@
+"""``influence env play``: a person in the place of the user or the agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from influence_cli.cli import output
+from influence_cli.cli.context import registry_of
+from influence_cli.cli.env.options import BaseUrl, Folders, Model, Name, Options, Seed
+
+
+def play(
+    ctx: typer.Context,
+    name: Name,
+    part: Annotated[str, typer.Option("--as", help="Your part: user or agent.")] = "user",
+    scenario: Annotated[str | None, typer.Option("--scenario", help="A scenario; else one by the seed.")] = None,
+    initial_state: Annotated[str | None, typer.Option("--initial-state", help="An initial state.")] = None,
+    population: Annotated[str | None, typer.Option("--population", help="The kind of user.")] = None,
+    cue: Annotated[str | None, typer.Option("--cue", help="stated, implied, arbitrary or none.")] = None,
+    turns: Annotated[int | None, typer.Option("--turns", min=1, help="Most agent replies.")] = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    option: Options = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None,
+    environments_dir: Folders = None,
+) -> None:
+    """Take the user's or the agent's part against any model; the conversation is stored as a run.
+
+    Type a line and Enter; Ctrl-D leaves, and the run can be taken up again.
+    """
+    from influence_cli.cli.simulate import backend_options
+    from influence_cli.cli.sitting import begin, talk
+    from influence_cli.errors import UnknownNameError
+
+    if part not in ("user", "agent"):
+        raise UnknownNameError("part", part, ("user", "agent"))
+    flags: dict[str, Any] = {
+        "environments": [name],
+        "scenarios": [scenario] if scenario else None,
+        "initial_states": [initial_state] if initial_state else None,
+        "populations": {population: 1.0} if population else None,
+        "cue": cue,
+        "turns": turns,
+        "n": 1,
+        "seed": seed,
+        "speculate": False,
+        "default.model": model,
+        "default.options": backend_options(option),
+        "default.options.base_url": base_url,
+        f"roles.{part}.model": "terminal:you",
+    }
+    given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
+    output.set_quiet(True)
+    sitting = begin(registry_of(ctx), [], given, [], environments_dir or [], out)
+    output.warn(f"You are the {part}. One line is one message; Ctrl-D leaves.\n")
+    summary = talk(sitting)
+    tally = summary.tally
+    rating = f"; mean rating {tally.rating_sum / tally.ratings:.2f}" if tally.ratings else ""
+    output.emit_text(f"{tally.turns} turns{rating}. Stored: {summary.path}")
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
