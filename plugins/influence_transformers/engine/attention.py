@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AttentionInterface
 
-from influence_transformers.engine.segments import LayerShape, Segment, Span
+from influence_transformers.engine.segments import Layers, LayerShape, Segment, Span
 
 NAME = "influence_segments"
 """What the implementation is called in ``config._attn_implementation``."""
@@ -68,9 +68,19 @@ class Plan:
     reads: list[Read] = field(default_factory=list)
     among: list[Among] = field(default_factory=list)
     parts: torch.Tensor | None = None
+    places: dict[int, int] = field(default_factory=dict)
+    seen: list[tuple[Layers, Layers]] = field(default_factory=list)
+    single_rows: list[int] = field(default_factory=list)
+    single_places: list[tuple[Layers, Layers]] = field(default_factory=list)
 
     def seal(self, device: torch.device) -> None:
-        """Work out where each row's partial results will lie."""
+        """Work out where each row's partial results will lie, and make the views that every layer needs."""
+        self.places = self.writes[0].segment.pool.shape.places
+        self.seen = [segment.by_layer(start, stop) for (segment, start, stop), _, _ in self.reads]
+        singles = [write for write in self.writes if write.stop - write.start == 1]
+        self.single_rows = [write.start for write in singles]
+        self.single_places = [write.segment.by_layer(write.at, write.at + 1) for write in singles]
+        self.writes = [write for write in self.writes if write.stop - write.start > 1]
         lists: list[list[int]] = [[] for _ in range(self.rows)]
         at = 0
         for read in self.reads:
@@ -129,13 +139,18 @@ def attend(
 
 
 def _planned(plan: Plan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
-    for segment, at, start, stop in plan.writes:
-        segment.keys[layer][at : at + stop - start] = k[start:stop]
-        segment.values[layer][at : at + stop - start] = v[start:stop]
+    place = plan.places[layer]
+    _write(plan, place, layer, k, v)
     outs: list[torch.Tensor] = []
     weights: list[torch.Tensor] = []
-    for (segment, start, stop), rows, _ in plan.reads:
-        out, lse = _full(q[rows], segment.keys[layer][start:stop], segment.values[layer][start:stop], scale)
+    heads, groups, width = q.shape[1], k.shape[1], v.shape[2]
+    for (_, rows, size), (keys, values) in zip(plan.reads, plan.seen, strict=True):
+        if size == 1:
+            row = q[rows].reshape(groups, 1, heads // groups, q.shape[2])
+            out, lse = _kernel(row, keys[place], values[place], False, scale)
+            out, lse = out.reshape(1, heads, width), lse.reshape(1, heads)
+        else:
+            out, lse = _full(q[rows], keys[place], values[place], scale)
         outs.append(out)
         weights.append(lse)
     for start, stop, mask in plan.among:
@@ -154,14 +169,26 @@ def _planned(plan: Plan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.
     return (out[plan.parts] * shares.unsqueeze(-1)).sum(dim=0)
 
 
+def _write(plan: Plan, place: int, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
+    """Put the pass's keys and values where they belong; those of single rows together."""
+    if plan.single_rows:
+        keys, values = (t.unsqueeze(2).unsqueeze(3).unbind(0) for t in (k, v))
+        sources = [keys[row] for row in plan.single_rows] + [values[row] for row in plan.single_rows]
+        into = [views[0][place] for views in plan.single_places] + [views[1][place] for views in plan.single_places]
+        torch._foreach_copy_(into, sources)
+    for segment, at, start, stop in plan.writes:
+        segment.keys[layer][at : at + stop - start] = k[start:stop]
+        segment.values[layer][at : at + stop - start] = v[start:stop]
+
+
 def _full(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return n x heads x width and the n x heads log-sum-exp of rows that see all m keys (m x kv heads x width)."""
+    """Return n x heads x width and the n x heads log-sum-exp of rows that see all keys (kv heads x 1 x m x width)."""
     n, heads, width = q.shape
-    groups = k.shape[1]
+    groups = k.shape[0]
     repeat = heads // groups
     folded = q.view(n, groups, repeat, width).permute(1, 2, 0, 3).reshape(groups, 1, repeat * n, width)
-    out, lse = _kernel(folded, k.transpose(0, 1).unsqueeze(1), v.transpose(0, 1).unsqueeze(1), False, scale)
-    out = out.reshape(groups, repeat, n, v.shape[2]).permute(2, 0, 1, 3).reshape(n, heads, v.shape[2])
+    out, lse = _kernel(folded, k, v, False, scale)
+    out = out.reshape(groups, repeat, n, v.shape[3]).permute(2, 0, 1, 3).reshape(n, heads, v.shape[3])
     return out, lse.reshape(groups, repeat, n).permute(2, 0, 1).reshape(n, heads)
 
 

@@ -71,5 +71,7 @@ def _invert(weights: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     cumulative = weights.cumsum(dim=-1)
     targets = (points * cumulative[:, -1]).unsqueeze(1)
     found = torch.searchsorted(cumulative, targets, right=True).squeeze(1)
-    last = weights.shape[1] - 1 - (weights > 0).flip(1).to(torch.uint8).argmax(dim=1)
-    return torch.minimum(found, last)
+    beyond = (found >= weights.shape[1]).nonzero().squeeze(1)
+    for row in beyond.tolist():  # a point so close to 1 that rounding takes it past the end
+        found[row] = weights[row].nonzero().max()
+    return found

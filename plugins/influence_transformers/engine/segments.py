@@ -9,12 +9,17 @@ of bytes of all living segments.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 
 _GRAIN = 32
 """Capacities are multiples of this many positions, so that growing is rare."""
+
+
+Layers = tuple[torch.Tensor, ...]
+"""One tensor a layer, by the layer's place."""
 
 
 class LayerShape(NamedTuple):
@@ -37,6 +42,18 @@ class CacheShape:
     def elements(self) -> int:
         """Numbers kept for one position."""
         return sum(s.heads * (s.key_dim + s.value_dim) for s in self.layers.values())
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """The place of each layer among them all."""
+        return {layer: place for place, layer in enumerate(self.layers)}
+
+    @cached_property
+    def uniform(self) -> LayerShape | None:
+        """The shape of every layer, if they are alike and keys are as wide as values."""
+        kinds = set(self.layers.values())
+        kind = next(iter(kinds))
+        return kind if len(kinds) == 1 and kind.key_dim == kind.value_dim else None
 
     @property
     def token_bytes(self) -> int:
@@ -65,12 +82,13 @@ class Pool:
 class Segment:
     """Keys and values of consecutive positions; appended to by one writer, read by many."""
 
-    __slots__ = ("capacity", "keys", "length", "pool", "values")
+    __slots__ = ("_whole", "capacity", "keys", "length", "pool", "values")
 
     def __init__(self, pool: Pool, capacity: int) -> None:
         self.pool = pool
         self.length = 0
         self.capacity = 0
+        self._whole: torch.Tensor | None = None
         self.keys: dict[int, torch.Tensor] = {}
         self.values: dict[int, torch.Tensor] = {}
         self._allocate(capacity)
@@ -82,6 +100,17 @@ class Segment:
         """Make room for ``capacity`` positions in all, keeping what is there."""
         if capacity > self.capacity:
             self._allocate(_rounded(max(capacity, self.capacity + self.capacity // 4)))
+
+    def by_layer(self, start: int, stop: int) -> tuple[Layers, Layers]:
+        """Return keys and values of positions ``start`` to ``stop``: for each layer's place, heads x 1 x positions x width.
+
+        Made for all layers at once, since a view made in Python costs as much as a small sum.
+        """
+        if self._whole is not None:
+            part = self._whole[:, :, start:stop].transpose(2, 3).unsqueeze(3)
+            return part[:, 0].unbind(0), part[:, 1].unbind(0)
+        keys = tuple(k[start:stop].transpose(0, 1).unsqueeze(1) for k in self.keys.values())
+        return keys, tuple(v[start:stop].transpose(0, 1).unsqueeze(1) for v in self.values.values())
 
     def copy_from(self, source: Segment, start: int, stop: int) -> None:
         """Append positions ``start`` to ``stop`` of another segment."""
@@ -105,6 +134,9 @@ class Segment:
                     fresh[: self.length] = store[layer][: self.length]
                 store[layer] = fresh
                 offset += size
+        kind = shape.uniform
+        if kind is not None:
+            self._whole = flat.view(len(shape.layers), 2, capacity, kind.heads, kind.key_dim)
         self.pool.used += (capacity - self.capacity) * shape.token_bytes
         self.pool.peak = max(self.pool.peak, self.pool.used)
         self.capacity = capacity
