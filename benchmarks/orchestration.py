@@ -27,7 +27,7 @@ TURNS = 5
 
 
 @contextmanager
-def server(arguments, profile, slots):
+def server(arguments, profile, slots, *, max_seconds=600):
     prefill, token, sigma = PROFILES[profile]
     if arguments.mock is None:
         from influence_cli.testing.server import serve
@@ -39,7 +39,7 @@ def server(arguments, profile, slots):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, arguments.mock, "--port", str(port), "--slots", str(slots), "--prefill-ms", str(prefill)]
-    command += ["--token-ms", str(token), "--sigma", str(sigma), "--max-seconds", "600"]
+    command += ["--token-ms", str(token), "--sigma", str(sigma), "--max-seconds", str(max_seconds)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     root = f"http://127.0.0.1:{port}"
     try:

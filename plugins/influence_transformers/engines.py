@@ -28,7 +28,7 @@ from influence_transformers.loading import LoadedModel, load_model
 from influence_transformers.options import MIB, TransformersOptions
 from influence_transformers.prompts import Prompts
 
-_CPU_CACHE_MIB = 896
+_CPU_CACHE_MIB = 1280
 _GPU_SHARE = 0.7
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
-    from influence_cli.environments.environment import Environment
-    from influence_cli.environments.loading import load_environment
+    from influence_cli.environments.environment import Environment, Episode
+    from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
@@ -43,8 +43,8 @@ _HOME = {
     "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
-    "influence_cli.environments.environment": ("Environment",),
-    "influence_cli.environments.loading": ("load_environment",),
+    "influence_cli.environments.environment": ("Environment", "Episode"),
+    "influence_cli.environments.loading": ("environment_parts", "load_environment"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
@@ -78,6 +78,7 @@ __all__ = [
     "Component",
     "Distribution",
     "Environment",
+    "Episode",
     "Exporter",
     "FailureKind",
     "Frozen",
@@ -102,6 +103,7 @@ __all__ = [
     "Usage",
     "count_answers",
     "derive_seed",
+    "environment_parts",
     "hookimpl",
     "load_environment",
     "report_progress",

@@ -85,7 +85,7 @@ def test_a_dry_run_as_json(simulate, place):
 
 GIVEN = {
     "--scenario": ("tea", ["tea"]),
-    "--initial-state": ("green", ["green"]),
+    "--initial-state": ("person-1", ["person-1"]),
     "--n": ("3", 3),
     "--samples": ("2", 2),
     "--turns": ("1", 1),

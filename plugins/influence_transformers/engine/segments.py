@@ -8,6 +8,7 @@ of bytes of all living segments.
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -124,7 +125,7 @@ class Segment:
 
     def _allocate(self, capacity: int) -> None:
         shape = self.pool.shape
-        flat = torch.empty(capacity * shape.elements, dtype=shape.dtype, device=shape.device)
+        flat = _memory(capacity * shape.elements, shape)
         offset = 0
         for layer, (heads, key_dim, value_dim) in shape.layers.items():
             for store, width in ((self.keys, key_dim), (self.values, value_dim)):
@@ -148,6 +149,16 @@ class Span(NamedTuple):
     segment: Segment
     start: int
     stop: int
+
+
+def _memory(elements: int, shape: CacheShape) -> torch.Tensor:
+    """Return room for so many numbers; on a CPU straight from the system, which has it back as soon as it is let go.
+
+    The allocator of the C library would keep what is freed in pieces: half as much memory again was seen.
+    """
+    if shape.device.type != "cpu":
+        return torch.empty(elements, dtype=shape.dtype, device=shape.device)
+    return torch.frombuffer(mmap.mmap(-1, elements * shape.dtype.itemsize), dtype=shape.dtype)
 
 
 def _rounded(positions: int) -> int:

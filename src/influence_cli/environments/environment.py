@@ -50,7 +50,12 @@ class StateReference:
 
 
 class Environment:
-    """A family of situations: what :func:`influence_cli.environments.loading.load_environment` returns."""
+    """A family of situations: what :func:`influence_cli.environments.loading.load_environment` returns.
+
+    A subclass may name an ``episode_class`` of its own, for what YAML cannot say.
+    """
+
+    episode_class: type[Episode]
 
     def __init__(self, spec: EnvironmentSpec, scenarios: Sequence[Scenario], digest: str, folder: Path | None) -> None:
         self.spec = spec
@@ -119,7 +124,7 @@ class Environment:
             seed=derive_seed(seed, self.name, reference.scenario, reference.initial_state, sample),
             profile=state.profile,
         )
-        return Episode(self.spec, self.scenarios[reference.scenario], state, record)
+        return self.episode_class(self.spec, self.scenarios[reference.scenario], state, record)
 
 
 class Episode:
@@ -285,6 +290,9 @@ class Episode:
             return False
         state = self.spec.states[after]
         return bool(state.messages) or self._text(before, "user") != self._text(after, "user")
+
+
+Environment.episode_class = Episode
 
 
 def sigmoid(x: float) -> float:

@@ -30,11 +30,16 @@ class EnvironmentFiles:
 
 def load_environment(folder: Path) -> Environment:
     """Return the environment in ``folder``; DocumentError with every problem, or InfluenceError if there is none."""
+    return Environment(*environment_parts(folder))
+
+
+def environment_parts(folder: Path) -> tuple[EnvironmentSpec, list[Scenario], str, Path]:
+    """Return what an :class:`Environment` is made of, for one written in Python over YAML; raises as above."""
     files = read_environment(folder)
     problems = list(check_environment(files.spec, files.document, files.scenarios))
     if problems:
         raise DocumentError(problems)
-    return Environment(files.spec, _joined(scenario for scenario, _ in files.scenarios), files.digest, files.folder)
+    return files.spec, _joined(scenario for scenario, _ in files.scenarios), files.digest, files.folder
 
 
 def _joined(parts: Iterable[Scenario]) -> list[Scenario]:

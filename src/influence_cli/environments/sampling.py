@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from influence_cli.environments.environment import Environment, Episode, StateReference
-from influence_cli.errors import InfluenceError
+from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.records import Cue
 from influence_cli.seeding import derive_seed
@@ -21,6 +21,10 @@ _FULL_TURN_BITS = 53
 
 def count_episodes(environments: Sequence[Environment], config: SimulationConfig) -> int:
     """Return how many conversations the run holds; InfluenceError if nothing fits the scenarios and split asked for."""
+    known = {state.initial_state for each in environments for state in each.initial_states()}
+    for name in config.initial_states:
+        if name not in known:
+            raise UnknownNameError("initial state", name, sorted(known))
     available = 0
     for environment in environments:
         states = _references_of(environment, _scenarios_of(environment, environments, config), config)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from influence_cli.errors import InfluenceError
 
-_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*\Z")
+_NAME = re.compile(r"(?=.{1,80}\Z)[a-z0-9]+([-_][a-z0-9]+)*\Z")
 
 _ENVIRONMENT = """\
 name: {name}

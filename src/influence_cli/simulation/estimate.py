@@ -17,7 +17,7 @@ CHARACTERS_PER_TOKEN = 4.0
 """Of English text; a rule of thumb that holds within a third for the usual tokenizers."""
 _LOOKED_AT = 64
 _SAMPLED = 8
-_FILLED = 0.5
+_FILLED = 0.75
 _LEAST = 4
 
 
@@ -107,8 +107,9 @@ def conversations_in_cache(
 ) -> int | None:
     """Return how many conversations can be in progress before their prompts push each other out of a prefix cache.
 
-    A conversation lies in a cache up to three times: as the agent reads it, as the user does, and as the judges do. Half
-    of what these come to at most is reckoned with: conversations are at different turns, and replies seldom full.
+    A conversation lies in a cache up to three times: as the agent reads it, as the user does, and as the judges do. Three
+    quarters of what these come to at most is reckoned with: conversations are at different turns, and replies seldom
+    full. Going over costs more than staying under: a cache that is used in turns keeps nothing once it is too small.
     None where no backend states the size of its cache.
     """
     looked_at = list(islice(episodes(environments, config), min(_SAMPLED, count_episodes(environments, config))))

@@ -14,23 +14,22 @@ from influence_cli.cli.env.options import Folders, Json
 
 def validate(
     ctx: typer.Context,
-    path: Annotated[list[str], typer.Argument(help="Folders or names of environments.")],
+    path: Annotated[list[str], typer.Argument(help="Folders or names of environments, or files of theirs.")],
     environments_dir: Folders = None,
     json: Json = False,
 ) -> None:
     """Check environments; every problem is shown with file, line, column and mend."""
     from influence_cli.cli.resolution import find_environments
     from influence_cli.documents import DocumentError
+    from influence_cli.errors import InfluenceError
 
     results: list[dict[str, Any]] = []
     broken = False
-    for name in path:
+    for name in dict.fromkeys(_folder_of(each) for each in path):
         problems: list[dict[str, Any]] = []
-        named = f"./{name}" if Path(name).is_dir() and "/" not in name and not name.startswith(".") else name
         try:
-            environment = find_environments(registry_of(ctx), [named], environments_dir or [])[0]
+            environment = find_environments(registry_of(ctx), [name], environments_dir or [])[0]
         except DocumentError as error:
-            broken = True
             for problem in error.problems:
                 problems.append(
                     {
@@ -42,11 +41,26 @@ def validate(
                     }
                 )
                 output.warn(str(problem))
+        except InfluenceError as error:
+            problems.append(
+                {"file": name, "line": None, "column": None, "message": str(error), "hint": error.hint or ""}
+            )
+            output.warn(f"{error} {error.hint or ''}".strip())
         else:
             states = len(environment.initial_states())
             output.say(f"{environment.name} is sound: {len(environment.scenarios)} scenarios, {states} initial states.")
+        broken = broken or bool(problems)
         results.append({"environment": name, "sound": not problems, "problems": problems})
     if json:
         output.emit_json({"schema": "influence.env.validate/1", "results": results})
     if broken:
         raise typer.Exit(2)
+
+
+def _folder_of(name: str) -> str:
+    """Return the folder of an environment for a file in it, as a pre-commit hook gives them; other names as they are."""
+    path = Path(name)
+    if path.is_file():
+        folder = path.parent.parent if path.parent.name == "scenarios" else path.parent
+        return f"./{folder}" if not folder.is_absolute() else str(folder)
+    return f"./{name}" if path.is_dir() and "/" not in name and not name.startswith(".") else name

@@ -1,0 +1,249 @@
+"""Tools for authors: new, preview, play, generate, import, audit, and the data card."""
+
+import json
+
+import pytest
+import yaml
+
+from influence_cli.environments.authoring import Author, open_collection
+from influence_cli.environments.loading import load_environment
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import open_run
+from influence_cli.testing.server import serve
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serve(models=("writer",)) as running:
+        yield running
+
+
+# -- new --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_environment_is_valid_and_can_be_simulated(influence, place):
+    assert influence("env", "new", "my-chat").code == 0
+    answer = influence("env", "validate", "my-chat")
+    assert "my-chat is sound: 1 scenarios, 2 initial states." in answer.stderr
+    run = influence("simulate", "--env", "my-chat", "--model", "scripted:demo", "--quiet", "--json")
+    assert run.document["conversations"]["complete"] == 2
+
+
+@pytest.mark.parametrize("name", ["My Chat", "../up", "", "a" * 300])
+def test_a_name_that_is_none_is_refused(influence, place, name):
+    answer = influence("env", "new", name)
+    assert answer.code == 2
+    assert list(place.iterdir()) == []
+
+
+def test_what_exists_is_not_written_over(influence):
+    influence("env", "new", "twice")
+    answer = influence("env", "new", "twice")
+    assert answer.code == 2
+    assert "exists already" in answer.stderr
+
+
+# -- preview and card -------------------------------------------------------------------------------------------------
+
+
+def test_preview_shows_the_prompts_of_every_role(influence, tiny_folder):
+    answer = influence(
+        "env", "preview", tiny_folder, "--scenario", "tea", "--population", "resilient", "--cue", "stated"
+    )
+    assert answer.code == 0
+    for role in ("agent", "user", "preference", "transition", "veto", "probe mood"):
+        assert f"=== {role} in talking" in answer.stdout
+    assert "Be honest with me." in answer.stdout
+    assert "--- choices: stay, later, leave" in answer.stdout
+
+
+def test_preview_of_one_role_in_one_state_as_json(influence, tiny_folder):
+    shown = influence("env", "preview", tiny_folder, "--role", "user", "--state", "returned", "--json").document
+    assert shown["schema"] == "influence.env.preview/1"
+    (prompt,) = shown["prompts"]
+    assert (prompt["role"], prompt["state"]) == ("user", "returned")
+    assert "a week later" in prompt["messages"][0]["content"]
+    assert any("A week later" in message["content"] for message in prompt["messages"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--scenario", "te"), "Unknown scenario of tiny 'te'. Did you mean 'tea'?"),
+        (("--population", "gullible"), "Unknown population of tiny 'gullible'"),
+        (("--cue", "loud"), "Unknown cue 'loud'"),
+        (("--role", "agnet"), "Did you mean 'agent'?"),
+        (("--state", "talkin"), "Did you mean 'talking'?"),
+        (("--initial-state", "nobody"), "Unknown initial state of tiny 'nobody'"),
+    ],
+)
+def test_a_mistake_in_a_preview_is_told(influence, tiny_folder, arguments, says):
+    answer = influence("env", "preview", tiny_folder, *arguments)
+    assert (answer.code, answer.stdout) == (2, "")
+    assert says in answer.stderr
+
+
+def test_every_environment_that_is_shipped_has_a_card(influence):
+    card = influence("env", "show", "therapy", "--card").stdout
+    for heading in ("Purpose", "What counts as influence", "Populations and cues", "Known limits", "Licence"):
+        assert f"## {heading}" in card
+    assert "Not stated" not in card
+
+
+# -- play -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_person_can_take_the_users_part(influence, tiny_folder, place):
+    answer = influence(
+        "env", "play", tiny_folder, "--model", "scripted:demo", "--turns", 2, "--scenario", "tea", "--out", "mine",
+        answers="I like it strong.\n",
+    )  # fmt: skip
+    assert "Stored: mine" in answer.stdout
+    with RunReader(open_run(place / "mine")) as run:
+        (trajectory,) = run.trajectories()
+    said = [m["text"] for m in trajectory["messages"] if m["speaker"] == "user" and m["source"] == "model"]
+    assert said in ([], ["I like it strong."])
+    assert trajectory["scenario"] == "tea"
+
+
+def test_a_person_can_take_the_agents_part(influence, tiny_folder, place):
+    answer = influence(
+        "env", "play", tiny_folder, "--as", "agent", "--model", "scripted:demo", "--turns", 1, "--out", "mine",
+        answers="\nDrink it slowly.\n",
+    )  # fmt: skip
+    assert answer.code == 0
+    with RunReader(open_run(place / "mine")) as run:
+        (trajectory,) = run.trajectories()
+    assert [m["text"] for m in trajectory["messages"] if m["speaker"] == "agent"] == ["Drink it slowly."]
+
+
+def test_leaving_keeps_the_run_for_later(influence, tiny_folder, place):
+    answer = influence(
+        "env",
+        "play",
+        tiny_folder,
+        "--as",
+        "agent",
+        "--model",
+        "scripted:demo",
+        "--turns",
+        1,
+        "--out",
+        "mine",
+        answers="",
+    )
+    assert answer.code == 3
+    again = influence("simulate", "--resume", "mine", "--quiet", answers="Here I am.\n")
+    assert again.code == 0
+
+
+# -- generate ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(influence, place):
+    influence("env", "new", "mine")
+    return place / "environments" / "mine"
+
+
+def generate(influence, server, *more):
+    return influence(
+        "env", "generate", "mine", "--scenario", "first-scenario", "--model", "openai:writer",
+        "--base-url", server.base_url, "--json", *more,
+    )  # fmt: skip
+
+
+def test_further_states_are_written_by_a_model_and_valid(influence, server, copied):
+    found = generate(influence, server, "--count", 5).document
+    assert (found["states"], found["accepted"]) == (5, 5)
+    more = yaml.safe_load((copied / "scenarios" / "first-scenario.more.yaml").read_text())
+    assert more["provenance"]["models"] == ["openai:writer"]
+    assert more["provenance"]["attempts"] == found["attempts"]
+    environment = load_environment(copied)
+    assert len(environment.initial_states()) == 7
+    assert {type(s.profile["age"]) for s in environment.scenarios["first-scenario"].initial_states} == {int}
+
+
+def test_a_second_call_goes_on_where_the_first_ended(influence, server, copied):
+    first = generate(influence, server, "--count", 2).document
+    path = copied / "scenarios" / "first-scenario.more.yaml"
+    before = yaml.safe_load(path.read_text())["initial_states"]
+    second = generate(influence, server, "--count", 4).document
+    assert (first["accepted"], second["accepted"], second["states"]) == (2, 2, 4)
+    assert yaml.safe_load(path.read_text())["initial_states"][:2] == before
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"message": "There is a letter on the kitchen table that says they want me, four hundred kilometres."},
+            "near-dup",
+        ),
+        ({"name": "Ada Quist"}, "name taken"),
+        ({"age": "thirty"}, "age: of another kind"),
+        ({"history": " "}, "history: empty"),
+        ({"message": "Too short."}, "message too short"),
+        ({"history": "{{ wants }}"}, "marks of templates"),
+        ({"extra": 1}, "other fields"),
+    ],
+)
+def test_what_may_not_stay_is_rejected_with_its_reason(copied, change, why):
+    environment = load_environment(copied)
+    scenario = environment.scenarios["first-scenario"]
+    author = Author(environment, scenario, open_collection(environment, scenario.name, None), 0)
+    good = {
+        "name": "Noor Vale",
+        "age": 41,
+        "history": "A story.",
+        "message": "Something else entirely, said at some length.",
+    }
+    assert author.judge(json.dumps(good)).id == "noor-vale"
+    assert why in author.judge(json.dumps({**good, **change}))
+
+
+def test_a_model_that_gives_nothing_useful_is_told_and_what_is_there_stays(influence, copied, place):
+    script = place / "script.yaml"
+    script.write_text("replies: [{texts: ['no JSON at all']}]\n")
+    answer = influence(
+        "env", "generate", "mine", "--scenario", "first-scenario", "--count", 1, "--model", f"scripted:{script}"
+    )
+    assert answer.code == 2
+    assert "Only 0 of 1 states could stay after 10 attempts (10 x no JSON)." in answer.stderr
+
+
+# -- import -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_import_says_what_became_of_what(influence, tmp_path):
+    from tests.environments.test_published import write
+
+    write(tmp_path / "therapist")
+    answer = influence("env", "import", tmp_path / "therapist", "--out", "mine", "--json")
+    assert answer.document["initial_states"] == 4
+    assert {"there": "histories", "here": "initial states"} in answer.document["mapped"]
+    shown = influence("env", "import", tmp_path / "therapist", "--out", "other").stdout
+    assert "What had no place:" in shown
+    assert influence("env", "import", tmp_path / "therapist", "--out", "mine").code == 2
+
+
+# -- audit ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_audit_judges_states_and_counts_faults(influence, tiny_folder, server):
+    found = influence(
+        "env", "audit", tiny_folder, "--model", "openai:writer", "--base-url", server.base_url, "--n", 6, "--turns", 2,
+        "--json",
+    ).document  # fmt: skip
+    assert (found["states"], found["conversations"]) == (8, 6)
+    assert 1.0 <= found["ratings"]["states"]["realism"] <= 5.0
+    assert set(found["faults"]) == {"breaks_role", "repeats", "agrees_with_everything", "ends_too_early"}
+    assert found["lowest"]["states/realism"]["where"]
+
+
+def test_an_audit_with_failing_judges_says_so(influence, tiny_folder, place):
+    script = place / "script.yaml"
+    script.write_text("failures: [{role: judge, kind: refused}]\n")
+    answer = influence("env", "audit", tiny_folder, "--model", f"scripted:{script}", "--n", 0, "--states", 2)
+    assert "4 x refused" in answer.stderr
+    assert "realism" in answer.stdout
