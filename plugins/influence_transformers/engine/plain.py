@@ -87,5 +87,6 @@ class PlainEngine:
         for choice in task.choices:
             ids = torch.tensor([[*seq.prompt.tolist(), *choice]], device=self._model.device)
             logits = self._model(input_ids=ids, use_cache=False).logits[0, len(seq.prompt) - 1 :].float()
-            found += choice_log_probabilities(build_trie([choice]), logits, sorted(self._ending))
+            ending = sorted(self._ending) if task.ending else ()
+            found += choice_log_probabilities(build_trie([choice]), logits, ending)
         return ChoiceResult(found, len(seq.prompt), 0)

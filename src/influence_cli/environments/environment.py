@@ -256,6 +256,10 @@ class Episode:
             return self._render(role, getattr(self.spec.roles, role).system)
         return self._render(role, self._judge(role).question)
 
+    def rendered(self, source: str) -> str:
+        """Return a template of the environment's, in the words of this conversation."""
+        return self._render("", source)
+
     def _render(self, name: str, source: str) -> str:
         key = (name, source)
         if key not in self._rendered:

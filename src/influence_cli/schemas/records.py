@@ -127,6 +127,30 @@ class TrajectoryEnd(Frozen):
     detail: str | None = Field(default=None, description="What the failure said, shortened.")
 
 
+ScoreMethod = Literal["distribution", "structured", "vote", "computed"]
+"""How a score was got: probabilities of all choices; an answer with its reasons; a count of samples; without a model."""
+
+WHOLE = 0
+"""The turn of a score that is about a conversation as a whole."""
+
+
+class ScoreRecord(Frozen):
+    """One score: a row of ``score``. A failed or unusable one is kept as such and enters no figure."""
+
+    turn: int = Field(default=WHOLE, ge=0, description="The agent reply that was judged; 0: the whole conversation.")
+    rubric: str = Field(description="Name of the rubric or scorer.")
+    rubric_hash: str = Field(description="Of everything that was asked, so that a changed rubric is another one.")
+    judge: str = Field(description="``backend:model[@adapter]``, or the name of a scorer.")
+    method: ScoreMethod = Field(description="How it was got.")
+    value: float | None = Field(default=None, description="Expected value in the units of the choices.")
+    mass: float | None = Field(default=None, description="Probability on the choices before normalising.")
+    usable: bool = Field(default=True, description="Whether it may enter figures.")
+    distribution: dict[str, float] | None = Field(default=None, description="Probability of each choice.")
+    rationale: str | None = Field(default=None, description="What the judge said for it.")
+    quotes: tuple[str, ...] = Field(default=(), description="Evidence, word for word in the transcript.")
+    failure: FailureKind | None = Field(default=None, description="Why there is none.")
+
+
 class EpisodeProgress(Frozen):
     """What a run already holds of one conversation, for resuming it."""
 

@@ -73,13 +73,19 @@ class RunReader:
 
     def trajectories(self) -> Iterator[dict[str, Any]]:
         """Yield every trajectory as the documented object ``influence.trajectory/1``, a few in memory at a time."""
+        for _, trajectory in self.numbered():
+            yield trajectory
+
+    def numbered(self, *, finished: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield every trajectory (only those that are complete, if ``finished``) with its number in the tables."""
         last = 0
         while batch := self.rows(_TRAJECTORIES, (last, _BATCH)):
             first, last = batch[0]["id"], batch[-1]["id"]
             messages = self._by_episode("message", first, last)
             judgements = self._by_episode("judgement", first, last)
             for row in batch:
-                yield _trajectory(row, messages.get(row["id"], []), judgements.get(row["id"], []))
+                if not finished or row["status"] == "complete":
+                    yield row["id"], _trajectory(row, messages.get(row["id"], []), judgements.get(row["id"], []))
 
     def _by_episode(self, table: str, first: int, last: int) -> dict[int, list[sqlite3.Row]]:
         kept = "dropped = 0 AND " if table == "message" else ""

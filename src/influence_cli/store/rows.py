@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from influence_cli.schemas.messages import ToolCall
-from influence_cli.schemas.records import CallRecord, EpisodeRecord, JudgementRecord, MessageRecord
+from influence_cli.schemas.records import CallRecord, EpisodeRecord, JudgementRecord, MessageRecord, ScoreRecord
 
 INSERT_EPISODE = (
     "INSERT INTO episode (iteration, environment, scenario, initial_state, sample, population, cue, split, seed,"
@@ -29,6 +29,10 @@ INSERT_JUDGEMENT = (
 INSERT_CALL = (
     "INSERT INTO call (episode_id, turn, role, ordinal, model, prompt_tokens, cached_tokens, completion_tokens,"
     " requests, latency, cost, cached, error, detail, ended) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+INSERT_SCORE = (
+    "INSERT OR REPLACE INTO score (episode_id, turn, rubric, rubric_hash, judge, method, value, mass, usable,"
+    " distribution, rationale, quotes, failure, ended) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _PRECISION = 9
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -112,6 +116,26 @@ def call_row(episode_id: int, call: CallRecord, ended: float) -> tuple[Any, ...]
         int(call.cached),
         call.error,
         safe(call.detail) if call.detail else None,
+        ended,
+    )
+
+
+def score_row(episode_id: int, score: ScoreRecord, ended: float) -> tuple[Any, ...]:
+    """Return the values of :data:`INSERT_SCORE`."""
+    return (
+        episode_id,
+        score.turn,
+        score.rubric,
+        score.rubric_hash,
+        score.judge,
+        score.method,
+        score.value,
+        score.mass,
+        int(score.usable),
+        orjson.dumps(score.distribution).decode() if score.distribution else None,
+        safe(score.rationale) if score.rationale else None,
+        safe(orjson.dumps(score.quotes).decode()) if score.quotes else None,
+        score.failure,
         ended,
     )
 

@@ -10,6 +10,28 @@ from influence_cli.errors import InfluenceError
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x696E6672  # "infr"
 
+SCORE = """
+CREATE TABLE score (
+  id INTEGER PRIMARY KEY,
+  episode_id INTEGER NOT NULL REFERENCES episode (id),
+  turn INTEGER NOT NULL,
+  rubric TEXT NOT NULL,
+  rubric_hash TEXT NOT NULL,
+  judge TEXT NOT NULL,
+  method TEXT NOT NULL,
+  value REAL,
+  mass REAL,
+  usable INTEGER NOT NULL,
+  distribution TEXT,
+  rationale TEXT,
+  quotes TEXT,
+  failure TEXT,
+  ended REAL NOT NULL,
+  UNIQUE (episode_id, turn, rubric_hash, judge, method)
+);
+CREATE INDEX score_of_rubric ON score (rubric);
+"""
+
 TABLES = """
 CREATE TABLE run (
   id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -84,19 +106,6 @@ CREATE TABLE judgement (
   usable INTEGER NOT NULL
 );
 CREATE INDEX judgement_of_episode ON judgement (episode_id);
-CREATE TABLE score (
-  id INTEGER PRIMARY KEY,
-  episode_id INTEGER NOT NULL REFERENCES episode (id),
-  turn INTEGER,
-  rubric TEXT NOT NULL,
-  rubric_hash TEXT NOT NULL,
-  judge TEXT NOT NULL,
-  method TEXT NOT NULL,
-  value REAL,
-  distribution TEXT,
-  rationale TEXT,
-  UNIQUE (episode_id, turn, rubric_hash, judge, method)
-);
 CREATE TABLE call (
   id INTEGER PRIMARY KEY,
   episode_id INTEGER NOT NULL REFERENCES episode (id),
@@ -125,18 +134,21 @@ CREATE TABLE event (
 """
 
 
-def _record_outcomes_of_tools(connection: sqlite3.Connection) -> None:
+def _keep_outcomes_and_scores(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE message ADD COLUMN outcome TEXT")
+    connection.execute("DROP TABLE score")  # nothing ever wrote to it
+    for statement in filter(str.strip, SCORE.split(";")):
+        connection.execute(statement)
 
 
-MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_record_outcomes_of_tools,)
+MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_keep_outcomes_and_scores,)
 """``MIGRATIONS[v - 1]`` takes a database from version v to v + 1, inside a transaction."""
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """Make an empty database a run database of this version."""
     connection.executescript(
-        f"BEGIN;{TABLES}PRAGMA application_id = {APPLICATION_ID};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
+        f"BEGIN;{TABLES}{SCORE}PRAGMA application_id = {APPLICATION_ID};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
     )
 
 

@@ -27,6 +27,7 @@ from influence_cli.schemas.records import (
     JudgementRecord,
     MessageRecord,
     RunState,
+    ScoreRecord,
     TrajectoryEnd,
 )
 from influence_cli.store import rows
@@ -150,6 +151,21 @@ class RunWriter:
             " AND source != 'scenario'",
             (episode_id, turn, speaker, state),
         )
+
+    def add_scores(self, scores: Sequence[tuple[int, ScoreRecord]]) -> None:
+        """Store scores by episode, all or none; one that is there already gives way."""
+        ended = time.time()
+        with self._transaction():
+            for episode_id, score in scores:
+                self._execute(rows.INSERT_SCORE, rows.score_row(episode_id, score, ended))
+
+    def scored(self) -> set[tuple[int, int, str, str, str]]:
+        """Return episode, turn, rubric's hash, judge and method of every score that did not fail."""
+        with explained(self.path):
+            found = self._connection.execute(
+                "SELECT episode_id, turn, rubric_hash, judge, method FROM score WHERE failure IS NULL"
+            )
+            return {tuple(row) for row in found}
 
     def finish(self, episode_id: int, end: TrajectoryEnd) -> None:
         """Store how the conversation ended."""
