@@ -88,7 +88,17 @@ def rounds(arguments, folder):
 
 def clients(arguments, environment, forced, turns):
     """Yield the name of each client and what runs it."""
-    yield "influence", partial(ours, environment, arguments, forced, turns, ["--model", "transformers:smollm2", "-o", f"dtype={arguments.dtype}"])
+    yield (
+        "influence",
+        partial(
+            ours,
+            environment,
+            arguments,
+            forced,
+            turns,
+            ["--model", "transformers:smollm2", "-o", f"dtype={arguments.dtype}"],
+        ),
+    )
     if not arguments.skip_lock_step:
         yield "lock-step", partial(lock_step, environment, arguments, forced, turns)
     for entry in arguments.peer:
