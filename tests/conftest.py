@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.loading import load_environment
+
+settings.register_profile("ours", deadline=None)  # how long an example takes says more about the machine than the code
+settings.load_profile("ours")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 REPOSITORY = Path(__file__).parent.parent

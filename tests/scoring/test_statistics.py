@@ -5,12 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.stats as scipy_stats
+import statsmodels.stats.inter_rater as irr
+import statsmodels.stats.multitest as multi
+import statsmodels.stats.power as power
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from influence_cli.scoring import statistics as s
-
-scipy_stats = pytest.importorskip("scipy.stats")
 
 VALUES = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
 
@@ -37,7 +39,6 @@ def test_rank_correlation_is_scipys(values, random):
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=60))
 def test_weighted_kappa_is_that_of_statsmodels(pairs):
-    irr = pytest.importorskip("statsmodels.stats.inter_rater")
     a, b = zip(*pairs, strict=True)
     table = np.zeros((5, 5))
     np.add.at(table, (np.array(a), np.array(b)), 1)
@@ -54,14 +55,12 @@ def test_weighted_kappa_is_that_of_statsmodels(pairs):
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.floats(0, 1), min_size=1, max_size=12))
 def test_holms_correction_is_that_of_statsmodels(p_values):
-    multi = pytest.importorskip("statsmodels.stats.multitest")
     mine = list(s.holm(p_values).values())
     theirs = multi.multipletests(list(p_values.values()), method="holm")[1]
     assert mine == pytest.approx(list(theirs), abs=1e-9)
 
 
 def test_the_number_needed_is_that_of_statsmodels():
-    power = pytest.importorskip("statsmodels.stats.power")
     for effect in (0.2, 0.5, 0.8):
         theirs = power.NormalIndPower().solve_power(effect_size=effect, alpha=0.05, power=0.8)
         assert s.conversations_needed(effect, 1.0) == math.ceil(theirs)
