@@ -20,9 +20,11 @@ def wheel(repository, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_environments_plugins_and_types(wheel):
+def test_the_wheel_holds_environments_plugins_and_types(wheel, repository):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert "influence_cli/_environments/therapy/environment.yaml" in names
+    shipped = {folder.parent.name for folder in (repository / "environments").glob("*/environment.yaml")}
+    assert {f"influence_cli/_environments/{name}/environment.yaml" for name in shipped} <= names
+    assert "influence_cli/scoring/rubrics/retrospective.yaml" in names
     assert len([name for name in names if name.startswith("influence_cli/_environments/therapy/scenarios/")]) == 16
     assert {"influence_cli/py.typed", "influence_openai/backend.py", "influence_transformers/backend.py"} <= names
     assert not [name for name in names if name.startswith(("tests/", "runs/", "docs/"))]
@@ -48,7 +50,8 @@ def test_the_wheel_runs_in_an_empty_environment_from_another_folder(wheel, repos
         return subprocess.run(command, check=True, capture_output=True, text=True, env=env, cwd=work).stdout
 
     environments = json.loads(influence("env", "list", "--json"))["environments"]
-    assert [(entry["name"], entry["initial_states"]) for entry in environments] == [("therapy", 256)]
+    assert {entry["name"]: entry["initial_states"] for entry in environments}["therapy"] == 256
+    assert len(environments) == 12
     summary = json.loads(influence("simulate", "--env", "therapy", "--n", "4", "--model", "scripted:demo", "--json"))
     assert summary["conversations"]["complete"] == 4
     components = json.loads(influence("plugins", "list", "--json"))["components"]

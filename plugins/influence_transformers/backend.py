@@ -59,7 +59,8 @@ class TransformersBackend:
             completion_tokens=len(result.tokens),
             latency=time.perf_counter() - start,
         )
-        text, calls = split_tool_calls(result.text) if request.tools else (result.text, ())
+        names = {tool.name for tool in request.tools}
+        text, calls = split_tool_calls(result.text, names) if names else (result.text, ())
         if not text.strip() and not calls:
             raise CallFailedError("empty", "The model answered nothing.")
         return Generation(

@@ -6,7 +6,9 @@ Invariant: nothing but what the person would see as this role is shown; what the
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 from influence_cli.errors import CallFailedError
@@ -73,14 +75,16 @@ class TerminalBackend:
             raise CallFailedError("malformed", f"What was typed cannot be read: {error.reason}.", attempts=1) from None
 
     def _tell(self, messages: Sequence[ChatMessage]) -> None:
-        """Show what the person has not seen yet."""
+        """Show what the person has not seen yet: the part, what the other says, what was said in the person's name."""
         fresh = messages[self._shown :] if self._shown < len(messages) else messages
         for message in fresh:
-            if message.role != "assistant":
-                self._show(f"[{message.role}] {message.content}\n")
+            label = {"system": "", "assistant": f"{self._name}: "}.get(message.role, "--> ")
+            self._show(f"{label}{message.content}\n")
         self._shown = len(messages) + 1
 
 
 def _to_stderr(text: str) -> None:
-    sys.stderr.write(visible(text) + "\n")
+    width = min(shutil.get_terminal_size().columns, 100)
+    for line in visible(text).split("\n"):
+        sys.stderr.write(textwrap.fill(line, width, replace_whitespace=False) + "\n")
     sys.stderr.flush()
