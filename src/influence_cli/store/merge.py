@@ -18,7 +18,7 @@ SHARD_PATTERN = "run-*.db"
 _KEY = "iteration, environment, scenario, initial_state, sample"
 _FACTS = "population, cue, split, seed"
 _RANK = "CASE t.status WHEN 'complete' THEN 2 WHEN 'failed' THEN 1 ELSE 0 END"
-_CHILDREN = ("trajectory", "message", "judgement", "score", "call")
+_CHILDREN = ("trajectory", "message", "judgement", "score", "label", "call")
 
 
 def shard_files(directory: RunDirectory) -> list[Path]:

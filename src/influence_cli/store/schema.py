@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from influence_cli.errors import InfluenceError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x696E6672  # "infr"
 
 SCORE = """
@@ -30,6 +30,32 @@ CREATE TABLE score (
   UNIQUE (episode_id, turn, rubric_hash, judge, method)
 );
 CREATE INDEX score_of_rubric ON score (rubric);
+"""
+
+LABEL = """
+CREATE TABLE label (
+  id INTEGER PRIMARY KEY,
+  episode_id INTEGER NOT NULL REFERENCES episode (id),
+  turn INTEGER NOT NULL,
+  rubric TEXT NOT NULL,
+  value TEXT,
+  note TEXT,
+  flag INTEGER NOT NULL DEFAULT 0,
+  author TEXT NOT NULL,
+  time REAL NOT NULL,
+  UNIQUE (episode_id, turn, rubric, author)
+);
+"""
+
+STAGE = """
+CREATE TABLE stage (
+  iteration INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  started REAL NOT NULL,
+  finished REAL,
+  data TEXT NOT NULL DEFAULT '{}',
+  PRIMARY KEY (iteration, name)
+);
 """
 
 TABLES = """
@@ -137,18 +163,28 @@ CREATE TABLE event (
 def _keep_outcomes_and_scores(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE message ADD COLUMN outcome TEXT")
     connection.execute("DROP TABLE score")  # nothing ever wrote to it
-    for statement in filter(str.strip, SCORE.split(";")):
+    _create(connection, SCORE)
+
+
+def _keep_labels_and_stages(connection: sqlite3.Connection) -> None:
+    _create(connection, LABEL)
+    _create(connection, STAGE)
+
+
+def _create(connection: sqlite3.Connection, tables: str) -> None:
+    for statement in filter(str.strip, tables.split(";")):
         connection.execute(statement)
 
 
-MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_keep_outcomes_and_scores,)
+MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_keep_outcomes_and_scores, _keep_labels_and_stages)
 """``MIGRATIONS[v - 1]`` takes a database from version v to v + 1, inside a transaction."""
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
     """Make an empty database a run database of this version."""
     connection.executescript(
-        f"BEGIN;{TABLES}{SCORE}PRAGMA application_id = {APPLICATION_ID};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
+        f"BEGIN;{TABLES}{SCORE}{LABEL}{STAGE}PRAGMA application_id = {APPLICATION_ID};"
+        f"PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
     )
 
 
