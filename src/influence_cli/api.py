@@ -33,9 +33,11 @@ if TYPE_CHECKING:
         ToolSchema,
         Usage,
     )
+    from influence_cli.schemas.training import TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
     from influence_cli.seeding import derive_seed, unit_draw
     from influence_cli.store.exporters import Exporter
     from influence_cli.store.reader import RunReader
+    from influence_cli.training.protocol import Algorithm
 
 _HOME = {
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
@@ -61,13 +63,16 @@ _HOME = {
         "ToolSchema",
         "Usage",
     ),
+    "influence_cli.schemas.training": ("TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.store.exporters": ("Exporter",),
     "influence_cli.store.reader": ("RunReader",),
+    "influence_cli.training.protocol": ("Algorithm",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "Algorithm",
     "Backend",
     "CallFailedError",
     "Capabilities",
@@ -99,6 +104,10 @@ __all__ = [
     "SystemClock",
     "ToolCall",
     "ToolSchema",
+    "TrainingJob",
+    "TrainingOutcome",
+    "TrainingPair",
+    "TrainingRow",
     "UnknownNameError",
     "Usage",
     "count_answers",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.environments.environment import Environment
     from influence_cli.store.exporters import Exporter
+    from influence_cli.training.protocol import Algorithm
 
 NAME = "influence"
 """Of the pluggy project and of the entry-point group."""
@@ -55,6 +56,11 @@ def influence_environment_paths() -> Iterable[Path]:  # type: ignore[empty-body]
 @hookspec
 def influence_exporters() -> Iterable[Component[Exporter]]:  # type: ignore[empty-body]
     """Return formats for ``influence export --to NAME``; ``load()`` returns a callable that takes the options."""
+
+
+@hookspec
+def influence_algorithms() -> Iterable[Component[Algorithm]]:  # type: ignore[empty-body]
+    """Return ways of training, for ``influence train --algo NAME``; ``load()`` gives a callable of the options."""
 
 
 @hookspec

@@ -20,7 +20,7 @@ from influence_cli.plugins.loading import OWN_DISTRIBUTION, Plugin, load_plugins
 if TYPE_CHECKING:
     import pluggy
 
-Kind = Literal["backend", "catalog", "environment", "exporter"]
+Kind = Literal["backend", "catalog", "environment", "exporter", "algorithm"]
 A = TypeVar("A")
 State = Literal["ok", "unavailable", "duplicate", "broken"]
 
@@ -29,6 +29,7 @@ HOOKS: dict[Kind, str] = {
     "catalog": "influence_model_catalogs",
     "environment": "influence_environments",
     "exporter": "influence_exporters",
+    "algorithm": "influence_algorithms",
 }
 """Which hook offers components of which kind."""
 
