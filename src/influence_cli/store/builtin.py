@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def influence_exporters() -> Iterable[Component[Exporter]]:
-    """Return JSON lines and Parquet."""
+    """Return JSON lines, Parquet and labels."""
     from influence_cli.store.exporters import ExporterOptions
 
     return [
@@ -32,6 +32,12 @@ def influence_exporters() -> Iterable[Component[Exporter]]:
             requires=("pyarrow",),
             extra="influence-cli[parquet]",
         ),
+        Component(
+            name="labels",
+            summary="One label by a person a line, as CSV; `influence score calibrate` reads it.",
+            load=_load_labels,
+            options=ExporterOptions,
+        ),
     ]
 
 
@@ -45,3 +51,9 @@ def _load_parquet() -> Callable[..., Exporter]:
     from influence_cli.store.exporters import Parquet
 
     return Parquet
+
+
+def _load_labels() -> Callable[..., Exporter]:
+    from influence_cli.store.labels import Labels
+
+    return Labels

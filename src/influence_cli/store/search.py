@@ -8,6 +8,7 @@ written, the index is made in memory.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,10 @@ def search_messages(run: RunReader, query: str, *, limit: int = 20) -> list[Foun
 
     Dropped messages are not searched. Raises InfluenceError for a query that FTS5 cannot read.
     """
-    index = _open_index(run.path / INDEX)
+    index = open_index(run.path / INDEX, ":memory:")
     try:
-        _take_in(index, run)
+        for _ in take_in(index, run):
+            pass
         try:
             hits = index.execute(
                 "SELECT rowid, snippet(message_fts, 0, ?, ?, '...', 16) FROM message_fts WHERE message_fts MATCH ?"
@@ -57,30 +59,47 @@ def search_messages(run: RunReader, query: str, *, limit: int = 20) -> list[Foun
     return [found for rowid, excerpt in hits if (found := _found(run, rowid, excerpt)) is not None]
 
 
-def _open_index(path: Path) -> sqlite3.Connection:
-    for place in (str(path), ":memory:"):
+def open_index(path: Path, fallback: str) -> sqlite3.Connection:
+    """Return the index in ``path``, made if it is new; where that cannot be, in ``fallback``."""
+    for place in (str(path), fallback):
         index: sqlite3.Connection | None = None
         try:
             index = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None)
             index.execute("CREATE VIRTUAL TABLE IF NOT EXISTS message_fts USING fts5 (text)")
+            index.execute(
+                "CREATE TABLE IF NOT EXISTS message_episode (id INTEGER PRIMARY KEY, episode_id INTEGER NOT NULL)"
+            )
         except sqlite3.Error as error:
             if index is not None:
                 index.close()
-            if place == ":memory:":
+            if place == fallback:
                 raise store_error(error, path) from None
         else:
             return index
-    raise AssertionError("memory is always there")
+    raise AssertionError("the fallback raises")
 
 
-def _take_in(index: sqlite3.Connection, run: RunReader) -> None:
+def take_in(index: sqlite3.Connection, run: RunReader) -> Iterator[float]:
+    """Add the messages that came since the last time; yield the share that is in after every few thousand.
+
+    ``message_episode`` says to which conversation each message belongs, so that a search need not read the messages.
+    """
     with explained(run.path / INDEX):
-        last: int = index.execute("SELECT coalesce(max(rowid), 0) FROM message_fts").fetchone()[0]
-        while rows := run.rows("SELECT id, text FROM message WHERE id > ? ORDER BY id LIMIT ?", (last, _BATCH)):
+        whole: int = run.rows("SELECT coalesce(max(id), 0) FROM message")[0][0]
+        last: int = index.execute(
+            "SELECT min((SELECT coalesce(max(rowid), 0) FROM message_fts),"
+            " (SELECT coalesce(max(id), 0) FROM message_episode))"
+        ).fetchone()[0]
+        query = "SELECT id, text, episode_id FROM message WHERE id > ? ORDER BY id LIMIT ?"
+        while rows := run.rows(query, (last, _BATCH)):
             index.execute("BEGIN IMMEDIATE")
-            index.executemany("INSERT OR REPLACE INTO message_fts (rowid, text) VALUES (?, ?)", map(tuple, rows))
+            texts = ((row["id"], row["text"]) for row in rows)
+            index.executemany("INSERT OR REPLACE INTO message_fts (rowid, text) VALUES (?, ?)", texts)
+            places = ((row["id"], row["episode_id"]) for row in rows)
+            index.executemany("INSERT OR REPLACE INTO message_episode (id, episode_id) VALUES (?, ?)", places)
             index.execute("COMMIT")
             last = rows[-1]["id"]
+            yield last / max(whole, last)
 
 
 def _found(run: RunReader, message_id: int, excerpt: str) -> Found | None:
