@@ -13,6 +13,7 @@ import signal
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,11 @@ from influence_cli.schemas.records import RunState
 from influence_cli.settings import resolve_settings
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import Estimate, conversations_in_cache, estimate
+from influence_cli.simulation.gate import follow
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import GRACE, Runner, start_tally
 from influence_cli.simulation.tally import FATAL_KINDS, Tally
+from influence_cli.store.control import is_paused, unpause_run
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.writer import RunWriter
 
@@ -223,10 +226,12 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     run = Run(config, sitting.models, writer, tally)
     runner = Runner(run, sitting.environments, writer, at_once=_at_once(sitting))
     writer.set_state("running")
+    unpause_run(directory.path)  # one that an earlier sitting left behind
     loop = asyncio.get_running_loop()
     conversations = asyncio.ensure_future(runner.simulate())
     _on_signals(loop, runner, conversations, tally)
     notes = {"Run": str(directory.path), "Model": ", ".join(sorted({str(m.name) for m in sitting.models.values()}))}
+    pausing = asyncio.create_task(follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally)))
     display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
     started = loop.time()
     state: RunState = "failed"
@@ -235,6 +240,8 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
             await conversations
         state = _state_of(tally)
     finally:
+        pausing.cancel()
+        await asyncio.gather(pausing, return_exceptions=True)
         if display is not None:
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)
@@ -246,6 +253,18 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     if not output.is_quiet() and not output.talk_console().is_terminal:
         output.say(line(tally))
     return _summary(directory.path, state, tally, config, loop.time() - started, sitting.models)
+
+
+def _pauses(path: Path, tally: Tally) -> bool:
+    """Return whether no new call is to begin; a run that stops goes on to its end."""
+    return tally.stop is None and is_paused(path)
+
+
+def _tell_pause(writer: RunWriter, tally: Tally, paused: bool) -> None:
+    """Remember that the run pauses or goes on, and say so."""
+    if tally.stop is None:
+        writer.add_event("pause" if paused else "unpause", {})
+        output.say("Paused: no new call is begun." if paused else "Going on.")
 
 
 def _at_once(sitting: Sitting) -> int:

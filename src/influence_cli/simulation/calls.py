@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 from influence_cli.environments.environment import Episode
@@ -21,6 +21,7 @@ from influence_cli.schemas.messages import Message, Role, Speaker, ToolCall
 from influence_cli.schemas.records import CallRecord, EpisodeProgress, JudgementRecord, MessageRecord
 from influence_cli.schemas.requests import ChoiceRequest, Distribution, GenerateRequest, Generation, Usage
 from influence_cli.seeding import derive_seed, unit_draw
+from influence_cli.simulation.gate import Gate
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.tally import Tally
 
@@ -55,12 +56,13 @@ class Journal(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """What all conversations of a run share."""
+    """What all conversations of a run share; ``gate`` is shut while the run is paused."""
 
     config: SimulationConfig
     models: Mapping[Role, RoleModel]
     journal: Journal
     tally: Tally
+    gate: Gate = field(default_factory=Gate)
 
 
 class Calls:
@@ -248,6 +250,11 @@ class Calls:
 
     async def _ask(self, role: Role, turn: int, answer: Coroutine[Any, Any, T]) -> T:
         """Await ``answer`` at the one boundary where whatever a backend raises becomes a classified failure."""
+        try:
+            await self._run.gate.passed()
+        except BaseException:
+            answer.close()
+            raise
         if self._run.tally.stop is not None:
             answer.close()
             raise Stopping

@@ -123,6 +123,7 @@ class Runner:
         """After a stop, end what has not finished in time."""
         while self._run.tally.stop is None:  # noqa: ASYNC110 - the tally is set from many places, without a loop
             await asyncio.sleep(_STOP_POLL)
+        self._run.gate.open()
         await asyncio.sleep(GRACE)
         left = [worker for worker in workers if not worker.done()]
         if left:

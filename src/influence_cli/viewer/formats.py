@@ -49,6 +49,8 @@ def cell(value: Any, name: str) -> str:
 def share(value: float) -> str:
     """Return a probability as a percentage that never rounds something to nothing."""
     percent = value * 100
+    if percent == 0:
+        return "0%"
     if 0 < percent < 0.1:
         return "<0.1%"
     return f"{percent:.0f}%" if percent >= 9.95 else f"{percent:.1f}%"

@@ -45,7 +45,7 @@ def judgement_lines(judgement: JudgementRecord, cells: int, *, full: bool = True
     value = formats.number(judgement.expected, 3 if judgement.role == "veto" else 2) if judgement.expected is not None else ""
     if judgement.role == "transition" and judgement.outcome is not None:
         value = f"\u2192 {shown(judgement.outcome, newlines=False)}"
-    style = "harm" if judgement.role == "veto" and (judgement.expected or 0.0) >= 0.5 else "strong"
+    style = "harm" if judgement.role == "veto" and _in_upper_half(judgement) else "strong"
     note = f" {judgement.method}, mass {formats.share(judgement.mass)}"
     head: Line = [(f"{title} ", "heading"), (value, style)]
     if not judgement.usable:
@@ -63,6 +63,14 @@ def judgement_lines(judgement: JudgementRecord, cells: int, *, full: bool = True
         percent = formats.share(probability).rjust(_NUMBER)
         lines.append([(f"{text} ", "faint"), (bar(probability, room), fill), (percent, "faint")])
     return lines
+
+
+def _in_upper_half(judgement: JudgementRecord) -> bool:
+    """Return whether the expected value is nearer to the largest choice than to the smallest."""
+    if judgement.expected is None:
+        return False
+    ends = [float(choice) for choice in (judgement.choices[0], judgement.choices[-1])]
+    return judgement.expected > (min(ends) + max(ends)) / 2
 
 
 def score_lines(score: ScoreRecord, cells: int) -> Lines:

@@ -31,6 +31,7 @@ class Entry:
     style: str
     field: str = ""
     value: str = ""
+    bar: str = ""
 
 
 class FacetPanel(ScrollView, can_focus=True):
@@ -38,7 +39,8 @@ class FacetPanel(ScrollView, can_focus=True):
 
     HELP_TITLE = "Facets"
     DEFAULT_CSS = """
-    FacetPanel { width: 32; height: 1fr; background: $surface; border-left: solid $panel; overflow-x: hidden; scrollbar-size: 1 1; }
+    FacetPanel { width: 32; height: 1fr; background: $surface; border-left: solid $panel; overflow-x: hidden; scrollbar-size: 1 1; scrollbar-color: $panel; scrollbar-color-hover: $primary; scrollbar-color-active: $primary;
+        scrollbar-background: $surface; scrollbar-background-hover: $surface; scrollbar-background-active: $surface; scrollbar-corner-color: $surface; }
     FacetPanel:focus { border-left: solid $primary; }
     FacetPanel > .facet--heading { color: $primary; background: $surface; text-style: bold; }
     FacetPanel > .facet--text { color: $foreground; background: $surface; }
@@ -86,8 +88,8 @@ class FacetPanel(ScrollView, can_focus=True):
             for value, count in values:
                 number = f"{count:,}"
                 room = cells - _BAR - len(number) - 2
-                text = f"{fitted(shown(value, newlines=False), room)} {number} {bar(count / most, _BAR)}"
-                entries.append(Entry(text, "text", name, value))
+                text = f"{fitted(shown(value, newlines=False), room)} {number} "
+                entries.append(Entry(text, "text", name, value, bar(count / most, _BAR)))
         self.entries = entries
         self.virtual_size = Size(cells, len(entries))
         if not (self.cursor < len(entries) and entries[self.cursor].field):
@@ -103,7 +105,9 @@ class FacetPanel(ScrollView, can_focus=True):
         entry = self.entries[number]
         current = self.has_focus and number == self.cursor
         style = self.get_component_rich_style("facet--cursor" if current else f"facet--{entry.style}")
-        return Strip([Segment(("\u25b8" if current else " ") + entry.text, style)]).crop_extend(0, self.size.width, style)
+        drawn = style if current else self.get_component_rich_style("facet--bar")
+        segments = [Segment(("\u25b8" if current else " ") + entry.text, style), Segment(entry.bar, drawn)]
+        return Strip(segments).crop_extend(0, self.size.width, style)
 
     def action_move(self, by: int) -> None:
         """Move to the next line that can be chosen."""

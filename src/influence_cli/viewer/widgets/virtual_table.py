@@ -42,7 +42,8 @@ class VirtualTable(ScrollView, can_focus=True):
     """Rows of text under a heading that stays; one row and one column are the current ones."""
 
     DEFAULT_CSS = """
-    VirtualTable { height: 1fr; background: $background; scrollbar-size: 1 1; }
+    VirtualTable { height: 1fr; background: $background; scrollbar-size: 1 1; scrollbar-color: $panel; scrollbar-color-hover: $primary; scrollbar-color-active: $primary;
+        scrollbar-background: $background; scrollbar-background-hover: $background; scrollbar-background-active: $background; scrollbar-corner-color: $background; }
     VirtualTable > .table--header { color: $primary; background: $surface; text-style: bold; }
     VirtualTable > .table--chosen { color: $accent; background: $surface; text-style: bold underline; }
     VirtualTable > .table--row { color: $foreground; background: $background; }

@@ -1,0 +1,202 @@
+"""``influence view``: read conversations in the terminal, or in a browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from influence_cli.cli import output
+from influence_cli.cli.context import registry_of
+from influence_cli.errors import InfluenceError, UnknownNameError
+
+if TYPE_CHECKING:
+    from influence_cli.environments.environment import Environment
+    from influence_cli.plugins.registry import PluginRegistry
+    from influence_cli.viewer.app import EnvironmentsOf, ViewerOptions
+
+_LABELS, _WEB, _PICTURE = "Labels", "In a browser", "As a picture"
+
+
+def view(
+    ctx: typer.Context,
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs (a directory, a name, latest), or folders of runs; none: runs.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare the two runs that are named.")] = False,
+    query: Annotated[str, typer.Option("--query", help="Show only these: 'rating>8 and veto>0.5'.")] = "",
+    conversation: Annotated[int | None, typer.Option("--conversation", min=1, help="Open this conversation.")] = None,
+    theme: Annotated[str, typer.Option("--theme", help="dark, light or contrast.")] = "dark",
+    author: Annotated[
+        str | None, typer.Option("--author", help="Who labels; else your user name.", rich_help_panel=_LABELS)
+    ] = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Hide what models said of the replies.", rich_help_panel=_LABELS)
+    ] = False,
+    rubric: Annotated[
+        list[Path] | None, typer.Option("--rubric", help="A file of rubrics to label by.", rich_help_panel=_LABELS)
+    ] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--with", help="Rubrics or tags to label by.", rich_help_panel=_LABELS)
+    ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Serve it to a browser.", rich_help_panel=_WEB)] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=_WEB)] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: a free one.", rich_help_panel=_WEB)] = 0,
+    expose: Annotated[
+        bool, typer.Option("--expose", help="Allow a --host that others can reach.", rich_help_panel=_WEB)
+    ] = False,
+    export_svg: Annotated[
+        Path | None, typer.Option("--export-svg", help="Write the screen to this file.", rich_help_panel=_PICTURE)
+    ] = None,
+    size: Annotated[str, typer.Option(help="Columns x rows.", rich_help_panel=_PICTURE)] = "140x45",
+    press: Annotated[
+        str, typer.Option(help="Keys to press before: w,enter,i.", rich_help_panel=_PICTURE)
+    ] = "",
+) -> None:
+    """Look at runs: their conversations, distributions and scores; compare, label, follow them live.
+
+    Press ? for every key.
+    """
+    _require_textual()
+    options = _options(
+        ctx, runs or [], compare=compare, query=query, conversation=conversation, theme=theme, author=author, blind=blind,
+        rubric=rubric or [], names=names or [],
+    )  # fmt: skip
+    if web:
+        _serve(host, port, expose=expose)
+        return
+    from influence_cli.viewer.app import ViewerApp
+    from influence_cli.viewer.picture import save_picture
+
+    if export_svg is not None:
+        save_picture(options, export_svg, size=_size(size), keys=[key for key in press.split(",") if key])
+        output.say(f"The screen is in {export_svg}.")
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
+        raise InfluenceError("influence view needs a terminal.", hint="Or: --web, --export-svg FILE, runs show.")
+    ViewerApp(options).run()
+
+
+def _require_textual() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("textual") is None:
+        raise InfluenceError("influence view needs textual.", hint="pip install 'influence-cli[view]'")
+
+
+def _options(
+    ctx: typer.Context,
+    runs: list[str],
+    *,
+    compare: bool,
+    query: str,
+    conversation: int | None,
+    theme: str,
+    author: str | None,
+    blind: bool,
+    rubric: list[Path],
+    names: list[str],
+) -> ViewerOptions:
+    import getpass
+
+    from influence_cli.scoring.rubric_files import pick_rubrics
+    from influence_cli.store.run_directory import RUNS
+    from influence_cli.viewer.app import ViewerOptions
+    from influence_cli.viewer.themes import NAMES
+    from influence_cli.viewer.widgets.label_bar import OVERALL
+
+    if theme not in NAMES:
+        raise UnknownNameError("theme", theme, NAMES)
+    folders, paths = _places(runs)
+    if compare and len(paths) != 2:
+        raise InfluenceError("--compare needs two runs.", hint="influence view --compare RUN RUN")
+    alone = len(paths) == 1 and not folders
+    if (query or conversation) and not alone:
+        raise InfluenceError("--query and --conversation need one run.", hint="influence view RUN --query ...")
+    rubrics = (OVERALL, *pick_rubrics(names or ([] if rubric else ["core"]), rubric))
+    return ViewerOptions(
+        folders=tuple(folders) if runs else (RUNS,),
+        paths=tuple(paths),
+        open=paths[0] if alone else None,
+        compare=(paths[0], paths[1]) if compare else None,
+        conversation=conversation,
+        query=query,
+        theme=NAMES[theme],
+        author=author or getpass.getuser(),
+        blind=blind,
+        environments_of=_environments_of(registry_of(ctx)),
+        rubrics=rubrics,
+    )
+
+
+def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
+    """Return the folders of runs, and the runs, that are named."""
+    from influence_cli.store.run_directory import MANIFEST, find_run, run_directories
+
+    folders: list[Path] = []
+    paths: list[Path] = []
+    for name in runs:
+        path = Path(name)
+        if path.is_dir() and not (path / MANIFEST).is_file() and (run_directories(path) or not any(path.iterdir())):
+            folders.append(path)
+        else:
+            paths.append(find_run(name))
+    return folders, paths
+
+
+def _environments_of(registry: PluginRegistry) -> EnvironmentsOf:
+    """Return what finds the environments of a run; the viewer asks it for prompts, and only then."""
+    from influence_cli.cli.resolution import find_environments
+    from influence_cli.store.run_directory import open_run
+
+    known: dict[Path, dict[str, Environment]] = {}
+
+    def found(path: Path) -> dict[str, Environment]:
+        if path not in known:
+            names = open_run(path).manifest.config.environments
+            known[path] = {each.name: each for each in find_environments(registry, names)}
+        return known[path]
+
+    return found
+
+
+def _size(text: str) -> tuple[int, int]:
+    columns, _, rows = text.lower().partition("x")
+    if not (columns.isdigit() and rows.isdigit() and 20 <= int(columns) <= 500 and 8 <= int(rows) <= 300):
+        raise InfluenceError(f"--size {text!r} is not COLUMNSxROWS.", hint="For instance 140x45.")
+    return int(columns), int(rows)
+
+
+def _serve(host: str, port: int, *, expose: bool) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("textual_serve") is None:
+        raise InfluenceError("--web needs textual-serve.", hint="pip install 'influence-cli[view]'")
+    from influence_cli.viewer.serving import is_loopback, serve
+
+    if not is_loopback(host):
+        if not expose:
+            raise InfluenceError(
+                f"{host} can be reached from other machines.",
+                hint="Add --expose if that is what you want; without TLS everybody on the way can read along.",
+            )
+        output.warn(f"Warning: {host} can be reached from other machines, and nothing is encrypted.")
+    command = [sys.executable, "-m", "influence_cli", *_without_web(sys.argv[1:])]
+    serve(command, host, port, lambda address: output.warn(f"Open this address; it works once: {address}"))
+
+
+def _without_web(arguments: list[str]) -> list[str]:
+    """Return the command line without what is about serving."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument in ("--host", "--port"):
+            skip = True
+        elif argument not in ("--web", "--expose") and not argument.startswith(("--host=", "--port=")):
+            kept.append(argument)
+    return kept
