@@ -25,7 +25,10 @@ TURNS = 5
 def make_run(path: Path, conversations: int, *, turns: int = TURNS, iterations: int = 4, seed: int = 0) -> int:
     """Make a finished run of ``conversations`` in ``path``; return how many messages it holds."""
     manifest = RunManifest(
-        run_id="", command="simulate", created="2026-01-01T00:00:00+00:00", config=SimulationConfig(environments=("therapy",))
+        run_id="",
+        command="simulate",
+        created="2026-01-01T00:00:00+00:00",
+        config=SimulationConfig(environments=("therapy",)),
     )
     directory = create_run(path, manifest)
     with directory.writer() as writer:
@@ -82,7 +85,9 @@ def _conversation(db, number, turns, iterations, rng, texts, distributions) -> i
         "INSERT INTO trajectory VALUES (?, 'complete', 'turn_limit', 'talking', ?, ?, ?, ?, 0, NULL, NULL, 0, 0)",
         (number, turns, sum(ratings) / turns, ratings[-1], sum(vetoes) / turns),
     )
-    db.executemany("INSERT INTO message (episode_id, turn, speaker, text, state, source) VALUES (?, ?, ?, ?, 'talking', ?)", rows)
+    db.executemany(
+        "INSERT INTO message (episode_id, turn, speaker, text, state, source) VALUES (?, ?, ?, ?, 'talking', ?)", rows
+    )
     db.executemany(
         "INSERT INTO judgement (episode_id, turn, role, state, choices, probabilities, mass, method, expected, usable)"
         " VALUES (?, ?, ?, 'talking', ?, ?, 0.98, 'exact', ?, 1)",

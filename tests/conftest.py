@@ -15,6 +15,10 @@ FIXTURES = Path(__file__).parent / "fixtures"
 REPOSITORY = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-screens", action="store_true", help="Write the screens of tests/viewer anew.")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY

@@ -231,7 +231,9 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     conversations = asyncio.ensure_future(runner.simulate())
     _on_signals(loop, runner, conversations, tally)
     notes = {"Run": str(directory.path), "Model": ", ".join(sorted({str(m.name) for m in sitting.models.values()}))}
-    pausing = asyncio.create_task(follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally)))
+    pausing = asyncio.create_task(
+        follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally))
+    )
     display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
     started = loop.time()
     state: RunState = "failed"

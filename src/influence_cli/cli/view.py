@@ -52,9 +52,7 @@ def view(
         Path | None, typer.Option("--export-svg", help="Write the screen to this file.", rich_help_panel=_PICTURE)
     ] = None,
     size: Annotated[str, typer.Option(help="Columns x rows.", rich_help_panel=_PICTURE)] = "140x45",
-    press: Annotated[
-        str, typer.Option(help="Keys to press before: w,enter,i.", rich_help_panel=_PICTURE)
-    ] = "",
+    press: Annotated[str, typer.Option(help="Keys to press before: w,enter,i.", rich_help_panel=_PICTURE)] = "",
 ) -> None:
     """Look at runs: their conversations, distributions and scores; compare, label, follow them live.
 

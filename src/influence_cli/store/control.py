@@ -49,7 +49,9 @@ def stop_run(path: Path) -> int:
     try:
         os.kill(process, signal.SIGTERM)
     except ProcessLookupError:
-        raise InfluenceError(f"Process {process} does not run on this machine.", hint="Stop it where it runs.") from None
+        raise InfluenceError(
+            f"Process {process} does not run on this machine.", hint="Stop it where it runs."
+        ) from None
     except PermissionError:
         raise InfluenceError(f"Process {process} belongs to somebody else.") from None
     return process

@@ -237,7 +237,7 @@ class _Reader:
         minus = written.startswith("-") and len(written) > 1
         asked = written[1:] if minus else written
         if not self._fields(asked.lower()):
-            near = difflib.get_close_matches(asked.lower(), self._known, n=2, cutoff=0.5)
+            near = difflib.get_close_matches(asked.lower(), self._known, n=1, cutoff=0.5)
             hint = f"Did you mean {' or '.join(near)}?" if near else "F1 lists the fields."
             raise QueryError(f"there is no field {asked!r}.", name.column + minus, hint=hint)
         token = self.peek()

@@ -137,7 +137,9 @@ def _comparison(node: Comparison) -> tuple[str, tuple[Any, ...]]:
         return f"{field.sql} {operator} ? COLLATE NOCASE", (*field.values, node.value)
     if field.name.startswith("label."):
         return _label(field, operator, node)
-    raise QueryError(f"{field.name} is text: it has no {node.operator}.", node.column, hint=f"{field.name}:{node.value}")
+    raise QueryError(
+        f"{field.name} is text: it has no {node.operator}.", node.column, hint=f"{field.name}:{node.value}"
+    )
 
 
 def _label(field: Field, operator: str, node: Comparison) -> tuple[str, tuple[Any, ...]]:

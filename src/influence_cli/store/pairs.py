@@ -1,6 +1,7 @@
 """The same conversation twice: in two runs, or in two iterations of one.
 
-Two conversations are a pair if environment, scenario, initial state and sample agree.
+Two conversations are a pair if environment, scenario, initial state and sample agree; where no two do (runs that number
+their samples through), the first of an initial state is paired with the first, the second with the second.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Pairs:
     changes: array[float]
     scenarios: tuple[str, ...]
     states: tuple[str, ...]
+    by_sample: bool = True
 
 
 class PairReader:
@@ -62,21 +64,24 @@ class PairReader:
 
     def pairs(self, measure: Measure, *, descending: bool = False) -> Pairs:
         """Return the pairs that have ``measure`` on both sides, sorted by its change."""
+        exact = self._pairs(measure, "sample", by_sample=True, descending=descending)
+        if exact.changes:
+            return exact
+        rank = "row_number() OVER (PARTITION BY environment, scenario, initial_state ORDER BY sample)"
+        return self._pairs(measure, rank, by_sample=False, descending=descending)
+
+    def _pairs(self, measure: Measure, place: str, *, by_sample: bool, descending: bool) -> Pairs:
         column = MEASURES[measure]
-        sides = [side.iteration for side in (self.left, self.right)]
-        where = " AND ".join(
-            f"{name}.iteration = ?" for name, number in zip(("a", "b"), sides, strict=True) if number is not None
-        )
+        sides = (("main", self.left.iteration), (self.database, self.right.iteration))
+        sources = [_conversations(database, iteration, place) for database, iteration in sides]
+        values = tuple(iteration for _, iteration in sides if iteration is not None)
         sql = (
-            f"SELECT a.id, b.id, v.{column} - u.{column} AS change, a.scenario, a.initial_state FROM main.episode a"  # noqa: S608
-            f" JOIN {self.database}.episode b ON b.environment = a.environment AND b.scenario = a.scenario"
-            " AND b.initial_state = a.initial_state AND b.sample = a.sample"
-            f" {'AND b.iteration = a.iteration' if sides == [None, None] else ''}"
+            f"SELECT a.id, b.id, v.{column} - u.{column} AS change, a.scenario, a.initial_state FROM ({sources[0]}) a"  # noqa: S608
+            f" JOIN ({sources[1]}) b ON b.environment = a.environment AND b.scenario = a.scenario"
+            " AND b.initial_state = a.initial_state AND b.place = a.place"
             f" JOIN main.trajectory u ON u.episode_id = a.id JOIN {self.database}.trajectory v ON v.episode_id = b.id"
-            f" WHERE change NOT NULL {'AND ' + where if where else ''}"
-            f" ORDER BY change {'DESC' if descending else 'ASC'}, a.id"
+            f" WHERE change NOT NULL ORDER BY change {'DESC' if descending else 'ASC'}, a.id"
         )
-        values = tuple(number for number in sides if number is not None)
         rows = self.run.rows(sql, values)
         return Pairs(
             left=array("q", (row[0] for row in rows)),
@@ -84,6 +89,7 @@ class PairReader:
             changes=array("d", (row[2] for row in rows)),
             scenarios=tuple(row[3] for row in rows),
             states=tuple(row[4] for row in rows),
+            by_sample=by_sample,
         )
 
     def unpaired(self) -> tuple[int, int]:
@@ -94,6 +100,11 @@ class PairReader:
             values: tuple[Any, ...] = (side.iteration,) if side.iteration is not None else ()
             counts.append(self.run.rows(f"SELECT count(*) FROM {database}.episode {where}", values)[0][0])  # noqa: S608
         return counts[0], counts[1]
+
+
+def _conversations(database: str, iteration: int | None, place: str) -> str:
+    where = "" if iteration is None else " WHERE iteration = ?"
+    return f"SELECT id, environment, scenario, initial_state, {place} AS place FROM {database}.episode{where}"  # noqa: S608
 
 
 def iterations_of(run: RunReader) -> list[int]:

@@ -67,7 +67,7 @@ class TrajectoryTable:
     def read(query: str, names: Sequence[str] = ()) -> Node | None:
         """Return ``query`` as it is understood; QueryError if it is not."""
         node = parse(query, is_field, (*(names or FIELDS), *ALIASES))
-        condition(node, lambda words: ("SELECT 0", ()))
+        condition(node, _nothing_found)
         return node
 
     def numbers(self, node: Node | None, order: Order) -> array[int]:
@@ -117,13 +117,11 @@ class TrajectoryTable:
         where, values = self._where(node)
         inner = f"SELECT {field.sql} AS v {_FROM} WHERE {where}"
         bound = (*field.values, *values)
-        low, high, n = self.run.rows(f"SELECT min(v), max(v), count(v) FROM ({inner})", bound)[0]
+        low, high, n = self.run.rows(f"SELECT min(v), max(v), count(v) FROM ({inner})", bound)[0]  # noqa: S608
         if not n:
             return None
         width = (high - low) / bins or 1.0
-        sql = (
-            f"SELECT min(CAST((v - ?) / ? AS INTEGER), ?) AS bin, count(*) FROM ({inner}) WHERE v NOT NULL GROUP BY 1"
-        )
+        sql = f"SELECT min(CAST((v - ?) / ? AS INTEGER), ?) AS bin, count(*) FROM ({inner}) WHERE v NOT NULL GROUP BY 1"  # noqa: S608
         counts = [0] * bins
         for row in self.run.rows(sql, (low, width, bins - 1, *bound)):
             counts[row[0]] = row[1]
@@ -136,12 +134,16 @@ class TrajectoryTable:
         if not self._attached:
             return "SELECT 0", ()
         sql = (
-            f"SELECT p.episode_id FROM {_SEARCH}.message_fts f JOIN {_SEARCH}.message_episode p ON p.id = f.rowid"
+            f"SELECT p.episode_id FROM {_SEARCH}.message_fts f JOIN {_SEARCH}.message_episode p ON p.id = f.rowid"  # noqa: S608
             f" WHERE f.message_fts MATCH ?"
             " AND EXISTS (SELECT 1 FROM main.message m WHERE m.id = p.id AND m.dropped = 0)"
         )
         quoted = '"' + words.text.replace('"', '""') + '"'
         return sql, (f"{quoted}*" if words.prefix else quoted,)
+
+
+def _nothing_found(_words: Words) -> tuple[str, tuple[Any, ...]]:
+    return "SELECT 0", ()
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,8 @@ def leaps(run: RunReader, table: str, column: str) -> list[str]:
     """Return the different values of an indexed column without reading the rows between."""
     found: list[str] = []
     with explained(run.directory.database):
-        row = run.rows(f"SELECT min({column}) FROM {table}")[0]
+        row = run.rows(f"SELECT min({column}) FROM {table}")[0]  # noqa: S608
         while row[0] is not None:
             found.append(row[0])
-            row = run.rows(f"SELECT min({column}) FROM {table} WHERE {column} > ?", (row[0],))[0]
+            row = run.rows(f"SELECT min({column}) FROM {table} WHERE {column} > ?", (row[0],))[0]  # noqa: S608
     return found

@@ -22,7 +22,10 @@ from influence_cli.sanitize import visible
 _MOST_MARKS = 3
 _JOINER = "\u203f"
 _TONES = dict(zip("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff", "\u2082\u2083\u2084\u2085\u2086", strict=True))
-_MARK = "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+_MARK = (
+    "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f"
+    "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+)
 _SEQUENCE = re.compile(
     "(?P<flag>[\U0001f1e6-\U0001f1ff]+)"
     "|(?P<tone>[\U0001f3fb-\U0001f3ff])"

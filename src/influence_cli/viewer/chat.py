@@ -54,11 +54,11 @@ def lay_out(conversation: StoredConversation, cells: int, options: ChatOptions) 
     for position, message in enumerate(conversation.messages):
         if message.speaker == "agent" and message.turn > 0 and message.turn not in chat.anchors:
             chat.anchors[message.turn] = len(chat.lines)
-        body = _message(message, left, options, marked.get(message.turn, ()) if message.speaker == "agent" else marked[-1])
+        body = _message(
+            message, left, options, marked.get(message.turn, ()) if message.speaker == "agent" else marked[-1]
+        )
         if replies.get(message.turn) == position:
-            panel = turn_panel(
-                conversation, message.turn, side if wide else left - 4, blind=options.blind, full=wide
-            )
+            panel = turn_panel(conversation, message.turn, side if wide else left - 4, blind=options.blind, full=wide)
             chat.lines += _beside(body, panel, left) if wide else [*body, *_under(panel)]
         else:
             chat.lines += body
@@ -90,9 +90,22 @@ def _heading(conversation: StoredConversation, cells: int, options: ChatOptions)
 def _ending(conversation: StoredConversation, cells: int, options: ChatOptions) -> Lines:
     if conversation.status == "running":
         return [[("\u2026 not finished", "warning")]]
-    figures = "" if options.blind else f"; rating {formats.number(conversation.mean_rating)}, harm {formats.number(conversation.mean_veto, 3)}"
+    figures = (
+        ""
+        if options.blind
+        else f"; rating {formats.number(conversation.mean_rating)}, harm {formats.number(conversation.mean_veto, 3)}"
+    )
     reason = (conversation.reason or "").replace("_", " ")
-    lines: Lines = [[(f"\u25a0 {conversation.status}: {reason}, state {shown(conversation.state or '', newlines=False)}{figures}"[:cells], "faint")]]
+    lines: Lines = [
+        [
+            (
+                f"\u25a0 {conversation.status}: {reason}, state {shown(conversation.state or '', newlines=False)}{figures}"[
+                    :cells
+                ],
+                "faint",
+            )
+        ]
+    ]
     if conversation.failure:
         text = shown(f"{conversation.failure}: {conversation.detail or ''}", newlines=False)
         lines += [[(text[a:b], "warning")] for a, b in wrapped(text, cells)]
@@ -109,8 +122,12 @@ def _marks(conversation: StoredConversation, options: ChatOptions) -> dict[int, 
     marks: dict[int, tuple[str, ...]] = {-1: everywhere}
     turns = conversation.reply_turns()
     for turn in turns:
-        quotes = () if options.blind else tuple(
-            shown(quote) for score in conversation.scores if score.turn in (0, turn) for quote in score.quotes
+        quotes = (
+            ()
+            if options.blind
+            else tuple(
+                shown(quote) for score in conversation.scores if score.turn in (0, turn) for quote in score.quotes
+            )
         )
         marks[turn] = (*quotes, *everywhere)
     if not options.blind:
@@ -189,10 +206,17 @@ def _styled(text: str, start: int, end: int, spans: Sequence[tuple[int, int]]) -
 
 def _call(name: str, arguments: object, cells: int, edge: tuple[str, str], *, unfolded: bool) -> Lines:
     told = shown(orjson.dumps(arguments, option=orjson.OPT_INDENT_2 if unfolded else None).decode(), newlines=unfolded)
-    head = f"\u25be calls {shown(name, newlines=False)}" if unfolded else f"\u25b8 calls {shown(name, newlines=False)} {told}"
+    head = (
+        f"\u25be calls {shown(name, newlines=False)}"
+        if unfolded
+        else f"\u25b8 calls {shown(name, newlines=False)} {told}"
+    )
     if not unfolded:
         return [[edge, (fitted(head, cells - 2).rstrip(), "tool")]]
-    return [[edge, (fitted(head, cells - 2).rstrip(), "tool")], *([edge, (told[a:b], "tool")] for a, b in wrapped(told, cells - 2))]
+    return [
+        [edge, (fitted(head, cells - 2).rstrip(), "tool")],
+        *([edge, (told[a:b], "tool")] for a, b in wrapped(told, cells - 2)),
+    ]
 
 
 def _tool_result(message: MessageRecord, cells: int, edge: tuple[str, str], *, unfolded: bool) -> Lines:
@@ -201,7 +225,10 @@ def _tool_result(message: MessageRecord, cells: int, edge: tuple[str, str], *, u
         text = shown(message.text[: cells * 2], newlines=False)
         return [[edge, (fitted(f"\u25b8 {outcome}{text}", cells - 2).rstrip(), "tool")]]
     text = shown(message.text[:MOST])
-    return [[edge, (f"\u25be {outcome}".rstrip(), "tool")], *([edge, (text[a:b], "tool")] for a, b in wrapped(text, cells - 2))]
+    return [
+        [edge, (f"\u25be {outcome}".rstrip(), "tool")],
+        *([edge, (text[a:b], "tool")] for a, b in wrapped(text, cells - 2)),
+    ]
 
 
 def _beside(body: Lines, panel: Lines, left: int) -> Lines:

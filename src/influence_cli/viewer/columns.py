@@ -11,7 +11,19 @@ from influence_cli.viewer import formats
 from influence_cli.viewer.cells import shown
 from influence_cli.viewer.widgets.virtual_table import Column, column_cells
 
-_FIRST = ("number", "scenario", "state", "population", "iteration", "rating", "veto", "length", "failures", "labels", "flag")
+_FIRST = (
+    "number",
+    "scenario",
+    "state",
+    "population",
+    "iteration",
+    "rating",
+    "veto",
+    "length",
+    "failures",
+    "labels",
+    "flag",
+)
 _LAST = ("final", "status", "reason", "split", "cue", "sample", "environment", "failure")
 _CELLS = {
     "number": 7, "scenario": 16, "state": 18, "population": 11, "reason": 14, "environment": 14, "failure": 12, "status": 9,

@@ -27,11 +27,17 @@ def transcript_text(conversation: StoredConversation, *, blind: bool) -> str:
         "ended": f"{conversation.status}, {conversation.reason or 'not yet'}",
     }
     if not blind:
-        facts |= {"mean rating": formats.number(conversation.mean_rating), "harm": formats.number(conversation.mean_veto, 3)}
+        facts |= {
+            "mean rating": formats.number(conversation.mean_rating),
+            "harm": formats.number(conversation.mean_veto, 3),
+        }
     lines += [f"- {name}: {shown(str(value), newlines=False)}" for name, value in facts.items()]
     for position, message in enumerate(conversation.messages):
         lines += ["", f"## {message.speaker}, turn {message.turn}", "", *_fenced(message.text)]
-        lines += [f"- calls {shown(call.name, newlines=False)} {shown(str(call.arguments), newlines=False)}" for call in message.tool_calls]
+        lines += [
+            f"- calls {shown(call.name, newlines=False)} {shown(str(call.arguments), newlines=False)}"
+            for call in message.tool_calls
+        ]
         last = not any(m.turn == message.turn and m.speaker == "agent" for m in conversation.messages[position + 1 :])
         if message.speaker == "agent" and message.turn and last and not blind:
             lines += ["", *_judged(conversation, message.turn)]
@@ -53,10 +59,13 @@ def _judged(conversation: StoredConversation, turn: int) -> list[str]:
                 f"{shown(name, newlines=False)}: {share:.3f}"
                 for name, share in zip(judgement.choices, judgement.probabilities, strict=True)
             )
-            lines.append(f"- {role}: {formats.number(judgement.expected)} ({judgement.method}, mass {judgement.mass:.3f}; {shares})")
+            lines.append(
+                f"- {role}: {formats.number(judgement.expected)} ({judgement.method}, mass {judgement.mass:.3f}; {shares})"
+            )
     for score in conversation.scores:
         if score.turn == turn:
-            lines.append(f"- {shown(score.rubric, newlines=False)}: {formats.number(score.value)} ({shown(score.judge, newlines=False)})")
+            rubric, judge = (shown(name, newlines=False) for name in (score.rubric, score.judge))
+            lines.append(f"- {rubric}: {formats.number(score.value)} ({judge})")
     return lines
 
 

@@ -17,9 +17,7 @@ _MOST_CHOICES = 12
 _NUMBER = 6
 
 
-def turn_panel(
-    conversation: StoredConversation, turn: int, cells: int, *, blind: bool, full: bool = True
-) -> Lines:
+def turn_panel(conversation: StoredConversation, turn: int, cells: int, *, blind: bool, full: bool = True) -> Lines:
     """Return everything known of a turn, ``cells`` wide; ``blind`` leaves out what models said of it."""
     lines: Lines = []
     if blind:
@@ -42,7 +40,11 @@ def turn_panel(
 def judgement_lines(judgement: JudgementRecord, cells: int, *, full: bool = True) -> Lines:
     """Return a distribution as bars, with its expected value, mass and method."""
     title = _TITLES.get(judgement.role, judgement.role)
-    value = formats.number(judgement.expected, 3 if judgement.role == "veto" else 2) if judgement.expected is not None else ""
+    value = (
+        formats.number(judgement.expected, 3 if judgement.role == "veto" else 2)
+        if judgement.expected is not None
+        else ""
+    )
     if judgement.role == "transition" and judgement.outcome is not None:
         value = f"\u2192 {shown(judgement.outcome, newlines=False)}"
     style = "harm" if judgement.role == "veto" and _in_upper_half(judgement) else "strong"
@@ -54,7 +56,10 @@ def judgement_lines(judgement: JudgementRecord, cells: int, *, full: bool = True
     pairs = list(zip(judgement.choices, judgement.probabilities, strict=True))
     if not full and len(pairs) > 3:
         first, last = (shown(name, newlines=False) for name in (pairs[0][0], pairs[-1][0]))
-        return [*lines, _cut([(f"{first} ", "faint"), (sparkline([p for _, p in pairs]), "bar"), (f" {last}", "faint")], cells)]
+        return [
+            *lines,
+            _cut([(f"{first} ", "faint"), (sparkline([p for _, p in pairs]), "bar"), (f" {last}", "faint")], cells),
+        ]
     left = min(max((len(shown(name, newlines=False)) for name, _ in pairs), default=1), 14)
     room = max(4, cells - left - _NUMBER - 2)
     fill = "harm" if judgement.role == "veto" else "bar"
@@ -77,7 +82,9 @@ def score_lines(score: ScoreRecord, cells: int) -> Lines:
     """Return a judge's score with its rationale; quotes are marked in the transcript."""
     value = score.failure or ("unusable" if not score.usable else formats.number(score.value))
     judge = f" {shown(score.judge, newlines=False)}, {score.method}"
-    lines: Lines = [_cut([(f"{shown(score.rubric, newlines=False)} ", "heading"), (value, "strong"), (judge, "faint")], cells)]
+    lines: Lines = [
+        _cut([(f"{shown(score.rubric, newlines=False)} ", "heading"), (value, "strong"), (judge, "faint")], cells)
+    ]
     if score.rationale:
         text = shown(score.rationale)
         lines += [[(text[a:b], "text")] for a, b in wrapped(text, cells)]

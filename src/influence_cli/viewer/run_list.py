@@ -113,4 +113,6 @@ def _trouble(problem: str) -> str:
         return "newer"
     if "older version" in problem:
         return "older"
-    return "damaged" if "damaged" in problem or "no run database" in problem or "no database" in problem else "unreadable"
+    return (
+        "damaged" if "damaged" in problem or "no run database" in problem or "no database" in problem else "unreadable"
+    )

@@ -23,7 +23,12 @@ class ViewerServer(Server):
     def __init__(self, command: Sequence[str], host: str, port: int, told: Callable[[str], None]) -> None:
         netloc = f"{f'[{host}]' if ':' in host else host}:{port}"
         super().__init__(
-            shlex.join(command), host=host, port=port, title="influence", public_url=f"http://{netloc}", templates_path=_PAGES
+            shlex.join(command),
+            host=host,
+            port=port,
+            title="influence",
+            public_url=f"http://{netloc}",
+            templates_path=_PAGES,
         )
         self.access = Access(netloc)
         self._told = told

@@ -63,5 +63,5 @@ THEMES = (
 NAMES = {"dark": DARK, "light": LIGHT, "contrast": CONTRAST}
 """What ``--theme`` calls them."""
 
-DEFAULTS = {name: value for name, value in THEMES[0].variables.items()}
+DEFAULTS = dict(THEMES[0].variables)
 """Values of our variables under any other theme."""

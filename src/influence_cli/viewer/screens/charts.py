@@ -110,9 +110,7 @@ def _gaps(iterations: Sequence[IterationValues], name: str) -> tuple[Point, ...]
 
 def _sample(each: IterationValues, name: str, population: str | None) -> Sample:
     values: Sequence[float | None] = getattr(each, name)
-    kept = [
-        i for i, value in enumerate(values) if value is not None and population in (None, each.populations[i])
-    ]
+    kept = [i for i, value in enumerate(values) if value is not None and population in (None, each.populations[i])]
     return Sample(
         np.array([values[i] for i in kept], dtype=np.float64),
         [each.scenarios[i] for i in kept],
@@ -137,8 +135,10 @@ def chart_lines(charts: Sequence[Chart], cells: int) -> Lines:
         for point in chart.points:
             drawn = interval_line(point, low, high, room, zero=chart.zero)
             told = f" {point.value:.3f} [{point.low:.3f}, {point.high:.3f}]"
-            lines.append([(point.name.ljust(_LEFT), "strong"), (drawn, "bar"), (told[: _RIGHT], "text")])
+            lines.append([(point.name.ljust(_LEFT), "strong"), (drawn, "bar"), (told[:_RIGHT], "text")])
         ends = f"{low:.2f}".ljust(room - 6) + f"{high:.2f}".rjust(6)
         lines += [[(" " * _LEFT + ends, "faint")], []]
-    lines.append([("95 % intervals, scenarios resampled whole (initial states under five scenarios)."[:cells], "faint")])
+    lines.append(
+        [("95 % intervals, scenarios resampled whole (initial states under five scenarios)."[:cells], "faint")]
+    )
     return lines

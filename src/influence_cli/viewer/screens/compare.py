@@ -173,9 +173,7 @@ class CompareScreen(ViewerScreen):
         """Show a pair side by side."""
         assert self.pairs is not None
         left, right = self.sides
-        self.app.push_screen(
-            PairScreen(self.sources, (left.name, right.name), self.pairs, message.row)
-        )
+        self.app.push_screen(PairScreen(self.sources, (left.name, right.name), self.pairs, message.row))
 
     def action_measure(self) -> None:
         """Compare another measure."""
@@ -210,13 +208,14 @@ def _cells(pairs: Pairs, number: int, most: float) -> tuple[str, ...]:
 def _summary(message: PairsRead, measure: str) -> str:
     left, right = message.counts
     counts = f"{left:,} and {right:,} conversations, {len(message.pairs.changes):,} on both sides"
+    if not message.pairs.by_sample:
+        counts += " (paired by initial state alone)"
     interval = message.interval
     if interval is None:
         return f"{measure}: no pair has it on both sides. {counts}."
     ends = f"[{formats.number(interval.low)}, {formats.number(interval.high)}]"
-    return (
-        f"Mean change of {measure}: {interval.value:+.3f}, 95 % interval {ends} over {interval.units:,} {interval.over}.\n{counts}."
-    )
+    over = f"over {interval.units:,} {interval.over}"
+    return f"Mean change of {measure}: {interval.value:+.3f}, 95 % interval {ends} {over}.\n{counts}."
 
 
 class PairScreen(ViewerScreen):

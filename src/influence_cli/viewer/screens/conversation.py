@@ -215,7 +215,9 @@ class ConversationScreen(ViewerScreen):
         if self.conversation is None:
             return
         try:
-            told = prompt_of(self.conversation, role, self.turn, self.source.directory, self.viewer.options.environments_of)
+            told = prompt_of(
+                self.conversation, role, self.turn, self.source.directory, self.viewer.options.environments_of
+            )
         except InfluenceError as error:
             self.tell(str(error), severe=True)
         else:

@@ -16,6 +16,10 @@ from influence_cli.viewer.cells import fitted
 from influence_cli.viewer.widgets.lines import Lines, LinesView
 
 _KEYS = 18
+_NAMES = {
+    "question_mark": "?", "slash": "/", "left_square_bracket": "[", "right_square_bracket": "]", "pagedown": "PgDn",
+    "pageup": "PgUp", "up": "\u2191", "down": "\u2193", "left": "\u2190", "right": "\u2192", "escape": "Esc",
+}  # fmt: skip
 _QUERY = (
     "rating>8 and veto>0.5 and population:gameable \"just stay home\"",
     "A word or a \"phrase\" is looked for in all messages; word* goes on. and, or, not, ( ).",
@@ -53,9 +57,7 @@ def _bindings(node: DOMNode) -> Iterator[tuple[str, str, str]]:
 
 
 def _named(key: str) -> str:
-    names = {"question_mark": "?", "slash": "/", "left_square_bracket": "[", "right_square_bracket": "]", "pagedown": "PgDn",
-             "pageup": "PgUp", "up": "\u2191", "down": "\u2193", "left": "\u2190", "right": "\u2192", "escape": "Esc"}  # fmt: skip
-    return names.get(key, key)
+    return _NAMES.get(key, key)
 
 
 class HelpScreen(ModalScreen[None]):
@@ -63,7 +65,10 @@ class HelpScreen(ModalScreen[None]):
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
-    HelpScreen #help { width: 90%; max-width: 96; height: 90%; background: $surface; border: round $primary; padding: 0 1; }
+    HelpScreen #help {
+        width: 90%; max-width: 96; height: 90%;
+        background: $surface; border: round $primary; padding: 0 1;
+    }
     HelpScreen #help-title { height: 1; color: $primary; text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1", "dismiss", "Close")]

@@ -18,7 +18,10 @@ class QuestionScreen(ModalScreen[bool]):
 
     DEFAULT_CSS = """
     QuestionScreen { align: center middle; }
-    QuestionScreen Vertical { width: 60; max-width: 90%; height: auto; background: $surface; border: round $warning; padding: 1 2; }
+    QuestionScreen Vertical {
+        width: 60; max-width: 90%; height: auto;
+        background: $surface; border: round $warning; padding: 1 2;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y,enter", "answer(True)", "Yes"),

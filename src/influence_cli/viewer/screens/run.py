@@ -203,7 +203,10 @@ class RunScreen(ViewerScreen):
         if message.facets:
             known = {name: [value for value, _ in values] for name, values in message.facets.items()}
             suggester = self.query_one(QueryBar).suggester
-            suggester.values = {**known, **{n: v for n, v in suggester.values.items() if len(v) > len(known.get(n, ()))}}
+            suggester.values = {
+                **known,
+                **{n: v for n, v in suggester.values.items() if len(v) > len(known.get(n, ()))},
+            }
 
     def on_index_grew(self, message: IndexGrew) -> None:
         """Tell how far the index is; a query that waited for it is asked again."""
@@ -303,7 +306,7 @@ class RunScreen(ViewerScreen):
             self._sort_by(table.columns[table.column].name)
 
     def action_worst(self) -> None:
-        """The most harmful first."""
+        """Put the most harmful first."""
         self._set_order(Order("veto", descending=True))
 
     def action_facets(self) -> None:

@@ -26,7 +26,10 @@ class ViewsScreen(ModalScreen[SavedView | None]):
     HELP_TITLE = "Saved views"
     DEFAULT_CSS = """
     ViewsScreen { align: center middle; }
-    ViewsScreen Vertical { width: 90%; max-width: 90; height: 16; max-height: 90%; background: $surface; border: round $primary; padding: 0 1; }
+    ViewsScreen Vertical {
+        width: 90%; max-width: 90; height: 16; max-height: 90%;
+        background: $surface; border: round $primary; padding: 0 1;
+    }
     ViewsScreen Static { height: 1; color: $dim; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -92,7 +95,10 @@ class NameScreen(ModalScreen[None]):
 
     DEFAULT_CSS = """
     NameScreen { align: center middle; }
-    NameScreen Vertical { width: 60; max-width: 90%; height: auto; background: $surface; border: round $primary; padding: 0 1; }
+    NameScreen Vertical {
+        width: 60; max-width: 90%; height: auto;
+        background: $surface; border: round $primary; padding: 0 1;
+    }
     NameScreen Input { border: none; height: 1; background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close")]

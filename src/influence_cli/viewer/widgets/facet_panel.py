@@ -39,8 +39,9 @@ class FacetPanel(ScrollView, can_focus=True):
 
     HELP_TITLE = "Facets"
     DEFAULT_CSS = """
-    FacetPanel { width: 32; height: 1fr; background: $surface; border-left: solid $panel; overflow-x: hidden; scrollbar-size: 1 1; scrollbar-color: $panel; scrollbar-color-hover: $primary; scrollbar-color-active: $primary;
-        scrollbar-background: $surface; scrollbar-background-hover: $surface; scrollbar-background-active: $surface; scrollbar-corner-color: $surface; }
+    FacetPanel {
+        width: 32; height: 1fr; background: $surface; border-left: solid $panel;
+        overflow-x: hidden; scrollbar-size: 1 1; }
     FacetPanel:focus { border-left: solid $primary; }
     FacetPanel > .facet--heading { color: $primary; background: $surface; text-style: bold; }
     FacetPanel > .facet--text { color: $foreground; background: $surface; }
@@ -81,7 +82,7 @@ class FacetPanel(ScrollView, can_focus=True):
         for name, histogram in histograms.items():
             entries += [Entry("", "text"), Entry(name, "heading"), *_distribution(histogram, cells)]
         for name, values in facets.items():
-            if len(values) < 2 and name not in ("population",):
+            if len(values) < 2 and name != "population":
                 continue
             entries += [Entry("", "text"), Entry(name, "heading")]
             most = max((count for _, count in values), default=1)

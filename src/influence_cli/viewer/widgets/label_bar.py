@@ -18,7 +18,9 @@ from influence_cli.store.conversation import StoredConversation
 from influence_cli.store.labels import LabelRecord
 from influence_cli.viewer.cells import fitted, shown
 
-OVERALL = Rubric(id="harm", title="How harmful is this?", question="How harmful is this to the user?", harmful_direction="up")
+OVERALL = Rubric(
+    id="harm", title="How harmful is this?", question="How harmful is this to the user?", harmful_direction="up"
+)
 """What is asked where no rubric is known."""
 _KEYS = "1234567890"
 
@@ -77,6 +79,10 @@ class LabelBar(Vertical, can_focus=True):
         yield Static(id="state", markup=False)
         yield Input(placeholder="A note; Enter keeps it")
 
+    def on_resize(self) -> None:
+        """Fit the lines to the new width."""
+        self._show()
+
     @property
     def rubric(self) -> Rubric:
         """What is asked now."""
@@ -130,7 +136,9 @@ class LabelBar(Vertical, can_focus=True):
     def _keys(self) -> list[tuple[str, str]]:
         """Return key and choice; a choice that is a digit has its own key, ten is on 0."""
         choices = self.rubric.choices
-        if all(choice.isdigit() and 0 <= int(choice) <= 10 for choice in choices) and not ("0" in choices and "10" in choices):
+        if all(choice.isdigit() and 0 <= int(choice) <= 10 for choice in choices) and not (
+            "0" in choices and "10" in choices
+        ):
             return [("0" if choice == "10" else choice, choice) for choice in choices]
         return list(zip(_KEYS, choices, strict=False))
 

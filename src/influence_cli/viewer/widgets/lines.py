@@ -31,8 +31,7 @@ class LinesView(ScrollView, can_focus=True):
     """Lines under one another."""
 
     DEFAULT_CSS = """
-    LinesView { height: 1fr; background: $background; scrollbar-size: 1 1; scrollbar-color: $panel; scrollbar-color-hover: $primary; scrollbar-color-active: $primary;
-        scrollbar-background: $background; scrollbar-background-hover: $background; scrollbar-background-active: $background; scrollbar-corner-color: $background; overflow-x: hidden; }
+    LinesView { height: 1fr; background: $background; scrollbar-size: 1 1; overflow-x: hidden; }
     LinesView > .lines--text { color: $foreground; background: $background; }
     LinesView > .lines--strong { color: $foreground; background: $background; text-style: bold; }
     LinesView > .lines--faint { color: $dim; background: $background; }

@@ -37,7 +37,7 @@ class TitleBar(Widget):
     note: reactive[str] = reactive("")
     state: reactive[str] = reactive("")
 
-    def render_line(self, y: int) -> Strip:
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002 - Textual's signature
         """Return the line."""
         cells = self.size.width
         plain = self.get_component_rich_style("title--text")

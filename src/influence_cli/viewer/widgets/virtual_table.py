@@ -42,8 +42,7 @@ class VirtualTable(ScrollView, can_focus=True):
     """Rows of text under a heading that stays; one row and one column are the current ones."""
 
     DEFAULT_CSS = """
-    VirtualTable { height: 1fr; background: $background; scrollbar-size: 1 1; scrollbar-color: $panel; scrollbar-color-hover: $primary; scrollbar-color-active: $primary;
-        scrollbar-background: $background; scrollbar-background-hover: $background; scrollbar-background-active: $background; scrollbar-corner-color: $background; }
+    VirtualTable { height: 1fr; background: $background; scrollbar-size: 1 1; }
     VirtualTable > .table--header { color: $primary; background: $surface; text-style: bold; }
     VirtualTable > .table--chosen { color: $accent; background: $surface; text-style: bold underline; }
     VirtualTable > .table--row { color: $foreground; background: $background; }
@@ -197,7 +196,9 @@ class VirtualTable(ScrollView, can_focus=True):
         else:
             number = scroll_y + y - 1
             strip = self._line(number) if number < self.row_count else self._blank(y)
-        style = self._style("table--cursor" if y and scroll_y + y - 1 == self.cursor and self.row_count else "table--row")
+        style = self._style(
+            "table--cursor" if y and scroll_y + y - 1 == self.cursor and self.row_count else "table--row"
+        )
         if y == 0:
             style = self._style("table--header")
         return strip.crop_extend(scroll_x, scroll_x + self.size.width, style)
