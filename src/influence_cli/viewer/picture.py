@@ -11,8 +11,9 @@ from influence_cli.store.exporters import whole_file
 from influence_cli.viewer.app import ViewerApp, ViewerOptions
 
 _FONT_FACE = re.compile(r"@font-face\s*{.*?}", re.DOTALL)
-_PATIENCE = 100
-_WAIT = 0.05
+_PATIENCE = 400
+_WAIT = 0.015
+_QUIET = 4
 
 
 def save_picture(options: ViewerOptions, out: Path, *, size: tuple[int, int], keys: Sequence[str] = ()) -> None:
@@ -39,7 +40,7 @@ async def settled(app: ViewerApp) -> None:
         await asyncio.sleep(_WAIT)
         busy = any(not worker.is_finished and worker.group != "index" for worker in app.workers)
         quiet = 0 if busy else quiet + 1
-        if quiet >= 4:
+        if quiet >= _QUIET:
             return
 
 

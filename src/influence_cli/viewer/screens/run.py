@@ -73,6 +73,7 @@ class RunScreen(ViewerScreen):
         self._first = conversation
         self._watch = Watch(source)
         self._asked_at = 0.0
+        self._behind = False
 
     def compose(self) -> ComposeResult:
         """Return title, query, table, facets and keys."""
@@ -106,6 +107,7 @@ class RunScreen(ViewerScreen):
 
     async def _read_fields(self) -> None:
         try:
+            await self._watch.look()
             names = await self.source.quick.ask(TrajectoryTable.names)
             state = await self.source.quick.ask(lambda table: table.run.state())
         except InfluenceError as error:
@@ -251,11 +253,17 @@ class RunScreen(ViewerScreen):
         """Follow a run that grows."""
         self.state = message.state
         self.query_one(TitleBar).state = message.state
-        if message.grew and time.monotonic() - self._asked_at > _AGAIN_SECONDS:
+        if message.grew:
+            self._behind = True
+            self.query_one(VirtualTable).renew(len(self.numbers))
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Ask again about a run that grew, but not all the time."""
+        if self._behind and time.monotonic() - self._asked_at > _AGAIN_SECONDS:
+            self._behind = False
             self._ask(keep=True)
             self.run_worker(self._index(), group="index", exclusive=True)
-        elif message.grew:
-            self.query_one(VirtualTable).renew(len(self.numbers))
 
     # -- what keys do -------------------------------------------------------------------------------------------------
 
@@ -282,6 +290,7 @@ class RunScreen(ViewerScreen):
 
     def _look(self) -> None:
         if self.is_current:
+            self._catch_up()
             self.run_worker(self._changed(), group="watch", exclusive=True)
 
     def _sort_by(self, name: str) -> None:

@@ -117,6 +117,7 @@ class QueryBar(Vertical):
         field = self.query_one(Input)
         field.value = query
         field.cursor_position = len(query)
+        self._ask()
 
     def focus_input(self) -> None:
         """Let the person type."""

@@ -1,0 +1,49 @@
+"""Comparing screens with those that are kept: text a line a row, then which style stands where.
+
+``pytest tests/viewer --update-screens`` writes them anew; look at the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "screens"
+
+
+def capture(app) -> str:
+    """Return the screen in front, colours included, in a form that a person can compare."""
+    strips = app.screen._compositor.render_strips()
+    names: dict[str, str] = {}
+    text: list[str] = []
+    styled: list[str] = []
+    for strip in strips:
+        row, runs, column = "", [], 0
+        for segment in strip.simplify():
+            style = str(segment.style.without_color) + f" {_colour(segment.style)}" if segment.style else ""
+            name = names.setdefault(style, f"s{len(names)}")
+            runs.append(f"{name}*{segment.cell_length}")
+            row += segment.text
+            column += segment.cell_length
+        text.append(row.rstrip())
+        styled.append(" ".join(runs))
+    legend = [f"{name} = {style}" for style, name in names.items()]
+    return "\n".join([*text, "---", *styled, "---", *legend]) + "\n"
+
+
+def _colour(style) -> str:
+    parts = [each.name if each else "-" for each in (style.color, style.bgcolor)]
+    return " on ".join(parts)
+
+
+def compare(app, name: str, *, update: bool) -> None:
+    """Assert that the screen is the one that is kept as ``name``; or keep it."""
+    seen = capture(app)
+    path = FOLDER / f"{name}.txt"
+    if update:
+        FOLDER.mkdir(exist_ok=True)
+        path.write_text(seen, encoding="utf-8")
+        return
+    assert path.is_file(), f"{path} is missing: run with --update-screens and look at it"
+    kept = path.read_text(encoding="utf-8")
+    assert seen.split("\n---\n")[0] == kept.split("\n---\n")[0]
+    assert seen == kept, "the text is the same, the styles are not"
