@@ -186,7 +186,7 @@ RUBRICS = (
 
 
 def options(**changes) -> ViewerOptions:
-    facts = {"author": "ada", "settings": Path("settings"), "rubrics": RUBRICS, "theme": NAMES["dark"]}
+    facts = {"author": "ada", "settings": Path("settings"), "rubrics": lambda: RUBRICS, "theme": NAMES["dark"]}
     return ViewerOptions(**{**facts, **changes})
 
 

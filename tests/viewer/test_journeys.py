@@ -209,7 +209,7 @@ async def test_a_run_in_trouble_says_what_is_wrong(run, runs, damage):
             assert app.screen.query_one(VirtualTable).row_count == 25
         else:
             assert isinstance(app.screen, RunsScreen)
-            assert [n for n in app._notifications]
+            assert list(app._notifications)
 
 
 async def test_every_key_of_every_screen_is_in_its_help(run, runs):

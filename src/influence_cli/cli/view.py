@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,7 @@ from influence_cli.errors import InfluenceError, UnknownNameError
 if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
     from influence_cli.plugins.registry import PluginRegistry
+    from influence_cli.schemas.rubrics import Rubric
     from influence_cli.viewer.app import EnvironmentsOf, ViewerOptions
 
 _LABELS, _WEB, _PICTURE = "Labels", "In a browser", "As a picture"
@@ -66,15 +69,16 @@ def view(
     if web:
         _serve(host, port, expose=expose)
         return
-    from influence_cli.viewer.app import ViewerApp
-    from influence_cli.viewer.picture import save_picture
-
     if export_svg is not None:
+        from influence_cli.viewer.picture import save_picture
+
         save_picture(options, export_svg, size=_size(size), keys=[key for key in press.split(",") if key])
         output.say(f"The screen is in {export_svg}.")
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
         raise InfluenceError("influence view needs a terminal.", hint="Or: --web, --export-svg FILE, runs show.")
+    from influence_cli.viewer.app import ViewerApp
+
     ViewerApp(options).run()
 
 
@@ -100,11 +104,9 @@ def _options(
 ) -> ViewerOptions:
     import getpass
 
-    from influence_cli.scoring.rubric_files import pick_rubrics
     from influence_cli.store.run_directory import RUNS
     from influence_cli.viewer.app import ViewerOptions
     from influence_cli.viewer.themes import NAMES
-    from influence_cli.viewer.widgets.label_bar import OVERALL
 
     if theme not in NAMES:
         raise UnknownNameError("theme", theme, NAMES)
@@ -114,7 +116,9 @@ def _options(
     alone = len(paths) == 1 and not folders
     if (query or conversation) and not alone:
         raise InfluenceError("--query and --conversation need one run.", hint="influence view RUN --query ...")
-    rubrics = (OVERALL, *pick_rubrics(names or ([] if rubric else ["core"]), rubric))
+    rubrics = _rubrics(names, rubric)
+    if names or rubric:
+        rubrics()
     return ViewerOptions(
         folders=tuple(folders) if runs else (RUNS,),
         paths=tuple(paths),
@@ -128,6 +132,19 @@ def _options(
         environments_of=_environments_of(registry_of(ctx)),
         rubrics=rubrics,
     )
+
+
+def _rubrics(names: list[str], files: list[Path]) -> Callable[[], Sequence[Rubric]]:
+    """Return what reads the rubrics to label by, once, when they are wanted."""
+
+    @cache
+    def read() -> Sequence[Rubric]:
+        from influence_cli.scoring.rubric_files import pick_rubrics
+        from influence_cli.viewer.widgets.label_bar import OVERALL
+
+        return (OVERALL, *pick_rubrics(names or ([] if files else ["core"]), files))
+
+    return read
 
 
 def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:

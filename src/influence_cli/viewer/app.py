@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -11,9 +11,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError
-from influence_cli.schemas.rubrics import Rubric
 from influence_cli.store.saved_views import config_folder
 from influence_cli.viewer.cells import shown
 from influence_cli.viewer.run_list import RunList
@@ -21,14 +19,23 @@ from influence_cli.viewer.source import RunSource
 from influence_cli.viewer.themes import DARK, DEFAULTS, THEMES
 
 if TYPE_CHECKING:
+    from influence_cli.environments.environment import Environment
+    from influence_cli.schemas.rubrics import Rubric
     from influence_cli.viewer.screens.run import RunScreen
 
-EnvironmentsOf = Callable[[Path], dict[str, Environment]]
+EnvironmentsOf = Callable[[Path], "dict[str, Environment]"]
 """Returns the environments that the run in a path was made with, by name, as they are now; raises InfluenceError."""
+
+RubricsOf = Callable[[], "Sequence[Rubric]"]
+"""Returns what can be labelled by."""
 
 
 def _no_environments(_path: Path) -> dict[str, Environment]:
     raise InfluenceError("No environment can be loaded here.")
+
+
+def _no_rubrics() -> Sequence[Rubric]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class ViewerOptions:
     author: str = "me"
     blind: bool = False
     environments_of: EnvironmentsOf = _no_environments
-    rubrics: tuple[Rubric, ...] = ()
+    rubrics: RubricsOf = _no_rubrics
     settings: Path = field(default_factory=config_folder)
 
 

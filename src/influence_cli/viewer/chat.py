@@ -13,7 +13,7 @@ from influence_cli.store.conversation import StoredConversation
 from influence_cli.viewer import formats
 from influence_cli.viewer.cells import fitted, shown, wrapped
 from influence_cli.viewer.panels import label_lines, score_lines, turn_panel
-from influence_cli.viewer.widgets.lines import Line, Lines
+from influence_cli.viewer.widgets.lines import Line, Lines, cut
 
 WIDE = 100
 """From this width on, judgements stand beside the replies; below it, under them."""
@@ -90,22 +90,14 @@ def _heading(conversation: StoredConversation, cells: int, options: ChatOptions)
 def _ending(conversation: StoredConversation, cells: int, options: ChatOptions) -> Lines:
     if conversation.status == "running":
         return [[("\u2026 not finished", "warning")]]
-    figures = (
-        ""
-        if options.blind
-        else f"; rating {formats.number(conversation.mean_rating)}, harm {formats.number(conversation.mean_veto, 3)}"
-    )
+    figures = ""
+    if not options.blind:
+        rating, harm = formats.number(conversation.mean_rating), formats.number(conversation.mean_veto, 3)
+        figures = f"; rating {rating}, harm {harm}"
     reason = (conversation.reason or "").replace("_", " ")
-    lines: Lines = [
-        [
-            (
-                f"\u25a0 {conversation.status}: {reason}, state {shown(conversation.state or '', newlines=False)}{figures}"[
-                    :cells
-                ],
-                "faint",
-            )
-        ]
-    ]
+    state = shown(conversation.state or "", newlines=False)
+    told = f"\u25a0 {conversation.status}: {reason}, state {state}{figures}"
+    lines: Lines = [cut([(told, "faint")], cells)]
     if conversation.failure:
         text = shown(f"{conversation.failure}: {conversation.detail or ''}", newlines=False)
         lines += [[(text[a:b], "warning")] for a, b in wrapped(text, cells)]
@@ -149,7 +141,7 @@ def _message(message: MessageRecord, cells: int, options: ChatOptions, marks: It
     head: Line = [(f"{sign} {message.speaker}", style), (f"  {told}", "chosen" if here else "faint")]
     if here:
         head.insert(0, ("\u25b8", "chosen"))
-    lines: Lines = [head]
+    lines: Lines = [cut(head, cells)]
     edge = (f"{gutter} ", style)
     if message.speaker == "tool":
         return lines + _tool_result(message, cells, edge, unfolded=options.unfolded)

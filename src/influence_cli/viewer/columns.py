@@ -31,10 +31,16 @@ _CELLS = {
 }  # fmt: skip
 
 
-def fields_of(names: Sequence[str]) -> list[Field]:
-    """Return the fields that a table with these names shows, in order; scores and labels stand in the middle."""
+def fields_of(names: Sequence[str], *, blind: bool = False) -> list[Field]:
+    """Return the fields that a table with these names shows, in order; ``blind`` leaves out what models said."""
     own = [name for name in names if "." in name]
-    return [field for name in (*_FIRST, *own, *_LAST) if (field := field_of(name)) is not None]
+    shown_names = [name for name in (*_FIRST, *own, *_LAST) if not (blind and is_judged(name))]
+    return [field for name in shown_names if (field := field_of(name)) is not None]
+
+
+def is_judged(name: str) -> bool:
+    """Return whether a field tells what models thought of a conversation."""
+    return name in ("rating", "final", "veto", "reason") or name.startswith("score.")
 
 
 def columns_of(fields: Sequence[Field], order: Order) -> list[Column]:

@@ -11,7 +11,7 @@ from influence_cli.viewer import formats
 from influence_cli.viewer.cells import clipped, shown, width, wrapped
 from influence_cli.viewer.chat import MOST
 from influence_cli.viewer.differences import Span, changed
-from influence_cli.viewer.widgets.lines import Line, Lines
+from influence_cli.viewer.widgets.lines import Line, Lines, cut
 
 _NARROW = 70
 _NOTHING = "(nothing)"
@@ -92,7 +92,7 @@ def _message(
             head.append((f"  rating {rating.expected:.2f}", "strong"))
         if veto is not None and veto.expected is not None:
             head.append((f"  harm {veto.expected:.3f}", "strong"))
-    lines: Lines = [head]
+    lines: Lines = [cut(head, cells)]
     for start, end in wrapped(text, cells - 2) if text else []:
         touched = any(a < end and b > start for a, b in spans)
         lines.append([(f"{sign} " if touched else "  ", style), *_pieces(text, start, end, spans, style)])

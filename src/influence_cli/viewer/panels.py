@@ -8,9 +8,9 @@ from influence_cli.schemas.records import CallRecord, JudgementRecord, ScoreReco
 from influence_cli.store.conversation import StoredConversation
 from influence_cli.store.labels import LabelRecord
 from influence_cli.viewer import formats
-from influence_cli.viewer.cells import clipped, fitted, shown, wrapped
+from influence_cli.viewer.cells import fitted, shown, wrapped
 from influence_cli.viewer.charts import bar, sparkline
-from influence_cli.viewer.widgets.lines import Line, Lines
+from influence_cli.viewer.widgets.lines import Line, Lines, cut
 
 _TITLES = {"preference": "rating", "veto": "veto", "transition": "transition"}
 _MOST_CHOICES = 12
@@ -21,7 +21,7 @@ def turn_panel(conversation: StoredConversation, turn: int, cells: int, *, blind
     """Return everything known of a turn, ``cells`` wide; ``blind`` leaves out what models said of it."""
     lines: Lines = []
     if blind:
-        lines.append([("scores are hidden", "faint")])
+        lines.append(cut([("scores are hidden", "faint")], cells))
     else:
         for role in ("preference", "veto", "transition"):
             judgement = conversation.judged(turn, role)
@@ -52,13 +52,13 @@ def judgement_lines(judgement: JudgementRecord, cells: int, *, full: bool = True
     head: Line = [(f"{title} ", "heading"), (value, style)]
     if not judgement.usable:
         head.append((" unusable", "warning"))
-    lines: Lines = [_cut([*head, (note, "faint")], cells)]
+    lines: Lines = [cut([*head, (note, "faint")], cells)]
     pairs = list(zip(judgement.choices, judgement.probabilities, strict=True))
     if not full and len(pairs) > 3:
         first, last = (shown(name, newlines=False) for name in (pairs[0][0], pairs[-1][0]))
         return [
             *lines,
-            _cut([(f"{first} ", "faint"), (sparkline([p for _, p in pairs]), "bar"), (f" {last}", "faint")], cells),
+            cut([(f"{first} ", "faint"), (sparkline([p for _, p in pairs]), "bar"), (f" {last}", "faint")], cells),
         ]
     left = min(max((len(shown(name, newlines=False)) for name, _ in pairs), default=1), 14)
     room = max(4, cells - left - _NUMBER - 2)
@@ -83,13 +83,14 @@ def score_lines(score: ScoreRecord, cells: int) -> Lines:
     value = score.failure or ("unusable" if not score.usable else formats.number(score.value))
     judge = f" {shown(score.judge, newlines=False)}, {score.method}"
     lines: Lines = [
-        _cut([(f"{shown(score.rubric, newlines=False)} ", "heading"), (value, "strong"), (judge, "faint")], cells)
+        cut([(f"{shown(score.rubric, newlines=False)} ", "heading"), (value, "strong"), (judge, "faint")], cells)
     ]
     if score.rationale:
         text = shown(score.rationale)
         lines += [[(text[a:b], "text")] for a, b in wrapped(text, cells)]
     if score.quotes:
-        lines.append([(f"{len(score.quotes)} quote{'s' if len(score.quotes) > 1 else ''} marked at the left", "faint")])
+        quotes = "1 quote is marked" if len(score.quotes) == 1 else f"{len(score.quotes)} quotes are marked"
+        lines.append(cut([(quotes, "faint")], cells))
     return lines
 
 
@@ -99,7 +100,7 @@ def label_lines(label: LabelRecord, cells: int) -> Lines:
     value = shown(label.value or "", newlines=False)
     head: Line = [("\u270e ", "good"), (f"{shown(label.rubric, newlines=False)} ", "heading"), (value + flag, "strong"),
                   (f" {shown(label.author, newlines=False)}", "faint")]  # fmt: skip
-    lines: Lines = [_cut(head, cells)]
+    lines: Lines = [cut(head, cells)]
     if label.note:
         text = shown(label.note)
         lines += [[(text[a:b], "text")] for a, b in wrapped(text, cells)]
@@ -121,18 +122,5 @@ def call_lines(calls: Sequence[CallRecord], cells: int) -> Lines:
         if call.error:
             detail = f": {shown(call.detail, newlines=False)}" if call.detail else ""
             line.append((f" {call.error}{detail}", "warning"))
-        lines.append(_cut(line, cells))
+        lines.append(cut(line, cells))
     return lines
-
-
-def _cut(line: Line, cells: int) -> Line:
-    """Return ``line`` in at most ``cells`` cells."""
-    left = cells
-    out: Line = []
-    for text, style in line:
-        if left <= 0:
-            break
-        cut, taken = clipped(text, left)
-        out.append((cut, style))
-        left -= taken
-    return out

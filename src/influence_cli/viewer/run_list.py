@@ -71,7 +71,7 @@ def _stamp(path: Path) -> _Stamp:
         except OSError:
             times.append(0.0)
         else:
-            times.extend((stat.st_mtime, stat.st_size))
+            times.extend((stat.st_mtime, stat.st_size) if stat.st_size else (0.0,))  # a reader leaves an empty log
     return (*times, float(holder(path) or 0), float(is_paused(path)))
 
 

@@ -68,7 +68,7 @@ class ConversationScreen(ViewerScreen):
         """Return title, chat, labels and keys."""
         yield TitleBar()
         yield LinesView(id="chat")
-        yield LabelBar(self.viewer.options.rubrics)
+        yield LabelBar(self.viewer.options.rubrics())
         yield Footer(compact=True)
 
     def on_mount(self) -> None:

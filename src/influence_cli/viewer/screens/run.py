@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from array import array
 from typing import ClassVar
@@ -16,7 +17,7 @@ from influence_cli.store.control import stop_run
 from influence_cli.store.filter_language import Node, QueryError, words_of
 from influence_cli.store.saved_views import SavedView
 from influence_cli.store.trajectory_table import Order, TrajectoryTable
-from influence_cli.viewer.columns import cells_of, columns_of, fields_of
+from influence_cli.viewer.columns import cells_of, columns_of, fields_of, is_judged
 from influence_cli.viewer.events import FacetsRead, FieldsRead, IndexGrew, NumbersRead, RowsRead, RunChanged, TroubleMet
 from influence_cli.viewer.screens.listing import ViewerScreen
 from influence_cli.viewer.screens.runs import toggle_pause
@@ -30,6 +31,8 @@ from influence_cli.viewer.widgets.virtual_table import VirtualTable
 _FACETS = ("population", "scenario", "iteration", "status", "reason", "split", "environment", "cue")
 _HISTOGRAMS = ("rating", "veto")
 _LIVE_SECONDS = 1.0
+_AFTER_PAINT = 0.3
+"""Seconds that what adds up over a whole run leaves to the first rows."""
 _AGAIN_SECONDS = 3.0
 """Between two answers to a filtered query about a run that grows."""
 
@@ -87,6 +90,7 @@ class RunScreen(ViewerScreen):
     def on_mount(self) -> None:
         """Read the run."""
         self.query_one(TitleBar).text = f"{self.source.name} \u2022 conversations"
+        self.fields = fields_of((), blind=self.viewer.blind)
         self.query_one(VirtualTable).set_columns(columns_of(self.fields, self.order))
         self.query_one(VirtualTable).focus()
         self.run_worker(self._read_fields(), group="fields")
@@ -94,7 +98,7 @@ class RunScreen(ViewerScreen):
             self._answer(self._query)
         else:
             self._ask()
-        self.run_worker(self._index(), group="index")
+        self.set_timer(_AFTER_PAINT, lambda: self.run_worker(self._index(), group="index"))
         self.set_interval(_LIVE_SECONDS, self._look)
         if self._first is not None:
             self.viewer.show_conversation(self, self._first)
@@ -134,12 +138,13 @@ class RunScreen(ViewerScreen):
             rows = [cells_of(found.get(number), fields) for number in numbers]
             self.post_message(RowsRead(first, rows, generation))
 
-    async def _read_facets(self, node: Node | None) -> None:
+    async def _read_facets(self, node: Node | None, *, after: float = 0.0) -> None:
+        await asyncio.sleep(after)
         read = FacetsRead()
         ask = self.source.slow.ask
         try:
             read.summary = dict(await ask(lambda table: table.summary(node)))
-            for name in _HISTOGRAMS:
+            for name in () if self.viewer.blind else _HISTOGRAMS:
                 histogram = await ask(lambda table, name=name: table.histogram(name, node))  # type: ignore[misc]
                 if histogram is not None:
                     read.histograms[name] = histogram
@@ -174,7 +179,7 @@ class RunScreen(ViewerScreen):
         """Show a column for every field."""
         self.names = message.names
         self.state = message.state
-        self.fields = fields_of(message.names)
+        self.fields = fields_of(message.names, blind=self.viewer.blind)
         self.query_one(TitleBar).state = message.state
         self.query_one(QueryBar).suggester.fields = message.names
         self.query_one(VirtualTable).set_columns(columns_of(self.fields, self.order))
@@ -188,7 +193,7 @@ class RunScreen(ViewerScreen):
         else:
             table.set_rows(len(self.numbers))
         self._note()
-        self.run_worker(self._read_facets(self.node), group="facets", exclusive=True)
+        self.run_worker(self._read_facets(self.node, after=_AFTER_PAINT), group="facets", exclusive=True)
 
     def on_virtual_table_rows_wanted(self, message: VirtualTable.RowsWanted) -> None:
         """Read rows."""
@@ -200,8 +205,12 @@ class RunScreen(ViewerScreen):
         self.query_one(VirtualTable).put(message.first, message.rows, message.generation)
 
     def on_facets_read(self, message: FacetsRead) -> None:
-        """Show what adds up."""
-        self.query_one(FacetPanel).show(message.summary, message.facets, message.histograms)
+        """Show what adds up; blind, only what no model said."""
+        summary, facets = message.summary, message.facets
+        if self.viewer.blind:
+            summary = {"n": summary.get("n", 0)}
+            facets = {name: values for name, values in facets.items() if not is_judged(name)}
+        self.query_one(FacetPanel).show(summary, facets, message.histograms)
         if message.facets:
             known = {name: [value for value, _ in values] for name, values in message.facets.items()}
             suggester = self.query_one(QueryBar).suggester
@@ -265,6 +274,13 @@ class RunScreen(ViewerScreen):
             self._ask(keep=True)
             self.run_worker(self._index(), group="index", exclusive=True)
 
+    def on_screen_resume(self) -> None:
+        """Hide or show what models said, if that was changed in a conversation."""
+        if any(is_judged(field.name) for field in self.fields) == self.viewer.blind:
+            self.fields = fields_of(self.names, blind=self.viewer.blind)
+            self.query_one(VirtualTable).set_columns(columns_of(self.fields, self.order))
+            self.run_worker(self._read_facets(self.node), group="facets", exclusive=True)
+
     # -- what keys do -------------------------------------------------------------------------------------------------
 
     def _ask(self, *, keep: bool = False) -> None:
@@ -316,7 +332,10 @@ class RunScreen(ViewerScreen):
 
     def action_worst(self) -> None:
         """Put the most harmful first."""
-        self._set_order(Order("veto", descending=True))
+        if self.viewer.blind:
+            self.tell("The models' scores are hidden (B in a conversation shows them).")
+        else:
+            self._set_order(Order("veto", descending=True))
 
     def action_facets(self) -> None:
         """Show the facets and go to them, or hide them."""

@@ -23,7 +23,7 @@ from influence_cli.viewer.widgets.virtual_table import Column, VirtualTable
 
 _SECONDS = 2.0
 _COLUMNS = (
-    Column("name", "run", 34),
+    Column("name", "run", 26),
     Column("state", "state", 10),
     Column("type", "type", 9),
     Column("conversations", "done/all", 15, right=True),

@@ -51,7 +51,7 @@ class ViewsScreen(ModalScreen[SavedView | None]):
     def on_mount(self) -> None:
         """Read the views."""
         table = self.query_one(VirtualTable)
-        table.set_columns((Column("name", "view", 22), Column("query", "query", 36), Column("order", "sorted by", 16)))
+        table.set_columns((Column("name", "view", 22), Column("query", "query", 30), Column("order", "sorted by", 14)))
         table.focus()
         self._read()
 

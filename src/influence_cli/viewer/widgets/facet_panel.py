@@ -77,8 +77,9 @@ class FacetPanel(ScrollView, can_focus=True):
         """Show counts and distributions."""
         cells = max(12, self.size.width - 2)
         entries = [Entry(f"{summary.get('n', 0):,} conversations", "heading")]
-        rating, veto = formats.number(summary.get("rating")), formats.number(summary.get("veto"), 3)
-        entries.append(Entry(f"rating {rating}  harm {veto}", "text"))
+        if "rating" in summary:
+            rating, veto = formats.number(summary["rating"]), formats.number(summary["veto"], 3)
+            entries.append(Entry(f"rating {rating}  harm {veto}", "text"))
         for name, histogram in histograms.items():
             entries += [Entry("", "text"), Entry(name, "heading"), *_distribution(histogram, cells)]
         for name, values in facets.items():

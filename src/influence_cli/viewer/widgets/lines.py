@@ -17,9 +17,25 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from influence_cli.viewer.cells import clipped
+
 Line = list[tuple[str, str]]
 Lines = list[Line]
 Layout = Callable[[int], Lines]
+
+
+def cut(line: Line, cells: int) -> Line:
+    """Return ``line`` in at most ``cells`` cells."""
+    left = cells
+    out: Line = []
+    for text, style in line:
+        if left <= 0:
+            break
+        piece, taken = clipped(text, left)
+        out.append((piece, style))
+        left -= taken
+    return out
+
 
 STYLES = (
     "text", "strong", "faint", "heading", "agent", "user", "tool", "system", "bar", "harm", "good", "quote", "removed",

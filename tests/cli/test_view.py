@@ -1,0 +1,110 @@
+"""The command line of the viewer, and pausing a real simulation from outside."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from influence_cli.cli.view import _without_web
+from influence_cli.store.control import PAUSE, pause_run, stop_run, unpause_run
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import open_run
+
+
+def test_a_picture_needs_no_terminal_and_no_font_from_elsewhere(influence, made_run, place):
+    answer = influence(
+        "view", "made", "--export-svg", "out.svg", "--size", "80x24", "--theme", "light", "--press", "enter"
+    )
+    assert answer.code == 0, answer.stderr
+    svg = (place / "out.svg").read_text()
+    assert svg.startswith("<svg")
+    assert "@font-face" not in svg
+    assert "agent" in svg
+
+
+def test_without_a_terminal_it_says_what_else_there_is(influence, made_run):
+    answer = influence("view", "made")
+    assert (answer.code, "needs a terminal" in answer.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--theme", "pink"), "Unknown theme 'pink'"),
+        (("nowhere",), "Unknown run 'nowhere'"),
+        (("--compare", "made"), "--compare needs two runs"),
+        (("--query", "rating>1"), "need one run"),
+        (("made", "--export-svg", "x.svg", "--size", "big"), "is not COLUMNSxROWS"),
+        (("made", "--web", "--host", "0.0.0.0"), "can be reached from other machines. Add --expose"),
+        (("made", "--with", "nonsense"), "Unknown rubric or tag"),
+    ],
+)
+def test_mistakes_are_one_line(influence, made_run, arguments, said):
+    answer = influence("view", *arguments)
+    assert answer.code == 2
+    assert said in answer.stderr
+    assert answer.stderr.count("\n") <= 3
+
+
+def test_the_page_runs_the_same_command_without_what_is_about_serving():
+    given = ["view", "a", "--web", "--port", "8000", "--host=::1", "--expose", "--theme", "light"]
+    assert _without_web(given) == ["view", "a", "--theme", "light"]
+
+
+def test_labels_are_exported_by_the_command_line(influence, made_run):
+    answer = influence("export", "made", "--to", "labels", "--out", "-")
+    assert answer.stdout.startswith(
+        "episode,environment,scenario,initial_state,sample,iteration,turn,rubric,label,note,flag"
+    )
+
+
+def test_a_simulation_pauses_goes_on_and_stops(place, tiny_folder):
+    command = [sys.executable, "-m", "influence_cli", "simulate", "--env", str(tiny_folder), "-m", "scripted:demo"]
+    settings = ["-o", "latency=0.02", "--n", "400", "--concurrency", "2", "--out", "made"]
+    process = subprocess.Popen(
+        [*command, *settings], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=place
+    )
+    path = place / "made"
+    try:
+        wait_until(lambda: (path / "run.db").exists() and calls(path) > 0)
+        pause_run(path, "ada")
+        time.sleep(0.8)
+        before = calls(path)
+        time.sleep(0.6)
+        assert calls(path) == before
+        assert (path / PAUSE).read_text().startswith("ada ")
+        unpause_run(path)
+        wait_until(lambda: calls(path) > before + 2)
+        pause_run(path, "ada")
+        time.sleep(0.5)
+        assert stop_run(path) == process.pid
+        _, stderr = process.communicate(timeout=15)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 3, stderr
+    assert "Paused: no new call is begun." in stderr
+    assert "Going on." in stderr
+    with RunReader(open_run(path)) as run:
+        assert run.state() == "stopped"
+        assert [row[0] for row in run.rows("SELECT kind FROM event ORDER BY id")][:3] == ["pause", "unpause", "pause"]
+    again = subprocess.run(
+        [sys.executable, "-m", "influence_cli", "simulate", "--resume", str(path), "-o", "latency=0"],
+        cwd=place, capture_output=True, text=True, timeout=60, check=False, env=os.environ,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert not (path / PAUSE).exists()
+
+
+def calls(path) -> int:
+    with RunReader(open_run(path)) as run:
+        return run.rows("SELECT count(*) FROM call")[0][0]
+
+
+def wait_until(what, seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)

@@ -1,0 +1,145 @@
+"""The web server answers whoever has the address, once, and nobody else."""
+
+import asyncio
+import json
+import sys
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from influence_cli.errors import InfluenceError
+from influence_cli.viewer.access import COOKIE, MOST_SESSIONS, Access
+from influence_cli.viewer.serving import ViewerServer, free_port, is_loopback
+
+
+@asynccontextmanager
+async def served(command=(sys.executable, "-c", "pass")):
+    """Yield the server's access, listening for real, and a client without cookies of its own."""
+    port = free_port("127.0.0.1", 0)
+    server = ViewerServer(command, "127.0.0.1", port, lambda _address: None)
+    runner = web.AppRunner(await server._make_app())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    jar = aiohttp.CookieJar(unsafe=True)
+    try:
+        async with aiohttp.ClientSession(cookie_jar=jar) as client:
+            yield server.access, client
+    finally:
+        await runner.cleanup()
+
+
+async def status(client, url, **headers) -> int:
+    async with client.get(url, headers={name.replace("_", "-"): value for name, value in headers.items()}) as answer:
+        return answer.status
+
+
+@pytest.mark.parametrize("path", ["/", "/static/js/textual.js", "/viewer.css", "/download/x", "/nothing"])
+async def test_without_the_token_nothing_is_answered(path):
+    async with served() as (access, client):
+        assert await status(client, access.origin + path) == 403
+
+
+async def test_the_address_works_once_and_leaves_a_cookie_that_scripts_cannot_read():
+    async with served() as (access, client):
+        async with client.get(access.address) as answer:
+            assert answer.status == 200
+            cookie = answer.headers["Set-Cookie"]
+            assert cookie.startswith(f"{COOKIE}=")
+            assert "HttpOnly" in cookie
+            assert "SameSite=Strict" in cookie
+            assert access.token not in cookie
+            assert access.token not in await answer.text()
+        async with client.get(access.origin) as answer:
+            page = await answer.text()
+            assert answer.status == 200
+            assert f"ws://{access.netloc}/ws" in page
+            assert "https://" not in page
+            assert "script-src 'self';" in answer.headers["Content-Security-Policy"]
+            assert answer.headers["X-Frame-Options"] == "DENY"
+            assert answer.headers["Cache-Control"] == "no-store"
+        assert await status(client, access.origin + "/viewer.css") == 200
+        async with aiohttp.ClientSession() as other:
+            assert await status(other, access.address) == 403
+
+
+async def test_wrong_tokens_are_counted():
+    async with served() as (access, client):
+        seen = [await status(client, f"{access.origin}/?token=guess{n}") for n in range(12)]
+        assert seen == [403] * 10 + [429] * 2
+        assert await status(client, access.address) == 429
+
+
+def test_the_door_opens_again_after_a_minute():
+    now = [0.0]
+    access = Access("127.0.0.1:1", clock=lambda: now[0])
+    for _ in range(10):
+        access.exchange("guess")
+    assert access.exchange(access.token)[0] == 429
+    now[0] = 61.0
+    assert access.exchange(access.token) is None
+
+
+async def test_another_host_and_another_site_are_refused():
+    async with served() as (access, client):
+        await status(client, access.address)
+        assert await status(client, access.origin, Host="evil.example") == 421
+        assert await status(client, f"{access.origin}/?token={access.token}", Host="evil.example") == 421
+        assert await status(client, access.origin, Sec_Fetch_Site="cross-site") == 403
+
+
+async def test_a_websocket_needs_the_cookie_and_our_origin():
+    async with served() as (access, client):
+        address = f"ws://{access.netloc}/ws"
+
+        async def refused(session, **headers) -> int:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                async with session.ws_connect(address, headers=headers):
+                    pass
+            return caught.value.status
+
+        assert await refused(client, Origin=access.origin) == 403
+        await status(client, access.address)
+        assert await refused(client, Origin="http://evil.example") == 403
+        assert await refused(client, Origin="null") == 403
+        assert await refused(client) == 403
+        access.open_pages = MOST_SESSIONS
+        assert await refused(client, Origin=access.origin) == 503
+
+
+async def test_keys_from_the_page_reach_the_viewer(run, runs):
+    command = (sys.executable, "-m", "influence_cli", "view", str(run.path))
+    async with served(command) as (access, client):
+        await status(client, access.address)
+        address = f"ws://{access.netloc}/ws?width=100&height=30"
+        async with client.ws_connect(address, headers={"Origin": access.origin}) as page:
+            await _until(page, b"person-0")
+            await page.send_str(json.dumps(["stdin", "w"]))
+            await page.send_str(json.dumps(["stdin", "\r"]))
+            await _until(page, b"Nobody has to know")
+        assert access.open_pages in (0, 1)
+
+
+async def _until(page, wanted: bytes) -> None:
+    seen = b""
+    async with asyncio.timeout(60):
+        while wanted not in seen:
+            message = await page.receive()
+            assert message.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT), (message, seen[-300:])
+            seen += message.data if isinstance(message.data, bytes) else b""
+
+
+def test_which_hosts_only_this_machine_reaches():
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9")] == [True] * 4
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "192.168.0.1", "example.org")] == [False] * 4
+
+
+def test_a_port_that_is_taken_says_so():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InfluenceError, match="cannot be listened on"):
+            free_port("127.0.0.1", taken.getsockname()[1])
