@@ -104,7 +104,7 @@ def read_line(path: Path) -> RunLine:
         failed=figures["failed"],
         rating=figures["mean_rating"],
         veto=figures["mean_veto"],
-        environments=tuple(figures["environments"]),
+        environments=tuple(figures["environments"]) or directory.manifest.config.environments,
     )
 
 
