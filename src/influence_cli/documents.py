@@ -29,7 +29,8 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
-_HOSTILE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+HOSTILE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+"""Control characters and bidirectional overrides: in no file, written out or escaped."""
 
 Location = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -129,7 +130,7 @@ def read_document(path: Path, *, max_bytes: int = MAX_BYTES) -> Document:
 
 def parse_document(text: str, path: Path) -> Document:
     """Return ``text`` as plain data under the name ``path``; DocumentError if it is not plain, bounded YAML."""
-    hostile = _HOSTILE.search(text)
+    hostile = HOSTILE.search(text)
     if hostile:
         start = text.rfind("\n", 0, hostile.start()) + 1
         position = Position(text.count("\n", 0, hostile.start()) + 1, hostile.start() - start + 1)
@@ -196,16 +197,10 @@ class _Builder:
         self.tagless(event)
         top = stack[-1]
         awaits_key = isinstance(top[0], dict) and top[3] is None
-        if event.style or awaits_key:
-            return event.value
-        value = event.value
-        if value in _CONSTANTS:
-            return _CONSTANTS[value]
-        if _INT.match(value) and len(value) <= 32:
-            return int(value.replace("_", ""))
-        if _FLOAT.match(value) and len(value) <= 64:
-            return float(value)
-        return value
+        hostile = HOSTILE.search(event.value)
+        if hostile:
+            raise self.fail(event, f"The control character U+{ord(hostile.group()):04X} is not allowed.", "Remove it.")
+        return event.value if event.style or awaits_key else plain_value(event.value)
 
     def add(self, stack: list[list[Any]], event: Any, value: Any, end: int) -> Location:
         container, location, _, key = stack[-1]
@@ -232,6 +227,17 @@ class _Builder:
             container.append(value)
         self.document.values[here] = (position, mark.index, end)
         return here
+
+
+def plain_value(text: str) -> Any:
+    """Return what an unquoted scalar means: nothing, a truth value, a number, or its own text."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INT.match(text) and len(text) <= 32:
+        return int(text.replace("_", ""))
+    if _FLOAT.match(text) and len(text) <= 64:
+        return float(text)
+    return text
 
 
 def _end(event: Any) -> int:

@@ -227,6 +227,15 @@ def test_an_import_says_what_became_of_what(influence, tmp_path):
     assert influence("env", "import", tmp_path / "therapist", "--out", "mine").code == 2
 
 
+@pytest.mark.parametrize("name", ["therapist", "bookings", "actions", "politics"])
+def test_each_class_becomes_an_environment_that_can_be_simulated(influence, repository, name):
+    answer = influence("env", "import", repository / "tests/fixtures/published" / name, "--out", name)
+    assert (answer.code, "valid." in answer.stdout) == (0, True)
+    assert "What had no place:" in answer.stdout
+    run = influence("simulate", "--env", f"./{name}", "--model", "scripted:demo", "--n", 6, "--quiet", "--json")
+    assert run.document["conversations"]["complete"] == 6
+
+
 # -- audit ------------------------------------------------------------------------------------------------------------
 
 
