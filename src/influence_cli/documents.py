@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,22 +111,29 @@ class Document:
 
 def read_document(path: Path, *, max_bytes: int = MAX_BYTES) -> Document:
     """Return the YAML file at ``path`` as plain data; DocumentError or InfluenceError if it cannot be."""
-    try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise InfluenceError(
-                f"{path} is {size / 1e6:.0f} MB; at most {max_bytes / 1e6:.0f} MB are read.",
-                hint="Split it into smaller files.",
-            )
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InfluenceError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
+    raw = read_bytes(path, max_bytes)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise DocumentError([Problem(path, Position(line, 1), "The file is not UTF-8.", "Save it as UTF-8.")]) from None
     return parse_document(text.replace("\r\n", "\n"), path)
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return what the file at ``path`` holds; InfluenceError if it is no file, cannot be read or is over ``most`` bytes."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InfluenceError(f"{path} is not a file.", hint="Remove it, or put a file in its place.")
+        if found.st_size > most:
+            raise InfluenceError(
+                f"{path} is {found.st_size / 1e6:.0f} MB; at most {most / 1e6:.0f} MB are read.",
+                hint="Split it into smaller files.",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InfluenceError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
 
 
 def parse_document(text: str, path: Path) -> Document:

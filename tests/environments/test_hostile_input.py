@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from influence_cli.documents import read_document
 from influence_cli.environments.environment import Episode
 from influence_cli.environments.loading import load_environment
 from influence_cli.errors import InfluenceError
@@ -37,10 +37,17 @@ def refusal(folder: Path) -> str:
 
 
 def with_prompt(folder: Path, template: str) -> Path:
-    path = folder / "environment.yaml"
-    data = yaml.safe_load(path.read_text())
+    data = read(folder)
     data["roles"]["agent"]["system"] = template
-    path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return write(folder, data)
+
+
+def read(folder: Path):
+    return read_document(folder / "environment.yaml").data
+
+
+def write(folder: Path, data) -> Path:
+    (folder / "environment.yaml").write_text(json.dumps(data))  # JSON is YAML
     return folder
 
 
@@ -108,7 +115,10 @@ def test_a_file_of_a_hundred_megabytes_is_refused(folder, file):
         "{{ namespace() }}",
         "{{ " + "(" * 2000 + "1" + ")" * 2000 + " }}",
         "{{ " + "not " * 3000 + "cue }}",
-        "{{ 'a' " + "~ 'a' " * 6000 + "}}",
+        "{{ profile['name'][0] }}",
+        "{{ profile['nmae'] }}",
+        "{{ wants[0] }}",
+        "{{ scenario['name']['x'] }}",
     ],
 )
 def test_a_template_that_loops_or_reaches_into_python_is_refused(folder, template):
@@ -125,21 +135,18 @@ def test_a_template_that_loops_or_reaches_into_python_is_refused(folder, templat
     ],
 )
 def test_a_schema_that_leads_elsewhere_or_never_ends_is_refused(folder, schema, key):
-    path = folder / "environment.yaml"
-    data = yaml.safe_load(path.read_text())
+    data = read(folder)
     data["roles"]["agent"]["sees_tools"] = True
     data["tools"] = [{"name": "t", "description": "d", "parameters": schema, "outcomes": [{"result": "r"}]}]
-    path.write_text(yaml.safe_dump(data, sort_keys=False))
-    assert f"{key!r} is not allowed" in refusal(folder)
+    assert f"{key!r} is not allowed" in refusal(write(folder, data))
 
 
 def test_a_parameter_may_be_called_pattern(folder):
-    path = folder / "environment.yaml"
-    data = yaml.safe_load(path.read_text())
+    data = read(folder)
     data["roles"]["agent"]["sees_tools"] = True
     schema = {"type": "object", "properties": {"pattern": {"type": "string", "enum": ["$ref"]}}}
     data["tools"] = [{"name": "t", "description": "d", "parameters": schema, "outcomes": [{"result": "r"}]}]
-    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    write(folder, data)
     assert load_environment(folder).spec.tools[0].name == "t"
 
 
@@ -173,16 +180,31 @@ def test_what_is_no_file_is_refused(folder, made):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../etc", "./no-such-folder", "no\x00name", "a" * 5000, "\u202etherapy", "./therapy/../..", "", " ", "/"]
+    "name",
+    [
+        "../../etc",
+        "./a\x00b",
+        "~nobody-here/x",
+        "./" + "a" * 5000,
+        "./no-such-folder",
+        "no\x00name",
+        "a" * 5000,
+        "\u202etherapy",
+        "./therapy/../..",
+        "",
+        " ",
+        "/",
+    ],
 )
 def test_a_name_that_leads_nowhere_is_one_line(repository, name):
     from influence_cli.cli.resolution import find_environments
-    from influence_cli.plugins.registry import load_registry
+    from influence_cli.plugins.registry import make_registry
 
+    registry = make_registry()
     started = time.perf_counter()
     with pytest.raises(InfluenceError) as caught:
-        find_environments(load_registry(), [name], [])
-    assert time.perf_counter() - started < 2.0
+        find_environments(registry, [name], [])
+    assert time.perf_counter() - started < 1.0
     assert "\n" not in str(caught.value)
 
 
@@ -207,10 +229,10 @@ def shipped(repository):
     """By environment: its main file and one scenario with two people, as data."""
     found = {}
     for path in sorted((repository / "environments").glob("*/environment.yaml")):
-        scenario = yaml.safe_load(sorted(path.parent.glob("scenarios/*.yaml"))[0].read_text())
+        scenario = read_document(min(path.parent.glob("scenarios/*.yaml"))).data
         scenario["initial_states"] = scenario["initial_states"][:2]
         found[path.parent.name] = {
-            "environment.yaml": yaml.safe_load(path.read_text()),
+            "environment.yaml": read_document(path).data,
             f"scenarios/{scenario['name']}.yaml": scenario,
         }
     return found

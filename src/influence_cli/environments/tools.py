@@ -150,7 +150,7 @@ def _unbounded_key(schema: Mapping[str, Any]) -> str | None:
         if isinstance(part, dict):
             for key, value in part.items():
                 if is_schema and key in _UNBOUNDED:
-                    return key
+                    return str(key)
                 if not is_schema or key not in ("enum", "const", "default", "examples"):
                     named = is_schema and key in ("properties", "$defs", "definitions", "dependentSchemas")
                     waiting.append((value, not named))

@@ -48,10 +48,11 @@ def environment_files(
     """
     found: list[EnvironmentFile] = []
     refused: list[InfluenceError] = []
+    root = folder.resolve()
     for path in sorted(folder.rglob("*.json")):
         if path.name.startswith(("_", ".")) or not path.is_file():
             continue
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if not path.resolve().is_relative_to(root):
             report.leave(f"the file {path.name}", "it leads out of the folder")
             continue
         try:

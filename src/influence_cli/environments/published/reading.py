@@ -7,7 +7,6 @@ Invariant: reading costs time and memory in proportion to the file, and what was
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from influence_cli.documents import HOSTILE, MAX_BYTES, MAX_DEPTH, plain_value
+from influence_cli.documents import HOSTILE, MAX_BYTES, MAX_DEPTH, plain_value, read_bytes
 from influence_cli.environments.published.report import ImportReport
 from influence_cli.errors import InfluenceError
 
@@ -40,13 +39,7 @@ def clean(text: str, report: ImportReport) -> str:
 
 def _text_of(path: Path, limit: int) -> str:
     try:
-        size = path.stat().st_size
-        if size > limit:
-            hint = "Split it into smaller files."
-            raise InfluenceError(f"{path} is {size / 1e6:.0f} MB; at most {limit / 1e6:.0f} MB are read.", hint=hint)
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InfluenceError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
+        return read_bytes(path, limit).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InfluenceError(f"{path} is not UTF-8.", hint="Save it as UTF-8.") from None
 
