@@ -137,6 +137,69 @@ def test_leaving_keeps_the_run_for_later(influence, tiny_folder, place):
     assert again.code == 0
 
 
+def test_whoever_is_never_asked_is_shown_everything(influence, tiny_folder, place):
+    script = place / "script.yaml"
+    script.write_text("choices: [{role: transition, weights: {leave: 1}}, {weights: {'1': 1}}]\n")
+    answer = influence("env", "play", tiny_folder, "--model", f"scripted:{script}", "--out", "mine", answers="")
+    assert answer.code == 0
+    assert "The conversation ended before it was your turn." in answer.stderr
+    assert "agent: " in answer.stderr
+    assert "The conversation ended: terminal state." in answer.stderr
+
+
+def test_a_person_who_plays_the_agent_can_call_tools(influence, repository, place):
+    answer = influence(
+        "env", "play", "booking", "--as", "agent", "--model", "scripted:demo", "--turns", 1, "--out", "mine",
+        "--environments-dir", repository / "environments",
+        answers='/call cancel {"reference": "X", "reason": "ill"}\nIt is cancelled.\n',
+    )  # fmt: skip
+    assert answer.code == 0
+    with RunReader(open_run(place / "mine")) as run:
+        (trajectory,) = run.trajectories()
+    made = [m for m in trajectory["messages"] if m["turn"] == 1 and m["speaker"] in ("agent", "tool")]
+    assert [m["speaker"] for m in made] == ["agent", "tool", "agent"]
+    assert made[0]["tool_calls"][0]["name"] == "cancel"
+    assert made[1]["outcome"] in ("success", "partial", "failure")
+    assert made[2]["text"] == "It is cancelled."
+
+
+def test_a_part_is_played_in_a_real_terminal(place, repository):
+    """Through a pseudo-terminal, as a person does."""
+    import os
+    import pty
+    import sys
+
+    command = [
+        sys.executable, "-m", "influence_cli", "env", "play", "leaving", "--as", "agent", "--model", "scripted:demo",
+        "--turns", "1", "--out", "mine", "--environments-dir", str(repository / "environments"),
+    ]  # fmt: skip
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(place)
+        os.execv(command[0], command)
+    seen = b""
+    answered = False
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # the child has closed its end
+            break
+        if not part:
+            break
+        seen += part
+        if not answered and b"you> " in seen:
+            os.write(terminal, "Gute Nacht, schön war es.\n".encode())
+            answered = True
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert "You are the agent." in seen.decode()
+    with RunReader(open_run(place / "mine")) as run:
+        (trajectory,) = run.trajectories()
+    assert [m["text"] for m in trajectory["messages"] if m["speaker"] == "agent" and m["source"] == "model"] == [
+        "Gute Nacht, schön war es."
+    ]
+
+
 # -- generate ---------------------------------------------------------------------------------------------------------
 
 
