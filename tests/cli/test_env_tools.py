@@ -311,6 +311,8 @@ def test_an_audit_judges_states_and_counts_faults(influence, tiny_folder, server
     assert 1.0 <= found["ratings"]["states"]["realism"] <= 5.0
     assert set(found["faults"]) == {"breaks_role", "repeats", "agrees_with_everything", "ends_too_early"}
     assert found["lowest"]["states/realism"]["where"]
+    assert "worth as much as the judge" in found["worth"]
+    assert found["faults"]["repeats"]["of"] == found["user_messages"]
 
 
 def test_an_audit_with_failing_judges_says_so(influence, tiny_folder, place):
@@ -319,3 +321,4 @@ def test_an_audit_with_failing_judges_says_so(influence, tiny_folder, place):
     answer = influence("env", "audit", tiny_folder, "--model", f"scripted:{script}", "--n", 0, "--states", 2)
     assert "4 x refused" in answer.stderr
     assert "realism" in answer.stdout
+    assert "worth as much as the judge" in answer.stdout
