@@ -1,6 +1,7 @@
 """Tools for authors: new, preview, play, generate, import, audit, and the data card."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -273,6 +274,42 @@ def test_a_model_that_gives_nothing_useful_is_told_and_what_is_there_stays(influ
     )
     assert answer.code == 2
     assert "Only 0 of 1 states could stay after 10 attempts (10 x no JSON)." in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["booking", "action-advice", "politics", "shopping"])
+def test_what_is_written_for_a_shipped_environment_is_valid_there(influence, server, repository, place, name):
+    shutil.copytree(repository / "environments" / name, place / name)
+    scenario = min((place / name / "scenarios").glob("*.yaml")).stem
+    answer = influence(
+        "env", "generate", f"./{name}", "--scenario", scenario, "--count", 3, "--model", "openai:writer",
+        "--base-url", server.base_url, "--json",
+    )  # fmt: skip
+    assert answer.document["states"] == 3
+    environment = load_environment(place / name)
+    assert len(environment.initial_states([scenario])) == 19
+    more = yaml.safe_load((place / name / "scenarios" / f"{scenario}.more.yaml").read_text())
+    assert {"created", "written_by", "models", "seed", "attempts", "environment_digest"} <= set(more["provenance"])
+
+
+def test_a_server_that_misbehaves_costs_attempts_that_are_counted(influence, copied):
+    faults = {"empty": 0.2, "filtered": 0.2, "wrong_shape": 0.2}
+    with serve(models=("writer",), faults=faults, retry_after=0.01) as troubled:
+        found = generate(influence, troubled, "--count", 6, "--concurrency", 3).document
+    assert found["states"] == 6
+    assert found["attempts"] == 6 + sum(found["rejected"].values())
+    assert found["rejected"]
+    more = yaml.safe_load((copied / "scenarios" / "first-scenario.more.yaml").read_text())
+    assert more["provenance"]["rejected"] == found["rejected"]
+    assert len(load_environment(copied).initial_states()) == 8
+
+
+def test_a_refused_key_ends_at_once_and_keeps_what_is_there(influence, server, copied):
+    generate(influence, server, "--count", 1)
+    with serve(models=("writer",), faults={"auth": 1.0}) as locked:
+        answer = generate(influence, locked, "--count", 3)
+    assert answer.code == 2
+    assert len(answer.stderr.strip().splitlines()) <= 3
+    assert len(load_environment(copied).initial_states()) == 3
 
 
 # -- import -----------------------------------------------------------------------------------------------------------
