@@ -301,6 +301,16 @@ def test_a_file_of_a_hundred_megabytes_is_refused_at_once(tmp_path):
     assert time.perf_counter() - started < 1
 
 
+def test_a_file_too_large_for_one_scenario_becomes_several(tmp_path):
+    histories = {str(n): [{"role": "environment", "content": f"{n} " + "word " * 6000}] for n in range(300)}
+    source = folder_of(tmp_path / "src", {}, {"big.json": {"char_prompt": "c", "histories": histories}})
+    report = import_published(source, tmp_path / "mine")
+    environment = load_environment(tmp_path / "mine")
+    assert len(environment.initial_states()) == report.initial_states == 300
+    assert sorted(environment.scenarios) == ["big", "big-2", "big-3"]
+    assert environment.scenarios["big-3"].variables == {"char_prompt": "c"}
+
+
 def test_a_folder_of_folders_says_which_there_are(published, tmp_path):
     with pytest.raises(InfluenceError) as caught:
         import_published(published, tmp_path / "mine")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from influence_cli.documents import MAX_BYTES
 from influence_cli.environments.format_strings import as_value
 from influence_cli.environments.published.files import EnvironmentFile
 from influence_cli.environments.published.histories import Histories
-from influence_cli.environments.published.report import ImportReport
+from influence_cli.environments.published.report import ImportReport, unlike
+
+_MOST_BYTES = MAX_BYTES // 2
+"""Of the messages in one scenario's file."""
 
 
 def scenarios_of(
@@ -24,7 +28,30 @@ def scenarios_of(
     report.place("each JSON file", "a scenario; files that differ in the population's prefix share one")
     report.place("string keys of the JSON files", "variables of the scenario, or of its populations where they differ")
     made = {name: _scenario(name, group, populations, called, report) for name, group in grouped.items()}
-    return {name: scenario for name, scenario in made.items() if scenario["initial_states"]}
+    parts: dict[str, dict[str, Any]] = {}
+    for name, scenario in made.items():
+        several = list(_of_readable_size(scenario["initial_states"]))
+        for states in several:
+            own = unlike(name, made.keys() | parts.keys() if states is not several[0] else ())
+            parts[own] = {**scenario, "name": own, "initial_states": states}
+            if len(several) > 1:
+                report.place(f"the files of {name}, which are large", f"scenario {own}")
+    return parts
+
+
+def _of_readable_size(states: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Yield the states in lists, each of which makes a file that can be read."""
+    part: list[Mapping[str, Any]] = []
+    size = 0
+    for state in states:
+        own = sum(len(message["text"].encode()) + 200 for message in state["messages"])
+        if part and size + own > _MOST_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(state)
+        size += own
+    if part:
+        yield part
 
 
 def _scenario(
