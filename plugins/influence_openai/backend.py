@@ -87,13 +87,17 @@ class OpenAIBackend:
         """Return the model's reply to ``request``."""
         self._check_adapter(request.adapter)
         tally = Tally()
-        generation = await self.ask(
-            lambda seed: generate_payload(self.model, request, self._dialect, seed),
-            lambda answer: read_generation(answer, request),
-            tally=tally,
-            seed=request.seed,
-            expected=request.sampling.max_tokens,
-        )
+        try:
+            generation = await self.ask(
+                lambda seed: generate_payload(self.model, request, self._dialect, seed),
+                lambda answer: read_generation(answer, request),
+                tally=tally,
+                seed=request.seed,
+                expected=request.sampling.max_tokens,
+            )
+        except CallFailedError as error:
+            error.usage = tally.usage()
+            raise
         # the answer was checked when it was read; copying it validates nothing again
         return generation.model_copy(update={"usage": tally.usage()})
 

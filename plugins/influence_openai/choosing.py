@@ -73,6 +73,7 @@ class Chooser:
             return await self._by_samples(request, tally)
         except CallFailedError as error:
             error.attempts = tally.requests
+            error.usage = tally.usage()
             raise
 
     async def _by_logprobs(self, request: ChoiceRequest, tally: Tally) -> Distribution | None:
