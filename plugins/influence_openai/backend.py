@@ -32,12 +32,12 @@ from influence_openai.client import ChatClient
 from influence_openai.dialect import Dialect
 from influence_openai.failures import RequestRefusedError
 from influence_openai.options import OpenAIOptions
-from influence_openai.wire import Payload, Tally, generate_payload, read_generation
+from influence_openai.wire import Payload, Tally, estimated_tokens, generate_payload, read_generation
 
 T = TypeVar("T")
 
 _MOST_ADAPTATIONS = 8
-_BYTES_PER_TOKEN = 4
+_ESTIMATED = "The server reports no token counts: they are estimated from the lengths of prompts and replies."
 _SAME_AGAIN = frozenset({"empty", "malformed"})
 """After these the seed is changed: a server that honours it would only say the same again."""
 
@@ -158,7 +158,7 @@ class OpenAIBackend:
             payload.update(self.options.extra_body)
         body = orjson.dumps(payload)
         limiter = self.limiter
-        tokens = len(body) // _BYTES_PER_TOKEN + expected
+        tokens = estimated_tokens(len(body)) + expected
         admitted = await limiter.acquire(tokens)
         started = time.perf_counter()
         tally.requests += 1
@@ -171,8 +171,10 @@ class OpenAIBackend:
             raise
         else:
             limiter.answered(admitted)
-            tally.add(answer.get("usage"))
-            limiter.settle(tokens, tally.prompt + tally.completion - used or tokens)
+            tally.add(answer, len(body))
+            if tally.estimated:
+                self._dialect.note(_ESTIMATED)
+            limiter.settle(tokens, tally.prompt + tally.completion - used)
             return answer
         finally:
             limiter.release()

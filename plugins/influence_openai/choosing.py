@@ -8,6 +8,7 @@ samples; the distribution says which.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,6 +42,8 @@ _FIRST_LOOK = 4
 _MOST_LOOKS = 6
 _END_LOOKS = 20
 _FEWER_END_LOOKS = 8
+_FEWER_TOKENS = "The server shows fewer of the likeliest tokens than asked for: choices beyond them count as 0."
+_ALL_SHOWN = 0.99
 _FEWER_SAMPLES = "The server gives fewer samples than asked for"
 _AMBIGUOUS_ABOVE = 0.02
 """More undecided probability than this is not accepted: samples are drawn instead."""
@@ -83,6 +86,7 @@ class Chooser:
         try:
             (positions,) = await self._look(request, tally, tokens, "")
             prompt_tokens = tally.prompt
+            self._note_what_is_hidden(positions[0])
             reading.look(positions)
             self._remember(request.choices, reading, tokens)
             await self._look_further(request, tally, reading, prompt_tokens)
@@ -92,6 +96,11 @@ class Chooser:
         if reading.ambiguous > _AMBIGUOUS_ABOVE:
             return None
         return reading.distribution(tally.usage())
+
+    def _note_what_is_hidden(self, first: Position) -> None:
+        """Say so where a server shows fewer tokens than asked for, and not all of the probability."""
+        if len(first.top) < self._dialect.top_logprobs and sum(math.exp(p) for _, p in first.top) < _ALL_SHOWN:
+            self._dialect.note(_FEWER_TOKENS)
 
     async def _look_further(
         self, request: ChoiceRequest, tally: Tally, reading: ChoiceReading, prompt_tokens: int
@@ -111,7 +120,8 @@ class Chooser:
                     raise
                 self._dialect.leave_out("continue_final_message", "The server does not continue a begun answer")
                 return
-            if self._dialect.prefix == "unproven" and not self._proved(prefix, prompt_tokens, tally.prompt - before):
+            continued = 0 if tally.estimated else tally.prompt - before
+            if self._dialect.prefix == "unproven" and not self._proved(prefix, prompt_tokens, continued):
                 return
             if not positions:
                 positions = await self._look_past_the_end(request, tally, prefix)

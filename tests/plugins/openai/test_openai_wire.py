@@ -95,13 +95,23 @@ def test_broken_logprobs_are_malformed(entry):
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda x: st.dictionaries(st.text(max_size=5), x)))
 def test_any_usage_is_read(usage):
     tally = Tally()
-    tally.add(usage)
+    tally.add({"usage": usage}, 100)
     assert tally.usage().prompt_tokens >= 0
 
 
 def test_usage_counts_what_was_cached():
     tally = Tally()
-    tally.add({"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}})
-    tally.add({"prompt_tokens": -1, "completion_tokens": "x", "prompt_tokens_details": None})
+    counts = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
+    tally.add({"usage": counts}, 100)
+    tally.add({"usage": {"prompt_tokens": 1, "completion_tokens": "x", "prompt_tokens_details": None}}, 100)
     usage = tally.usage()
-    assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (9, 2, 4)
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (10, 2, 4)
+
+
+@pytest.mark.parametrize("absurd", [10**15, 2**63, -5, 1.5, False, "7", None])
+def test_an_absurd_token_count_is_no_count(absurd):
+    tally = Tally()
+    tally.add({"usage": {"prompt_tokens": 8, "completion_tokens": absurd}}, 100)
+    assert (tally.prompt, tally.completion, tally.estimated) == (8, 0, False)
+    tally.add({"usage": {"prompt_tokens": absurd}, "choices": [{"message": {"content": "x" * 40}}, 3]}, 100)
+    assert (tally.prompt, tally.completion, tally.estimated) == (8 + 25, 10, True)
