@@ -27,12 +27,13 @@ from influence_cli.cli.resolution import (
     default_model,
     find_environments,
     role_models,
+    with_default_model,
 )
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
-from influence_cli.schemas.configs import SimulationConfig
+from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.settings import resolve_settings
@@ -143,8 +144,10 @@ def take_up(
         flags=flags,
         flag_names=FLAGS,
     )
+    refuse_secrets(config)
     _refuse_changes(before, config, directory.path)
     config, environments, models = _resolved(registry, config, ())
+    _refuse_fewer(before, config, environments, directory.path)
     for environment in environments:
         digest = directory.manifest.environments.get(environment.name)
         if digest != environment.digest:
@@ -168,7 +171,7 @@ def _resolved(
         str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
         for name, environment in zip(names, environments, strict=True)
     )
-    config = config.model_copy(update={"environments": settled})
+    config = with_default_model(config.model_copy(update={"environments": settled}))
     return config, environments, role_models(registry, config)
 
 
@@ -176,13 +179,33 @@ def _refuse_changes(before: SimulationConfig, after: SimulationConfig, path: Pat
     """Raise InfluenceError if a setting that shapes conversations differs; servers and limits may change."""
     for name in SimulationConfig.model_fields:
         old, new = getattr(before, name), getattr(after, name)
-        if name in _FREE_TO_CHANGE or old == new:
-            continue
-        if name == "default" and old.model_copy(update={"options": {}}) == new.model_copy(update={"options": {}}):
+        if name in _FREE_TO_CHANGE or _without_options(old) == _without_options(new):
             continue
         raise InfluenceError(
             f"{path} was made with another value of {FLAGS.get(name, name)!r}: {old!r}, not {new!r}.",
             hint="Leave it out to go on, or start a new run.",
+        )
+
+
+def _without_options(value: Any) -> Any:
+    """Return a setting without the options of backends in it."""
+    if isinstance(value, RoleConfig):
+        return value.model_copy(update={"options": {}})
+    if isinstance(value, dict):
+        rest = {name: _without_options(entry) for name, entry in value.items()}
+        return {name: entry for name, entry in rest.items() if entry != RoleConfig()}
+    return value
+
+
+def _refuse_fewer(
+    before: SimulationConfig, after: SimulationConfig, environments: Sequence[Environment], path: Path
+) -> None:
+    """Raise InfluenceError if the run would shrink: what it holds would no longer be a part of it."""
+    had, wanted = start_tally(environments, before).total, start_tally(environments, after).total
+    if wanted < had:
+        raise InfluenceError(
+            f"{path} is a run of {had:,} conversations; it cannot become one of {wanted:,}.",
+            hint="Leave --n out to go on, or start a new run.",
         )
 
 
@@ -198,6 +221,7 @@ def talk(sitting: Sitting) -> Summary:
     if not any(model.name.base != default_model()[0] for model in sitting.models.values()):
         output.say(default_model()[1])
     with directory.writer() as writer, logged(directory.path / "logs"):
+        directory.remember(sitting.config)
         return _run_loop(_talk(sitting, directory, writer))
 
 
@@ -219,7 +243,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     config = sitting.config
     tally = start_tally(sitting.environments, config)
     if sitting.resumed:
-        _carry_over(tally, writer)
+        _carry_over(tally, writer, _changes(directory.manifest.config, config))
     run = Run(config, sitting.models, writer, tally)
     runner = Runner(run, sitting.environments, writer, at_once=_at_once(sitting))
     writer.set_state("running")
@@ -260,14 +284,20 @@ def _at_once(sitting: Sitting) -> int:
     return room
 
 
-def _carry_over(tally: Tally, writer: RunWriter) -> None:
+def _changes(before: SimulationConfig, after: SimulationConfig) -> dict[str, Any]:
+    """Return the settings that were otherwise in the sitting before, as they were."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    return {name: value for name, value in old.items() if value != new[name]}
+
+
+def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any]) -> None:
     reopened = writer.reopen_failed()
     totals = writer.totals()
     tally.earlier_done = writer.finished_count()
     tally.earlier_tokens = totals.tokens
     tally.earlier_cost = totals.cost
     tally.check_budget()
-    writer.add_event("resume", {"finished": tally.earlier_done, "reopened": reopened})
+    writer.add_event("resume", {"finished": tally.earlier_done, "reopened": reopened, "changed_from": changed})
     again = f", {reopened} failed ones are tried again" if reopened else ""
     output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
 
@@ -290,9 +320,10 @@ def _on_signals(
 
 
 def _state_of(tally: Tally) -> RunState:
+    """Return how the run ended: one that was told to stop but had nothing left to do is done."""
     if tally.stop == "alike":
         return "failed"
-    return "stopped" if tally.stop is not None or tally.done < tally.total else "done"
+    return "done" if tally.done >= tally.total else "stopped"
 
 
 def _summary(
@@ -303,21 +334,20 @@ def _summary(
     elapsed: float,
     models: Mapping[Role, RoleModel],
 ) -> Summary:
-    ended = tally.complete + tally.failed
     reason, code = "", EXIT_DONE
     fatal = not tally.complete and all(kind in FATAL_KINDS for _, kind in tally.failures)
     if tally.stop == "alike":
         reason = f"all conversations failed alike: {tally.last_failure.rstrip('.')}"
         code = EXIT_USER if fatal else EXIT_FAILURES
-    elif tally.stop == "signal" or (state == "stopped" and tally.stop is None):
-        reason, code = "stopped by a signal", EXIT_STOPPED
-    elif tally.stop in ("cost", "tokens"):
+    elif state == "stopped" and tally.stop in ("cost", "tokens"):
         limit = f"${config.budget.cost:g}" if tally.stop == "cost" else f"{config.budget.tokens:,} tokens"
         reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
-    elif ended and tally.failed / ended > config.max_failed_share:
+    elif state == "stopped":
+        reason, code = "stopped by a signal", EXIT_STOPPED
+    elif tally.failed > config.max_failed_share * tally.done:
         allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
         reason, code = (
-            f"{tally.failed:,} of {ended:,} conversations failed, {allowed}",
+            f"{tally.failed:,} of {tally.done:,} conversations failed, {allowed}",
             EXIT_USER if fatal else EXIT_FAILURES,
         )
     notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))

@@ -20,7 +20,7 @@ import yaml
 
 from influence_cli.documents import read_document, validate_document
 from influence_cli.errors import InfluenceError, UnknownNameError
-from influence_cli.schemas.configs import RunManifest
+from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.seeding import derive_seed
 from influence_cli.store.connection import file_error
 from influence_cli.store.schema import SCHEMA_VERSION
@@ -55,6 +55,18 @@ class RunDirectory:
     def database(self) -> Path:
         """The SQLite file."""
         return self.path / DATABASE
+
+    def remember(self, config: SimulationConfig) -> None:
+        """Keep the settings that the run goes on with in its manifest; only while holding it for writing."""
+        if config == self.manifest.config:
+            return
+        path = self.path / MANIFEST
+        try:
+            made = path.stat().st_mtime_ns
+            _write_manifest(self.path, self.manifest.model_copy(update={"config": config}))
+            os.utime(path, ns=(made, made))  # the age of a run is that of its manifest
+        except OSError as error:
+            raise file_error(error, self.path) from None
 
     @contextmanager
     def writer(self) -> Iterator[RunWriter]:
