@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 STOPPED_BEFORE_THE_START = 3
@@ -10,6 +11,9 @@ STOPPED_BEFORE_THE_START = 3
 
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
     try:
         from influence_cli.cli.app import build_app
 

@@ -1,7 +1,11 @@
 """``influence runs``."""
 
+import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -129,3 +133,34 @@ def test_merge_of_a_file_that_is_not_there(influence, made_run):
     answer = influence("runs", "merge", "made", "nowhere.db")
     assert answer.code == 2
     assert "There is no file nowhere.db." in answer.stderr
+
+
+def test_rm_of_one_run_under_two_names(influence, made_run):
+    answer = influence("runs", "rm", "made", "runs/made", "latest", "--yes")
+    assert answer.code == 0, answer.stderr
+    assert not made_run.exists()
+
+
+def test_a_run_with_a_name_that_is_no_utf_8_is_listed(influence, made_run):
+    made_run.rename(made_run.with_name(os.fsdecode(b"m\xffde")))
+    assert influence("runs", "list", "--json").document["runs"][0]["path"] == "runs/m\udcffde"
+    assert influence("runs", "list").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["show", "made", "--json"], ["show", "made"], ["search", "made", "Grüße"]])
+def test_a_terminal_without_utf_8_gets_an_answer(made_run, arguments):
+    with sqlite3.connect(made_run / "run.db") as db:
+        db.execute("UPDATE message SET text = 'Schöne Grüße ☕'")
+        db.execute("UPDATE episode SET scenario = scenario || ' ☕'")
+    db.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "influence_cli", "runs", *arguments],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if "--json" in arguments:
+        assert json.loads(done.stdout)["by_scenario"][0]["scenario"].endswith(" ☕")
+    else:
+        assert b"\\u2615" in done.stdout

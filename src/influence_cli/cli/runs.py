@@ -130,7 +130,8 @@ def rm(
     """Remove runs for good."""
     from influence_cli.store.run_directory import find_run, open_run, remove_run
 
-    for path in [open_run(find_run(name)).path for name in run]:
+    found = {path.resolve(): path for path in (open_run(find_run(name)).path for name in run)}
+    for path in found.values():
         if not yes and not typer.confirm(f"Remove {output.plain(path)} and all its conversations?", err=True):
             output.say(f"{path} stays.")
             continue
