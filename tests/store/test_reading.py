@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import shutil
 import sqlite3
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,37 @@ def test_a_failed_export_leaves_nothing(filled, tmp_path):
     with RunReader(filled) as run, pytest.raises(InfluenceError, match="No such file"):
         JsonLines(ExporterOptions()).export(run, tmp_path / "none" / "out.jsonl")
     assert not list(tmp_path.glob("**/.out*"))
+
+
+def test_an_export_goes_through_links_and_into_what_is_no_file(filled, tmp_path):
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "real.jsonl")
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool, RunReader(filled) as run:
+        exporter = JsonLines(ExporterOptions())
+        count = exporter.export(run, tmp_path / "link.jsonl")
+        read = pool.submit((tmp_path / "pipe").read_text)
+        exporter.export(run, tmp_path / "pipe")
+        piped = read.result(10)
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    assert piped == (tmp_path / "real.jsonl").read_text()
+    assert piped.count("\n") == count
+    assert not list(tmp_path.glob(".influence*"))
+
+
+def test_a_run_that_may_only_be_read_is_read(filled, not_mine):
+    with RunReader(filled) as run:
+        mine = run_figures(run)["rating"]
+    with not_mine(filled) as copy, RunReader(copy) as run:
+        assert run_figures(run)["rating"] == mine
+        assert [t["messages"] for t in run.trajectories()]
+
+
+def test_a_run_that_may_only_be_read_and_has_a_log_is_not_read_in_part(run, not_mine):
+    with run.writer() as writer:
+        whole_conversation(writer, episode())
+        with not_mine(run) as copy, pytest.raises(InfluenceError, match="cannot be opened"):
+            RunReader(copy)
 
 
 def test_many_trajectories_come_in_order(run):

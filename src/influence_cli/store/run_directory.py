@@ -176,7 +176,7 @@ def holder(path: Path) -> int | None:
     """Return the process that writes the run in ``path``; None if nobody does."""
     lock = path / LOCK
     try:
-        with lock.open("r+") as file:
+        with lock.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
@@ -191,26 +191,25 @@ def holder(path: Path) -> int | None:
 def _locked(path: Path) -> Iterator[None]:
     lock = path / LOCK
     try:
-        file = lock.open("a+")
+        file = lock.open("ab+", buffering=0)  # what a full disk refuses is not tried again when it is closed
     except OSError as error:
         raise file_error(error, path) from None
     with file:
         if not _got(file):
             file.seek(0)
-            process = file.read().strip() or "unknown"
+            process = file.read().decode(errors="replace").strip() or "unknown"
             raise InfluenceError(
                 f"{path} is being written by process {process}.", hint="Wait for it to end, or stop it."
             )
         with suppress(OSError):
             file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            file.write(str(os.getpid()).encode())
         yield
         with suppress(OSError):
             file.truncate(0)
 
 
-def _got(file: IO[str]) -> bool:
+def _got(file: IO[bytes]) -> bool:
     """Return whether the lock was to be had; who only looks at it (:func:`holder`) lets it go in a moment."""
     for _ in range(_TRIES):
         try:
