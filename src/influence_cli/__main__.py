@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from typing import TextIO
 
 STOPPED_BEFORE_THE_START = 3
 """As errors.EXIT_STOPPED, which is not imported yet."""
@@ -11,9 +13,7 @@ STOPPED_BEFORE_THE_START = 3
 
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
+    sys.stdout, sys.stderr = _writable(sys.stdout), _writable(sys.stderr)
     try:
         from influence_cli.cli.app import build_app
 
@@ -21,6 +21,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(STOPPED_BEFORE_THE_START)
     app()
+
+
+def _writable(stream: TextIO | None) -> TextIO:
+    """Return ``stream`` such that any text can be written to it, and one that goes nowhere if it is closed."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream or open(os.devnull, "w", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -199,6 +199,24 @@ def test_shards_are_merged_once(run):
             ("a", "complete"), ("b", "complete"), ("c", "complete")]  # fmt: skip
 
 
+def test_a_shard_of_an_older_version_is_brought_up_to_date(run):
+    with run.writer() as writer:
+        whole_conversation(writer, episode(sample=0))
+    with shard(run, "a") as writer:
+        whole_conversation(writer, episode(sample=1))
+    with sqlite3.connect(run.path / "run-a.db") as db:
+        db.executescript("DROP TABLE label; DROP TABLE stage; PRAGMA user_version = 2;")
+    db.close()
+    assert merge_shards(run) == 1
+    assert check_run(run) == []
+
+
+def test_a_run_is_not_merged_into_itself(run):
+    with run.writer() as writer:
+        whole_conversation(writer, episode())
+    assert merge_shards(run, [run.database]) == 0
+
+
 def test_a_shard_made_otherwise_is_refused_whole(run):
     with run.writer() as writer:
         whole_conversation(writer, episode("a"))
