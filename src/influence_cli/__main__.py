@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
 STOPPED_BEFORE_THE_START = 3
@@ -27,7 +28,7 @@ def _writable(stream: TextIO | None) -> TextIO:
     """Return ``stream`` such that any text can be written to it, and one that goes nowhere if it is closed."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
-    return stream or open(os.devnull, "w", encoding="utf-8")
+    return stream or Path(os.devnull).open("w", encoding="utf-8")
 
 
 if __name__ == "__main__":
