@@ -148,6 +148,21 @@ def test_many_trajectories_come_in_order(run):
     assert states == [f"s{number}" for number in range(450)]
 
 
+def test_a_trajectory_is_read_as_it_was_at_one_moment(run, monkeypatch):
+    with run.writer() as writer, RunReader(run) as reader:
+        number = whole_conversation(writer, episode())
+        said = len(next(reader.trajectories())["messages"])
+        look = reader._by_episode
+
+        def while_it_is_written(table, first, last):
+            writer.add_message(number, call(turn=9), message(turn=9))
+            return look(table, first, last)
+
+        monkeypatch.setattr(reader, "_by_episode", while_it_is_written)
+        (trajectory,) = reader.trajectories()
+        assert len(trajectory["messages"]) == said
+
+
 def test_a_whole_run_has_no_problems(filled):
     assert check_run(filled) == []
 
