@@ -55,6 +55,12 @@ def test_prices_make_a_cost(simulate):
     assert "; $0.0" in simulate("--n", "1", "--set", prices).stdout
 
 
+def test_a_cost_that_lacks_a_price_is_a_least(simulate, script):
+    prices = 'prices={"scripted:demo": {prompt: 10, completion: 20}}'
+    answer = simulate("--n", "1", "--user", script("{}"), "--set", prices)
+    assert "; at least $0.0" in answer.stdout
+
+
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 

@@ -305,8 +305,10 @@ class FullDisk(MemoryJournal):
 
 
 async def test_a_store_that_fails_ends_the_run_with_its_reason(make_runner):
+    runner = make_runner(into=FullDisk(), latency=0.001)
     with pytest.raises(InfluenceError, match="The disk is full"):
-        await make_runner(into=FullDisk(), latency=0.001).simulate()
+        await runner.simulate()
+    assert runner._run.tally.stop == "error"
 
 
 async def test_empty_replies_are_failures(make_runner, journal, script):

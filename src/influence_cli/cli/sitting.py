@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from influence_cli.cli import output
+from influence_cli.cli.changes import changed_from, refuse_changes, refuse_fewer
 from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
@@ -33,7 +34,7 @@ from influence_cli.cli.simulate import FLAGS
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
-from influence_cli.schemas.configs import RoleConfig, SimulationConfig
+from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.settings import resolve_settings
@@ -45,7 +46,6 @@ from influence_cli.simulation.tally import FATAL_KINDS, Tally
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.writer import RunWriter
 
-_FREE_TO_CHANGE = ("n", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache")
 _log = logging.getLogger(__name__)
 _COLLECT_AFTER = 20_000
 """Objects made before the collector looks for cycles among them."""
@@ -145,9 +145,9 @@ def take_up(
         flag_names=FLAGS,
     )
     refuse_secrets(config)
-    _refuse_changes(before, config, directory.path)
+    refuse_changes(before, config, directory.path)
     config, environments, models = _resolved(registry, config, ())
-    _refuse_fewer(before, config, environments, directory.path)
+    refuse_fewer(before, config, environments, directory.path)
     for environment in environments:
         digest = directory.manifest.environments.get(environment.name)
         if digest != environment.digest:
@@ -173,40 +173,6 @@ def _resolved(
     )
     config = with_default_model(config.model_copy(update={"environments": settled}))
     return config, environments, role_models(registry, config)
-
-
-def _refuse_changes(before: SimulationConfig, after: SimulationConfig, path: Path) -> None:
-    """Raise InfluenceError if a setting that shapes conversations differs; servers and limits may change."""
-    for name in SimulationConfig.model_fields:
-        old, new = getattr(before, name), getattr(after, name)
-        if name in _FREE_TO_CHANGE or _without_options(old) == _without_options(new):
-            continue
-        raise InfluenceError(
-            f"{path} was made with another value of {FLAGS.get(name, name)!r}: {old!r}, not {new!r}.",
-            hint="Leave it out to go on, or start a new run.",
-        )
-
-
-def _without_options(value: Any) -> Any:
-    """Return a setting without the options of backends in it."""
-    if isinstance(value, RoleConfig):
-        return value.model_copy(update={"options": {}})
-    if isinstance(value, dict):
-        rest = {name: _without_options(entry) for name, entry in value.items()}
-        return {name: entry for name, entry in rest.items() if entry != RoleConfig()}
-    return value
-
-
-def _refuse_fewer(
-    before: SimulationConfig, after: SimulationConfig, environments: Sequence[Environment], path: Path
-) -> None:
-    """Raise InfluenceError if the run would shrink: what it holds would no longer be a part of it."""
-    had, wanted = start_tally(environments, before).total, start_tally(environments, after).total
-    if wanted < had:
-        raise InfluenceError(
-            f"{path} is a run of {had:,} conversations; it cannot become one of {wanted:,}.",
-            hint="Leave --n out to go on, or start a new run.",
-        )
 
 
 def estimated(sitting: Sitting) -> tuple[SimulationConfig, dict[Role, RoleModel], Estimate]:
@@ -243,7 +209,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     config = sitting.config
     tally = start_tally(sitting.environments, config)
     if sitting.resumed:
-        _carry_over(tally, writer, _changes(directory.manifest.config, config))
+        _carry_over(tally, writer, changed_from(directory.manifest.config, config))
     run = Run(config, sitting.models, writer, tally)
     runner = Runner(run, sitting.environments, writer, at_once=_at_once(sitting))
     writer.set_state("running")
@@ -282,12 +248,6 @@ def _at_once(sitting: Sitting) -> int:
         f"{room} conversations at once: more would push each other out of the model's memory (-o cache_mib=...)."
     )
     return room
-
-
-def _changes(before: SimulationConfig, after: SimulationConfig) -> dict[str, Any]:
-    """Return the settings that were otherwise in the sitting before, as they were."""
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    return {name: value for name, value in old.items() if value != new[name]}
 
 
 def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any]) -> None:
