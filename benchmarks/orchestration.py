@@ -180,6 +180,7 @@ def summarise(rows, conversations):
             f"{profile} {slots} slots: work {statistics.median(r['work_s'] for r in mine):.2f} s, ideal {bound:.2f} s"
         ]
         told.append(f"CPU {statistics.median(r['cpu_ms_per_call'] for r in mine):.2f} ms a call, start included")
+        told.append(f"{statistics.median(r['wall_s'] - r['work_s'] for r in mine):.2f} s of start and exit")
         told.append(f"peak {max(r['peak_mb'] for r in mine):.0f} MB")
         if mine[0]["slot_use"] is not None:
             told.append(f"slot use {statistics.median(r['slot_use'] for r in mine):.0%}")
