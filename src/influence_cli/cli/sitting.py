@@ -10,9 +10,10 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,10 +189,10 @@ def talk(sitting: Sitting) -> Summary:
         output.say(default_model()[1])
     with directory.writer() as writer, logged(directory.path / "logs"):
         directory.remember(sitting.config)
-        return _run_loop(_talk(sitting, directory, writer))
+        return _run_loop(partial(_talk, sitting, directory, writer))
 
 
-def _run_loop(work: Coroutine[Any, Any, Summary]) -> Summary:
+def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
     # Conversations make much short-lived data and few cycles: what start-up left behind need not be looked at again and
     # again, which is a fifth of the client's CPU otherwise (benchmarks/results/orchestration.json).
     gc.collect()
@@ -200,8 +201,8 @@ def _run_loop(work: Coroutine[Any, Any, Summary]) -> Summary:
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(work)
-    summary: Summary = uvloop.run(work)
+        return asyncio.run(work())
+    summary: Summary = uvloop.run(work())
     return summary
 
 
