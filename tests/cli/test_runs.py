@@ -1,5 +1,6 @@
 """``influence runs``."""
 
+import io
 import json
 import os
 import shutil
@@ -8,6 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
+
+from influence_cli.cli import runs
 
 
 def test_list_shows_runs_and_what_came_of_them(influence, made_run):
@@ -164,3 +168,15 @@ def test_a_terminal_without_utf_8_gets_an_answer(made_run, arguments):
         assert json.loads(done.stdout)["by_scenario"][0]["scenario"].endswith(" ☕")
     else:
         assert b"\\u2615" in done.stdout
+
+
+@pytest.mark.parametrize("failed", [0, 6_400])
+def test_eighty_columns_hold_the_calls_of_a_large_run(failed):
+    large = {"role": "preference", "calls": 640_000, "failed": failed, "retries": failed, "prompt_tokens": 234_567_890,
+             "cached_tokens": 1, "completion_tokens": 40_960_000, "cost": 12_345.678, "seconds_per_call": 10.25}  # fmt: skip
+    console = Console(width=80, file=io.StringIO())
+    console.print(runs._calls([large]))
+    shown = console.file.getvalue()
+    for whole in ("preference", "640,000", "234,567,890", "40,960,000", "12,345.68", "10.25"):
+        assert whole in shown
+    assert ("6,400" in shown) == ("retries" in shown) == bool(failed)
