@@ -34,7 +34,7 @@ _MOST_TOKENS = 2**40
 _FINISH = {"length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls", "content_filter": "refused"}
 
 
-class Tally:
+class Spent:
     """What the requests of one call took so far; ``estimated`` once an answer held no token counts."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Tally:
         if isinstance(details, dict):
             self.cached += _count(details.get("cached_tokens"))
 
-    def add_parallel(self, others: Sequence[Tally]) -> None:
+    def add_parallel(self, others: Sequence[Spent]) -> None:
         """Add what calls made at the same time took."""
         for other in others:
             self.requests += other.requests
