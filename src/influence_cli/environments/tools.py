@@ -59,7 +59,7 @@ def answer_call(
 
 def filled_call(call: ToolCall, variables: Mapping[str, Any]) -> ToolCall:
     """Return a call that was written beforehand, the templates in its arguments rendered."""
-    if not any(True for _ in argument_texts(call)):
+    if next(argument_texts(call), None) is None:
         return call
     filled: dict[str, Any] = {name: _filled(value, variables) for name, value in call.arguments.items()}
     return call.model_copy(update={"arguments": filled})

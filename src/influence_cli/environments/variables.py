@@ -24,11 +24,12 @@ def variables_of(
     """Return what templates can use: the files' variables, and what the program provides."""
     own = scenario.populations.get(record.population or "", Population())
     general = spec.populations.get(record.population or "", Population())
-    given = {**spec.variables, **scenario.variables, **general.variables, **own.variables}
+    drawn = _drawn({**spec.variants, **scenario.variants}, record.seed)
+    written = {**spec.variables, **scenario.variables}
+    given = (written.keys() - drawn.keys()) | general.variables.keys() | own.variables.keys()
     variables: dict[str, Any] = {
-        **spec.variables,
-        **scenario.variables,
-        **_drawn({**spec.variants, **scenario.variants}, record.seed),
+        **written,
+        **drawn,
         **general.variables,
         **own.variables,
         "profile": initial.profile,
