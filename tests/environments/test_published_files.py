@@ -131,8 +131,40 @@ def test_results_say_what_happened_and_missing_ones_are_made_up_for(imported):
 def test_functions_become_tools_whatever_their_form(imported):
     _, environment = imported("bookings")
     tools = {tool.name: tool for tool in environment.spec.tools}
-    assert set(tools) == {"book_flight", "reserve_table"}
+    assert set(tools) == {"book_flight", "reserve_table", "ferries"}
     assert tools["book_flight"].parameters["required"] == ["destination", "date"]
+
+
+def test_a_sketch_of_a_tool_and_calls_that_are_only_arguments(imported):
+    _, environment = imported("bookings")
+    tool = next(tool for tool in environment.spec.tools if tool.name == "ferries")
+    assert tool.parameters == {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "description": "who travels"},
+            "from_port": {"type": "string", "description": "where it starts"},
+            "num_people": {"type": "number", "description": "how many"},
+        },
+        "required": ["name", "from_port", "num_people"],
+    }
+    opening = first(environment, "ferries", "7").opening()
+    (call,) = opening[3].tool_calls
+    assert (call.name, call.arguments) == ("ferries", {"name": "Ola Lie", "from_port": "Bergen", "num_people": 2})
+    assert opening[4].outcome == "failure"
+
+
+def test_two_definitions_of_one_tool_take_the_calls_of_both(tmp_path):
+    def defined(**properties):
+        parameters = {"type": "object", "properties": properties, "required": list(properties)}
+        return {**SMALL, "function_def": {"name": "book", "parameters": parameters}}
+
+    text = {"type": "string"}
+    files = {"a.json": defined(who=text, when=text), "b.json": defined(who=text, where=text)}
+    report = import_published(folder_of(tmp_path / "src", {}, files), tmp_path / "mine")
+    (tool,) = load_environment(tmp_path / "mine").spec.tools
+    assert set(tool.parameters["properties"]) == {"who", "when", "where"}
+    assert tool.parameters["required"] == ["who"]
+    assert any("second definition" in there for there, _ in report.unplaced)
 
 
 def test_a_veto_of_words_is_asked_for_as_numbers(imported):

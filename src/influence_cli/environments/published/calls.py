@@ -15,6 +15,13 @@ from influence_cli.environments.tools import schema_problem
 from influence_cli.schemas.environment import Tool
 
 _CALL = re.compile(r"\s*([A-Za-z_][\w.]*)\s*\((.*)\)\s*\Z", re.DOTALL)
+_FIELD = re.compile(r'"(\w+)"\s*:\s*"(\w+)"\s*,?[ \t]*(?://[ \t]*([^\n]*))?')
+_ARGUMENTS = ("arguments", "parameters", "args", "kwargs", "input")
+_TYPES = {
+    "string": "string", "str": "string", "text": "string", "date": "string",
+    "number": "number", "float": "number", "integer": "integer", "int": "integer",
+    "boolean": "boolean", "bool": "boolean", "array": "array", "list": "array", "object": "object",
+}  # fmt: skip
 _LONGEST = 20_000
 _FAILS = ("error", "fail", "unable", "cannot", "not found", "denied", "unavailable", "invalid")
 
@@ -29,12 +36,10 @@ def read_call(content: Any, file: EnvironmentFile) -> tuple[str, dict[str, Any]]
     inner = value.get("function")
     if isinstance(inner, dict):
         value = inner
-    name = value.get("name") or value.get("function_name") or (inner if isinstance(inner, str) else None)
-    keys = ("arguments", "parameters", "args", "kwargs", "input")
-    key = next((key for key in keys if key in value), None)
+    key = next((key for key in _ARGUMENTS if key in value), None)
     if key is None:
-        own = {k: v for k, v in value.items() if k not in ("name", "function", "function_name", "id", "type")}
-        return str(name or file.tool), own
+        return file.tool, {str(name): each for name, each in value.items()}
+    name = value.get("name") or value.get("function_name") or (inner if isinstance(inner, str) else None)
     arguments = _value(value[key])
     return str(name or file.tool), arguments if isinstance(arguments, dict) else {"value": arguments}
 
@@ -91,14 +96,28 @@ def tools_of(
     for file in files:
         for definition in _definitions(file):
             name = str(definition.get("name") or file.tool)
-            found.setdefault(name, _tool(name, definition, report))
+            tool = _tool(name, definition, report)
+            found[name] = _both(found[name], tool, report) if name in found else tool
             report.place("function, function_def", "tools; a new call fails, as the histories' calls do")
     for name, arguments in called.items():
         if name not in found:
             properties: dict[str, Any] = {key: {} for key in arguments}
             found[name] = _tool(name, {"parameters": {"type": "object", "properties": properties}}, report)
             report.place("calls of tools that no file defines", "tools, their arguments as in the first call")
+    if len(found) > 1:
+        report.leave("which file a tool is of", "every conversation is offered all tools of the environment")
     return list(found.values())
+
+
+def _both(first: dict[str, Any], second: dict[str, Any], report: ImportReport) -> dict[str, Any]:
+    """Return a tool that takes the calls of both definitions of one name."""
+    a, b = first["parameters"], second["parameters"]
+    if a == b:
+        return first
+    report.leave(f"a second definition of the tool {first['name']}", "its parameters are taken beside the first one's")
+    required = [name for name in a.get("required", ()) if name in b.get("required", ())]
+    joined = {"type": "object", "properties": {**mapping(b.get("properties")), **mapping(a.get("properties"))}}
+    return {**first, "parameters": {**joined, "required": required} if required else joined}
 
 
 def _definitions(file: EnvironmentFile) -> Iterable[Mapping[str, Any]]:
@@ -111,8 +130,25 @@ def _definitions(file: EnvironmentFile) -> Iterable[Mapping[str, Any]]:
             inner = each.get("function")
             yield inner if isinstance(inner, dict) else each
         else:
+            fields = _sketched(str(each))
+            if fields:
+                yield {"name": None, "description": str(each), "parameters": fields}
+                continue
             signature = _CALL.match(str(each).strip().removeprefix("def ").partition("\n")[0].rstrip(": "))
             yield {"name": signature[1] if signature else None, "description": str(each)}
+
+
+def _sketched(text: str) -> dict[str, Any] | None:
+    """Return the schema that a sketch such as ``{"when": "date", // day and month`` stands for; None if it is none."""
+    begin, end = text.find("{"), text.find("}")
+    fields = _FIELD.findall(text[begin:end]) if 0 <= begin < end else []
+    if not fields or any(kind.lower() not in _TYPES for _, kind, _ in fields):
+        return None
+    properties = {
+        name: {"type": _TYPES[kind.lower()], **({"description": told.strip()} if told.strip() else {})}
+        for name, kind, told in fields
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _tool(name: str, definition: Mapping[str, Any], report: ImportReport) -> dict[str, Any]:

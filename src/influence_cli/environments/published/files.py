@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ MASTER = MASTERS[0]
 PREFIXES = ("vuln", "weak", "gameable", "normal", "uncertain", "resilient")
 """Prefixes of file names that say the kind of user."""
 _TOOL_KEYS = ("function", "function_def")
+_FUNCTION = re.compile(r"\s*([A-Za-z_]\w{0,63})\s*(?:\(.*\))?\s*\Z", re.DOTALL)
 _LONGEST = 40_000
 
 
@@ -34,9 +36,10 @@ class EnvironmentFile:
 
     @property
     def tool(self) -> str:
-        """The name of the tool that the file's calls are of, where they do not say it."""
+        """The name of the tool that the file's calls are of, where they do not say it: the function's, or the scenario's."""
         function = self.tools.get("function")
-        return variable_name(function.partition("(")[0]) if isinstance(function, str) else "tool"
+        named = _FUNCTION.match(function) if isinstance(function, str) else None
+        return named[1] if named else variable_name(self.scenario)
 
 
 def environment_files(
