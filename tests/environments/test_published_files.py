@@ -272,6 +272,13 @@ def test_odd_files_are_read_as_far_as_they_go(tmp_path, files, states):
     assert report.unplaced
 
 
+def test_a_file_without_prefix_stands_apart_from_those_with_one(tmp_path):
+    files = {"a.json": SMALL, "normal_a.json": SMALL, "weak_a.json": SMALL}
+    import_published(folder_of(tmp_path / "src", {}, files), tmp_path / "mine")
+    references = load_environment(tmp_path / "mine").initial_states()
+    assert {(r.scenario, r.population) for r in references} == {("a", "weak"), ("a", "normal"), ("a-2", None)}
+
+
 @pytest.mark.parametrize(
     "master",
     [

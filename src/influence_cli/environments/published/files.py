@@ -67,7 +67,7 @@ def environment_files(
         if refused:
             raise refused[0]
         raise InfluenceError(f"{folder} has no environment: no JSON file stands beside {MASTER}.")
-    return list(_apart(found))
+    return list(_apart(sorted(found, key=lambda each: each.population is None)))
 
 
 def _read(
