@@ -352,6 +352,22 @@ def test_an_audit_judges_states_and_counts_faults(influence, tiny_folder, server
     assert found["faults"]["repeats"]["of"] == found["user_messages"]
 
 
+def test_an_audit_for_people_shows_shares_and_examples(influence, tiny_folder, place):
+    script = place / "script.yaml"
+    script.write_text("replies: [{role: user, texts: ['As an AI I have no tea.']}]\n")
+    answer = influence(
+        "env", "audit", tiny_folder, "--model", f"scripted:{script}", "--n", 6, "--states", 2, "--out", "a"
+    )
+    assert answer.code == 0
+    said = int(answer.stdout.split("Faults of the simulated user in ")[1].split()[0])
+    assert said > 0
+    assert f": {said} of {said} (100%)" in answer.stdout
+    assert "tea/" in answer.stdout
+    assert "As an AI I have no tea." in answer.stdout
+    assert "worst states, realism:" in answer.stdout
+    assert "influence runs show" in answer.stdout
+
+
 def test_an_audit_with_failing_judges_says_so(influence, tiny_folder, place):
     script = place / "script.yaml"
     script.write_text("failures: [{role: judge, kind: refused}]\n")

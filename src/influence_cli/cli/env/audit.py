@@ -148,7 +148,7 @@ def _show(environment: Environment, found: Audit, run: Path | None, judge: str) 
     for name, examples in found.faults.items():
         of = found.chances(name)
         share = f"{len(examples) / of:.0%}" if of else "-"
-        output.emit_text(f"  {name.replace('_', ' ')} ({FAULTS[name]}): {len(examples)} ({share})")
+        output.emit_text(f"  {name.replace('_', ' ')} ({FAULTS[name]}): {len(examples)} of {of} ({share})")
         for example in examples[:_EXAMPLES]:
             output.emit_text(f"    {example.where}: {output.plain(example.text)[:160]}")
     output.emit_text(f"\n{WORTH}\nThe conversations: influence runs show {run}")
