@@ -420,3 +420,35 @@ def test_a_folder_broken_at_random_gives_a_valid_environment_or_one_line(publish
             opening = [message.said() for message in episode.opening()]
             for role in ("agent", "user", "preference"):
                 episode.prompt(role, episode.start, opening)
+
+
+# -- histories of the published tables, where they are at hand --------------------------------------------------------
+
+
+def test_every_call_of_the_published_bookings_fits_the_tool_that_its_sketch_becomes(repository, tmp_path):
+    places = [above / "shared/data/published/booking-llama3-8b-kto.parquet" for above in repository.parents]
+    table = next((path for path in places if path.is_file()), None)
+    if table is None:
+        pytest.skip("the published tables are not at hand")
+    import jsonschema
+    import pyarrow.parquet
+
+    files = {}
+    for row in pyarrow.parquet.read_table(table).to_pylist():
+        prompt = json.loads(row["agent_system_prompt"])[0]["content"]
+        history = json.loads(row["history"])
+        end = next(place for place, message in enumerate(history) if message["role"] == "tool_response")
+        sketch = prompt.partition("tool available to you: ")[2].partition("\n\n")[0]
+        content = files.setdefault(f"{row['env_name']}.json", {"function_def": sketch, "histories": {}})
+        content["histories"][str(row["initial_state_id"])] = history[: end + 1]
+    report = import_published(folder_of(tmp_path / "src", {}, files), tmp_path / "mine")
+    environment = load_environment(tmp_path / "mine")
+    assert set(environment.spec.populations) == {"uncertain"}
+    assert report.initial_states == sum(len(content["histories"]) for content in files.values()) > 800
+    tools = {tool.name: jsonschema.Draft202012Validator(tool.parameters) for tool in environment.spec.tools}
+    for reference in environment.initial_states():
+        opening = environment.episode(reference, sample=0, population="uncertain", cue=None, seed=0).opening()
+        calls = [call for message in opening for call in message.tool_calls]
+        assert len(calls) == 1
+        assert all(tools[call.name].is_valid(call.arguments) for call in calls)
+        assert opening[-1].outcome == "failure"
