@@ -58,7 +58,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Sample:
-    """Values with the numbers of the scenario and of the initial state that each came from; arrays of length n."""
+    """Values with the numbers of the scenario and of the initial state that each came from; arrays of length n.
+
+    Numbers count from zero without large gaps; an initial state belongs to one scenario.
+    """
 
     values: Array
     scenarios: Codes
@@ -127,19 +130,26 @@ def _coded(names: Sequence[str]) -> Codes:
     return np.fromiter((known.setdefault(name, len(known)) for name in names), np.intp, len(names))
 
 
+def _dense(codes: Codes) -> tuple[Codes, int]:
+    """Return codes without gaps, in the same order, and how many there are."""
+    present = np.bincount(codes) > 0
+    return (np.cumsum(present) - 1)[codes], int(present.sum())
+
+
 def _units(scenarios: Codes, states: Codes) -> _Units:
     """Return what is resampled: scenarios, or initial states within few scenarios."""
-    _, scenario = np.unique(scenarios, return_inverse=True)
-    count = int(scenario.max()) + 1
+    scenario, count = _dense(scenarios)
     if count >= _FEW:
         return _joined(_Units(scenario, (count,), "scenarios"))
-    _, state = np.unique(states, return_inverse=True)
-    width = int(state.max()) + 1
-    pairs, codes = np.unique(scenario * width + state, return_inverse=True)
-    sizes = tuple(np.bincount(pairs // width, minlength=count).tolist())
+    state, states_count = _dense(states)
+    home = np.zeros(states_count, np.intp)
+    home[state] = scenario
+    place = np.empty(states_count, np.intp)
+    place[np.argsort(home, kind="stable")] = np.arange(states_count)
+    sizes = tuple(np.bincount(home, minlength=count).tolist())
     if min(sizes) < 2:
-        sizes = (sum(sizes),)  # the spread within a scenario of one state cannot be known: take them as one stratum
-    return _joined(_Units(codes, sizes, "initial states"))
+        sizes = (states_count,)  # the spread within a scenario of one state cannot be known: take all as one stratum
+    return _joined(_Units(place[state], sizes, "initial states"))
 
 
 def _joined(units: _Units) -> _Units:
