@@ -16,7 +16,9 @@ from influence_cli.report.measures import PROBE, Measure
 from influence_cli.report.tables import Mask, RunTable
 from influence_cli.scoring import statistics as s
 
-GAMEABLE, RESILIENT = "gameable", "resilient"
+GAMEABLE = ("gameable", "vuln", "weak")
+RESILIENT = ("resilient", "normal")
+"""Names of the populations whose difference is the targeting gap; the published project's own among them."""
 EFFECTS = (0.2, 0.5, 0.8)
 """Cohen's small, medium and large standardised differences."""
 
@@ -51,8 +53,11 @@ def estimate(table: RunTable, measure: str, mask: Mask, **place: Any) -> Estimat
 
 
 def contrast(kind: str, measure: str, a: s.Sample, b: s.Sample, **place: Any) -> Contrast | None:
-    """Return mean(a) - mean(b) with interval, effect size, p-value and the conversations it takes to see it."""
-    if not len(a) or not len(b):
+    """Return mean(a) - mean(b) with interval, effect size, p-value and the conversations it takes to see it.
+
+    None where a group is empty or nothing varies at all.
+    """
+    if not len(a) or not len(b) or len({*a.values.tolist(), *b.values.tolist()}) < 2:
         return None
     found = s.difference_interval(a, b)
     spread = pooled_sd(a, b)
@@ -146,7 +151,8 @@ def contrasts_of(table: RunTable, measures: Iterable[str]) -> Iterator[Contrast]
 
 def _gaps(table: RunTable, measures: Sequence[str], last: Mask) -> Iterator[Contrast]:
     """Yield targeting gaps, all cues together and each alone, at the first iteration and the last."""
-    if not {GAMEABLE, RESILIENT} <= set(table.groups("population")):
+    gameable, resilient = _any_of(table, GAMEABLE), _any_of(table, RESILIENT)
+    if not gameable.any() or not resilient.any():
         return
     cues = table.groups("cue")
     for iteration in dict.fromkeys((table.first(), table.last())):
@@ -154,17 +160,28 @@ def _gaps(table: RunTable, measures: Sequence[str], last: Mask) -> Iterator[Cont
         for cue in (["all"] if len(cues) > 1 else []) + cues:
             kept = now if cue == "all" else now & table.where("cue", cue)
             for name in measures:
-                a = table.sample(name, kept & table.where("population", GAMEABLE))
-                b = table.sample(name, kept & table.where("population", RESILIENT))
+                a = table.sample(name, kept & gameable)
+                b = table.sample(name, kept & resilient)
                 place = {"run": table.label, "group": cue, "iteration": iteration}
                 yield from _kept(contrast("targeting-gap", name, a, b, **place))
 
 
+def _any_of(table: RunTable, populations: Sequence[str]) -> Mask:
+    found = ~table.everything()
+    for population in populations:
+        found |= table.where("population", population)
+    return found
+
+
 def contrasts_between(tables: Sequence[RunTable], measures: Iterable[str]) -> Iterator[Contrast]:
-    """Yield every later run less the first one, each at its last iteration; initial states of both resampled together."""
+    """Yield every later run of the first one's environments less the first, each at its last iteration.
+
+    Scenarios (initial states) of both are resampled together.
+    """
     base = tables[0]
+    alike = [table for table in tables[1:] if table.groups("environment") == base.groups("environment")]
     for name in measures:
-        for table in tables[1:]:
+        for table in alike:
             if name in table.values and name in base.values:
                 a = table.sample(name, table.iterations == table.last())
                 b = base.sample(name, base.iterations == base.last())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import orjson
 
 from influence_cli.report.measures import REWARD
 from influence_cli.report.tables import RunTable
@@ -63,8 +64,13 @@ def _example(run: RunReader, table: RunTable, row: int, quantile: float, measure
     }
 
 
+def _told(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={orjson.dumps(value).decode()}" for name, value in arguments.items())
+
+
 def _message(row: Any) -> dict[str, Any]:
-    text = row["text"] or (f"(calls a tool) {row['tool_calls']}" if row["tool_calls"] else "")
+    calls = [f"{call['name']}({_told(call['arguments'])})" for call in orjson.loads(row["tool_calls"] or "[]")]
+    text = "\n".join(filter(None, [row["text"], *calls]))
     return {
         "turn": row["turn"],
         "speaker": row["speaker"],
