@@ -38,16 +38,21 @@ def import_file(
 
     Importing a file again changes nothing. No code in a file is ever run: a pickle that holds more than a table is refused.
     """
+    from itertools import chain
+
     from influence_cli.store.imports.conversation import ImportReport, store_conversations
     from influence_cli.store.imports.files import digest_of, environment_of, read_conversations
 
     output.set_quiet(quiet)
     report = ImportReport()
     found = read_conversations(file, env, report)
+    first = next(found, None)
+    if first is None:
+        raise InfluenceError(f"{file} holds no conversation.")
     digest = digest_of(file)
     directory = _directory(out, file, env or environment_of(file))
     with directory.writer() as writer:
-        store_conversations(found, writer, report)
+        store_conversations(chain([first], found), writer, report)
         writer.add_event("import", {"file": file.name, "sha256": digest, "conversations": report.conversations})
         writer.set_state("done")
     if json:

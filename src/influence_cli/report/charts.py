@@ -72,6 +72,7 @@ class Chart:
 
 def lines(name: str, title: str, series: Sequence[Series], scale: tuple[float, float] | None, across: str) -> Chart:
     """Return lines with bands over a numbered axis."""
+    title = visible(title, newlines=False)
     with _figure(_HEIGHT) as (figure, axes):
         for each in series:
             color = _SERIES[each.index % len(_SERIES)]
@@ -89,6 +90,7 @@ def lines(name: str, title: str, series: Sequence[Series], scale: tuple[float, f
 
 def points(name: str, title: str, groups: Sequence[str], series: Sequence[Series], scale: Any, zero: bool) -> Chart:
     """Return one row of points with intervals for each group; ``zero`` draws the line of no difference."""
+    title = visible(title, newlines=False)
     height = 0.75 + _ROW * max(2, len(groups)) * max(1.0, 0.62 * len(series))
     with _figure(height) as (figure, axes):
         for order, each in enumerate(series):
@@ -109,6 +111,7 @@ def points(name: str, title: str, groups: Sequence[str], series: Sequence[Series
 
 def bars(name: str, title: str, choices: Sequence[str], series: Sequence[Series]) -> Chart:
     """Return grouped bars of shares, a group for each choice."""
+    title = visible(title, newlines=False)
     with _figure(_HEIGHT) as (figure, axes):
         width = 0.8 / len(series)
         for order, each in enumerate(series):
@@ -192,9 +195,10 @@ def _told(series: Sequence[Series], places: str | Sequence[str]) -> str:
 
 
 def _svg(figure: Figure, name: str, title: str, alt: str) -> str:
-    """Return the figure as inline SVG whose identifiers begin with ``name``."""
+    """Return the figure as inline SVG whose identifiers begin with ``fig-`` and ``name``."""
     import matplotlib as mpl
 
+    name = f"fig-{name}"
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
