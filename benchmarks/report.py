@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from orchestration import HERE, measure
 
 from influence_cli.report.document import report_document
 from influence_cli.report.estimates import contrasts_of, estimates_of
@@ -37,8 +36,18 @@ from influence_cli.schemas.records import (
 from influence_cli.scoring.rubric_files import shipped_rubrics
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import create_run, open_run
+from orchestration import HERE, measure
 
-RUBRICS = ("deception", "harm", "manipulation", "dissuade", "consequences", "encouragement", "gaslighting", "validation")
+RUBRICS = (
+    "deception",
+    "harm",
+    "manipulation",
+    "dissuade",
+    "consequences",
+    "encouragement",
+    "gaslighting",
+    "validation",
+)
 CHOICES = tuple(str(n) for n in range(1, 11))
 TURNS = 2
 ITERATIONS = 3

@@ -25,7 +25,9 @@ def test_a_table_becomes_a_run(influence, imported):
 
 
 def test_importing_again_changes_nothing(influence, fixtures, imported):
-    answer = influence("import", fixtures / "pandas-1.5.3-protocol-4.pkl", "--env", "tea", "--out", "runs/table", "--json")
+    answer = influence(
+        "import", fixtures / "pandas-1.5.3-protocol-4.pkl", "--env", "tea", "--out", "runs/table", "--json"
+    )
     document = answer.document
     assert document["schema"] == "influence.import/1"
     assert (document["conversations"], document["known"], document["scores"]) == (0, 8, 0)

@@ -22,7 +22,16 @@ def test_out_names_the_file(influence, made_run, place):
 def test_as_json(influence, made_run):
     document = influence("report", "made", "--json").document
     assert document["schema"] == "influence.report/1"
-    assert {"runs", "measures", "estimates", "contrasts", "power", "preference_shift", "rating_distributions", "examples"} <= set(document)
+    assert {
+        "runs",
+        "measures",
+        "estimates",
+        "contrasts",
+        "power",
+        "preference_shift",
+        "rating_distributions",
+        "examples",
+    } <= set(document)
     assert not (made_run / "report").exists()
 
 
@@ -56,7 +65,9 @@ def test_compare_is_paired_and_names_what_changed(influence, simulate, made_run)
     document = influence("compare", "made", "other", "--json").document
     assert document["schema"] == "influence.compare/1"
     assert [side["run"] for side in document["sides"]] == ["made", "other"]
-    assert influence("compare", "made", "other", "--md").stdout.startswith("# other, iteration 0 less made, iteration 0")
+    assert influence("compare", "made", "other", "--md").stdout.startswith(
+        "# other, iteration 0 less made, iteration 0"
+    )
 
 
 def test_an_iteration_that_is_not_there_is_told(influence, made_run):
@@ -66,7 +77,9 @@ def test_an_iteration_that_is_not_there_is_told(influence, made_run):
 
 
 def test_rubrics_of_a_file_are_known(influence, made_run, place):
-    (place / "mine.yaml").write_text("rubrics:\n  - {id: warmth, title: How warm, question: Is it warm?, harmful_direction: down}\n")
+    (place / "mine.yaml").write_text(
+        "rubrics:\n  - {id: warmth, title: How warm, question: Is it warm?, harmful_direction: down}\n"
+    )
     influence("score", "made", "--rubric", "mine.yaml", "--judge", "scripted:demo", "--quiet")
     document = influence("report", "made", "--rubric", "mine.yaml", "--json").document
     (warmth,) = [measure for measure in document["measures"] if measure["id"] == "warmth"]

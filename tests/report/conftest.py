@@ -87,7 +87,9 @@ def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
     def make(name: str, environment: str = "tiny") -> RunDirectory:
         config = SimulationConfig(environments=(environment,))
         created = "2026-01-01T00:00:00+00:00"
-        manifest = RunManifest(run_id="", command="simulate", created=created, config=config, environments={environment: "d"})
+        manifest = RunManifest(
+            run_id="", command="simulate", created=created, config=config, environments={environment: "d"}
+        )
         return create_run(tmp_path / name, manifest)
 
     return make

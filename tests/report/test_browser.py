@@ -9,7 +9,9 @@ import pytest
 from influence_cli.report.document import report_document
 from influence_cli.report.pages import report_page
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr", "--v=0",
@@ -29,7 +31,7 @@ def page(trained, catalogue, tmp_path):
 def open_page(tmp_path):
     def run(path, *flags):
         command = [BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags, path.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 0, done.stderr
         console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
         assert console == [], console
@@ -43,7 +45,9 @@ def test_it_shows_in_light_and_dark_without_an_error(page, open_page, tmp_path, 
     from PIL import Image
 
     shot = tmp_path / "shot.png"
-    open_page(page, f"--screenshot={shot}", "--window-size=1280,2000", f"--blink-settings=preferredColorScheme={scheme}")
+    open_page(
+        page, f"--screenshot={shot}", "--window-size=1280,2000", f"--blink-settings=preferredColorScheme={scheme}"
+    )
     with Image.open(shot) as image:
         grey = image.convert("L")
         corner = grey.getpixel((5, 1990))
@@ -66,7 +70,9 @@ def test_nothing_but_tables_is_wider_than_a_phone(page, open_page):
     measured = page.with_name("measured.html")
     script = "<script>document.documentElement.dataset.width = document.documentElement.scrollWidth;</script></body>"
     text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text()).replace("</body>", script)
-    measured.write_text(f'<iframe srcdoc="{text.replace("&", "&amp;").replace(chr(34), "&quot;")}" width=400 height=900></iframe>')
+    measured.write_text(
+        f'<iframe srcdoc="{text.replace("&", "&amp;").replace(chr(34), "&quot;")}" width=400 height=900></iframe>'
+    )
     probe = measured.read_text() + (
         "<script>onload = () => document.title = document.querySelector('iframe').contentDocument"
         ".documentElement.dataset.width</script>"

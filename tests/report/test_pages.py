@@ -56,7 +56,9 @@ def page(trained, catalogue):
 def test_the_page_is_sound_and_identifiers_are_unique(page):
     reader = parsed(page)
     assert sorted(set(reader.ids)) == sorted(reader.ids)
-    references = {value[1:] for name, value in reader.attributes if name in ("href", "xlink:href") and value.startswith("#")}
+    references = {
+        value[1:] for name, value in reader.attributes if name in ("href", "xlink:href") and value.startswith("#")
+    }
     references |= set(re.findall(r"url\(#([^)]+)\)", page))
     assert references <= set(reader.ids)
 

@@ -20,7 +20,12 @@ NAMED = os.environ.get("INFLUENCE_PUBLISHED_TABLES")
 FOLDER = Path(NAMED) if NAMED else next((folder for folder in BESIDE if folder.is_dir()), BESIDE[0])
 FILES = {"booking": "booking-llama3-8b-kto.parquet", "therapy": "therapy-llama3-8b-kto-2turns.parquet"}
 HARM = {
-    "booking": (("omission", 1), ("implies_booking_succeeded", 1), ("convincing_not_to_book", 1), ("error_mentioning", -1)),
+    "booking": (
+        ("omission", 1),
+        ("implies_booking_succeeded", 1),
+        ("convincing_not_to_book", 1),
+        ("error_mentioning", -1),
+    ),
     "therapy": (("consequences", -1), ("dissuade", -1), ("encouragement", 1)),
 }
 

@@ -69,7 +69,9 @@ def test_the_last_iteration_is_reported_though_the_first_was_better(make_run, ca
 
 def test_the_targeting_gap_is_gameable_less_resilient_by_cue(document, trained):
     gaps = [row for row in document["contrasts"] if row["kind"] == "targeting-gap" and row["measure"] == "reward"]
-    assert {(row["iteration"], row["group"]) for row in gaps} == {(i, c) for i in (0, 1) for c in ("all", "none", "stated")}
+    assert {(row["iteration"], row["group"]) for row in gaps} == {
+        (i, c) for i in (0, 1) for c in ("all", "none", "stated")
+    }
     for row in gaps:
         where = "" if row["group"] == "all" else f" AND cue = '{row['group']}'"
         means = [stored(trained, "SELECT avg(mean_rating) FROM trajectory t JOIN episode e ON e.id = episode_id WHERE"
@@ -94,7 +96,9 @@ def test_the_published_names_of_populations_make_a_gap_too(make_run, catalogue):
 
 
 def test_heldout_initial_states_stand_beside_those_of_training(document):
-    splits = {split: estimate(document, "reward", iteration=1, split=split)["n"] for split in ("all", "train", "heldout")}
+    splits = {
+        split: estimate(document, "reward", iteration=1, split=split)["n"] for split in ("all", "train", "heldout")
+    }
     assert splits == {"all": 96, "train": 72, "heldout": 24}
     assert any(row["kind"] == "heldout-gap" for row in document["contrasts"])
 

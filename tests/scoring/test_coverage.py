@@ -19,7 +19,9 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def simulation(repository):
-    spec = importlib.util.spec_from_file_location("coverage_simulation", repository / "benchmarks" / "coverage.py")
+    spec = importlib.util.spec_from_file_location(
+        "coverage_simulation", repository / "benchmarks" / "interval_coverage.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -32,7 +34,7 @@ def test_intervals_cover_at_their_rate(simulation, case):
 
 
 def test_the_committed_figures_are_of_every_case_and_within_bounds(simulation, repository):
-    figures = json.loads((repository / "benchmarks" / "results" / "coverage.json").read_text())
+    figures = json.loads((repository / "benchmarks" / "results" / "interval_coverage.json").read_text())
     assert set(figures["coverage"]) == set(simulation.CASES)
     assert figures["rounds"] == 2_000
     assert all(abs(share - 0.95) <= 0.015 for share in figures["coverage"].values())

@@ -20,7 +20,9 @@ def compare(
     ctx: typer.Context,
     first: Reference,
     second: Reference,
-    most: Annotated[int, typer.Option("--most", min=0, help="How many of the most changed conversations to list.")] = 10,
+    most: Annotated[
+        int, typer.Option("--most", min=0, help="How many of the most changed conversations to list.")
+    ] = 10,
     json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
     md: Annotated[bool, typer.Option("--md", help="As Markdown on stdout.")] = False,
 ) -> None:
@@ -59,7 +61,9 @@ def _show(document: dict[str, Any]) -> None:
     from influence_cli.report.markdown import changed_table, difference_table, pairing
 
     first, second = document["sides"]
-    output.say(f"{second['run']}, iteration {second['iteration']}, less {first['run']}, iteration {first['iteration']}.")
+    output.say(
+        f"{second['run']}, iteration {second['iteration']}, less {first['run']}, iteration {first['iteration']}."
+    )
     output.say(pairing(document))
     for table in (difference_table(document), changed_table(document)):
         if table is not None:

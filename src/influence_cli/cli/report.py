@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def report(
     ctx: typer.Context,
     run: Annotated[list[str], typer.Argument(help="Runs, side by side: directories, names, or latest.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The file; else report/report.html of the first run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file; else report/report.html of the first run.")
+    ] = None,
     rubric: Annotated[list[Path] | None, typer.Option("--rubric", help="A file of rubrics that were asked.")] = None,
     json: Annotated[bool, typer.Option("--json", help="All figures as JSON on stdout, no page.")] = False,
     md: Annotated[bool, typer.Option("--md", help="As Markdown on stdout, no page.")] = False,

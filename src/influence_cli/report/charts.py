@@ -189,7 +189,9 @@ def _told(series: Sequence[Series], places: str | Sequence[str]) -> str:
             if last != first:
                 sentence += f", {last[1]:.2f} at {places} {last[0]:g}"
         else:
-            sentence = ", ".join(f"{places[int(at)]} {value:.2f}" for at, value in zip(each.at, each.values, strict=True))
+            sentence = ", ".join(
+                f"{places[int(at)]} {value:.2f}" for at, value in zip(each.at, each.values, strict=True)
+            )
         sentences.append(f"{each.label}: {sentence}.")
     return visible(" ".join(sentences), newlines=False)
 

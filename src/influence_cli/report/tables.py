@@ -143,10 +143,10 @@ def _conversations(run: RunReader, label: str, names: Names) -> RunTable:
     return RunTable(label, names, whole[:, 0].copy(), whole[:, 1].copy(), columns, values, measures)
 
 
-def _pages(run: RunReader, query: str) -> Iterator[Any]:
-    """Yield the rows of a query whose first column grows and whose two values are a start and a number."""
+def _pages(run: RunReader, query: str, *values: Any) -> Iterator[Any]:
+    """Yield the rows of a query whose first column grows and whose last two values are a start and a number."""
     last = 0
-    while batch := run.rows(query, (last, _BATCH)):
+    while batch := run.rows(query, (*values, last, _BATCH)):
         yield from batch
         last = batch[-1][0]
 
@@ -266,13 +266,13 @@ def distributions(run: RunReader, iteration: int) -> Mapping[str, Any] | None:
     """Return the mean share of each choice in the usable ratings of an iteration, by choice; None without any."""
     query = (
         "SELECT j.id, j.choices, j.probabilities FROM judgement j JOIN episode e ON e.id = j.episode_id"
-        f" WHERE j.role = 'preference' AND j.usable = 1 AND e.iteration = {int(iteration)}"  # noqa: S608 - a number
+        " WHERE j.role = 'preference' AND j.usable = 1 AND e.iteration = ?"
         " AND j.id > ? ORDER BY j.id LIMIT ?"
     )
     totals: dict[str, float] = {}
     parsed: dict[str, list[str]] = {}
     count = 0
-    for row in _pages(run, query):
+    for row in _pages(run, query, iteration):
         choices = parsed.setdefault(row["choices"], [])
         if not choices:
             choices.extend(orjson.loads(row["choices"]))

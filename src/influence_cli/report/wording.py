@@ -152,10 +152,20 @@ def judgement_table(document: Document) -> dict[str, Any] | None:
     rows = []
     for run in document["runs"]:
         for row in run["judgements"]:
-            shares = (f"{row['n']:,}", f"{row['unusable']:,}", _share(row["unusable"], row["n"]), number(row["mean_mass"]))
+            shares = (
+                f"{row['n']:,}",
+                f"{row['unusable']:,}",
+                _share(row["unusable"], row["n"]),
+                number(row["mean_mass"]),
+            )
             rows.append((run["label"], row["role"], row["method"], *shares, "\u2013"))
         for row in run["scores"]:
-            shares = (f"{row['n']:,}", f"{row['unusable']:,}", _share(row["unusable"] + row["failed"], row["n"]), "\u2013")
+            shares = (
+                f"{row['n']:,}",
+                f"{row['unusable']:,}",
+                _share(row["unusable"] + row["failed"], row["n"]),
+                "\u2013",
+            )
             rows.append((run["label"], row["judge"], row["method"], *shares, f"{row['failed']:,}"))
     head = ("run", "role or judge", "method", "n", "unusable", "share lost", "mean mass", "failed")
     return table(head, rows, "Judgements that enter no mean", 3) if rows else None

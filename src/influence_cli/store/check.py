@@ -35,10 +35,10 @@ _RULES: tuple[tuple[str, str], ...] = (
 )
 
 _RATED = (
-        "SELECT count(*) FROM trajectory t WHERE t.status = 'complete' AND t.turns > 0 AND t.turns > (SELECT"
-        " count(DISTINCT turn) FROM judgement j WHERE j.episode_id = t.episode_id AND j.role = 'preference')",
-        "{n} complete conversations lack a rating",
-    )
+    "SELECT count(*) FROM trajectory t WHERE t.status = 'complete' AND t.turns > 0 AND t.turns > (SELECT"
+    " count(DISTINCT turn) FROM judgement j WHERE j.episode_id = t.episode_id AND j.role = 'preference')",
+    "{n} complete conversations lack a rating",
+)
 
 
 def check_run(directory: RunDirectory) -> list[str]:

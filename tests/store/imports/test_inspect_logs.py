@@ -66,7 +66,12 @@ def test_scores_keep_their_scorer_and_grades_become_numbers(log):
 def test_tokens_are_counted_and_errors_are_failures(log):
     found = by_state(read(log))
     (call,) = found["hotel"].calls
-    assert (call.model, call.prompt_tokens, call.cached_tokens, call.completion_tokens) == ("inspect:mockllm/model", 120, 30, 24)
+    assert (call.model, call.prompt_tokens, call.cached_tokens, call.completion_tokens) == (
+        "inspect:mockllm/model",
+        120,
+        30,
+        24,
+    )
     broken = found["broken"]
     assert (broken.end.status, broken.end.failure) == ("failed", "internal")
     assert "the endpoint is gone" in broken.end.detail
@@ -145,7 +150,11 @@ def zipped(path, members, compression=zipfile.ZIP_DEFLATED):
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_plain_zips_are_read_too(tmp_path, compression):
-    members = {"header.json": json.dumps(header()), "samples/1_epoch_1.json": json.dumps(sample()), "samples/../x.json": "{"}
+    members = {
+        "header.json": json.dumps(header()),
+        "samples/1_epoch_1.json": json.dumps(sample()),
+        "samples/../x.json": "{",
+    }
     assert len(read(zipped(tmp_path / "a.eval", members, compression))) == 1
 
 

@@ -61,7 +61,10 @@ def test_tables_are_read_without_pandas(repository, monkeypatch):
 
 
 def test_a_list_of_rows_is_read(written):
-    assert list(read_pickle(written([{"a": 1, "b": [{"c": None}]}, {"a": 2.5}]))) == [{"a": 1, "b": [{"c": None}]}, {"a": 2.5}]
+    assert list(read_pickle(written([{"a": 1, "b": [{"c": None}]}, {"a": 2.5}]))) == [
+        {"a": 1, "b": [{"c": None}]},
+        {"a": 2.5},
+    ]
 
 
 @pytest.mark.parametrize(

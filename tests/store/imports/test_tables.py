@@ -67,7 +67,9 @@ def test_distributions_are_normalised_and_keep_their_mass():
 
 
 def test_a_metric_that_is_missing_in_a_row_is_no_score():
-    found, _ = read(row(), row(trajectory_id=4, not_going_to_judge=None), row(trajectory_id=5, not_going_to_judge=float("nan")))
+    found, _ = read(
+        row(), row(trajectory_id=4, not_going_to_judge=None), row(trajectory_id=5, not_going_to_judge=float("nan"))
+    )
     assert [len(each.scores) for each in found] == [3, 2, 2]
 
 

@@ -1,7 +1,7 @@
 """Estimates with intervals, agreement, effect sizes, corrections and power: pure functions of numbers.
 
 Invariant: everything here is checked against scipy and statsmodels on the same data, and the intervals by simulation of
-their coverage (`benchmarks/coverage.py`).
+their coverage (`benchmarks/interval_coverage.py`).
 """
 
 from influence_cli.scoring.statistics.agreement import pairs_interval, ranks, spearman, total_variation, weighted_kappa

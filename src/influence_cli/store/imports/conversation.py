@@ -64,9 +64,7 @@ def store_conversations(found: Iterable[Conversation | Refused], writer: RunWrit
         if isinstance(each, Refused):
             report.refused.append(f"{each.where}: {each.reason}"[:200])
             continue
-        new = writer.add_conversation(
-            each.record, each.messages, each.judgements, each.calls, each.scores, each.end
-        )
+        new = writer.add_conversation(each.record, each.messages, each.judgements, each.calls, each.scores, each.end)
         if not new:
             report.known += 1
             continue

@@ -43,7 +43,7 @@ def frame_rows(loaded: Any) -> Iterator[dict[str, Any]]:
         budget = [_MOST_NODES]
         for row in loaded:
             if not isinstance(row, dict):
-                raise ValueError("the list holds something that is no row")
+                raise TypeError("the list holds something that is no row")
             yield {str(name): _plain(value, budget) for name, value in row.items()}
         return
     if not isinstance(loaded, Record) or not loaded.is_a("DataFrame"):
@@ -130,7 +130,7 @@ def _matrix(values: Any) -> tuple[list[Sequence[Any]], tuple[int, ...]]:
 def _array(record: Any) -> tuple[Sequence[Any], tuple[int, ...]]:
     """Return an array's entries in C order, and its shape."""
     if not isinstance(record, Record):
-        raise ValueError("an array in an unknown form")
+        raise TypeError("an array in an unknown form")
     if record.is_a("_frombuffer"):
         raw, dtype, shape, order = record.arguments
         fortran = order == "F"

@@ -258,7 +258,9 @@ def _calls(sample: Mapping[str, Any], turns: int, model: str) -> Iterator[CallRe
 def _scores(scores: Mapping[str, Any]) -> Iterator[ScoreRecord]:
     for scorer, score in scores.items():
         value = score["value"]
-        parts = {f"{scorer}-{name}": part for name, part in value.items()} if isinstance(value, dict) else {scorer: value}
+        parts = (
+            {f"{scorer}-{name}": part for name, part in value.items()} if isinstance(value, dict) else {scorer: value}
+        )
         for name, part in parts.items():
             number = _graded(part)
             if number is not None:
