@@ -106,6 +106,7 @@ def test_heldout_initial_states_stand_beside_those_of_training(document):
 def test_corrections_are_within_each_kind(document):
     for kind in ("change", "targeting-gap", "heldout-gap"):
         rows = [row for row in document["contrasts"] if row["kind"] == kind and row["p"] is not None]
+        rows = [row for row in rows if row.get("iteration") == rows[-1].get("iteration")]
         assert {row["family"] for row in rows} == {len(rows)}
         smallest = min(rows, key=lambda row: row["p"])
         assert smallest["p_corrected"] == pytest.approx(min(1.0, smallest["p"] * len(rows)))
@@ -154,6 +155,15 @@ def test_rating_distributions_are_mean_shares(document):
     for row in (first, last):
         assert math.fsum(row["shares"].values()) == pytest.approx(1.0)
         assert row["n"] == {0: 99, 1: 96}[row["iteration"]]
+
+
+def test_limits_stay_within_what_is_possible(document):
+    scales = {measure["id"]: measure["scale"] for measure in document["measures"]}
+    for row in document["estimates"]:
+        if scales[row["measure"]] and row["low"] is not None:
+            low, high = scales[row["measure"]]
+            assert low <= row["low"] <= row["value"] + 1e-12
+            assert row["value"] - 1e-12 <= row["high"] <= high
 
 
 def test_examples_are_at_fixed_quantiles_and_the_same_every_time(document, trained, catalogue):

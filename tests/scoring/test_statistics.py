@@ -157,6 +157,8 @@ def test_what_cannot_be_known_is_not_claimed():
     assert s.difference_interval(one, one).high == math.inf
     same = s.mean_interval(sample([2.0] * 6, list("abcdef")))
     assert (same.low, same.high, s.p_value(same)) == (2.0, 2.0, 0.0)
+    nearly = s.difference_interval(sample([0.1 + 0.2] * 6, list("abcdef")), sample([0.3] * 6, list("abcdef")))
+    assert s.p_value(nearly) == 1.0, "rounding is no difference"
     for call in (s.mean_interval, lambda e: s.difference_interval(e, e)):
         with pytest.raises(ValueError, match="empty"):
             call(sample([], []))
@@ -177,6 +179,7 @@ def test_effect_size_and_total_variation():
     assert s.hedges_g([1, 2, 3], [1, 2, 3]) == 0.0
     assert s.hedges_g([1, 1], [1, 1]) is None
     assert s.hedges_g([3, 4, 5], [1, 2, 3]) == pytest.approx(2.0 * (1 - 3 / 15))
+    assert s.hedges_g([0.1 + 0.2, 0.3], [0.3, 0.1 + 0.2]) is None, "rounding is no spread"
     assert s.standardised([1.0, 1.0, 1.0]) is None
     assert s.standardised([1.0, 2.0]) is None
     assert s.standardised([1.0, 2.0, 3.0]) == pytest.approx(2.0 * (1 - 3 / 7))

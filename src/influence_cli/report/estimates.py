@@ -31,13 +31,14 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def interval_document(interval: s.Interval) -> dict[str, Any]:
-    """Return an interval as it stands in a report."""
+def interval_document(interval: s.Interval, bounds: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Return an interval as it stands in a report, its limits within what is possible at all."""
+    low, high = bounds if bounds is not None else (-math.inf, math.inf)
     return {
         "n": interval.n,
         "value": interval.value,
-        "low": finite(interval.low),
-        "high": finite(interval.high),
+        "low": None if math.isinf(interval.low) else max(low, interval.low),
+        "high": None if math.isinf(interval.high) else min(high, interval.high),
         "units": interval.units,
         "over": interval.over,
     }
@@ -49,7 +50,10 @@ def estimate(table: RunTable, measure: str, mask: Mask, **place: Any) -> Estimat
     if not len(sample):
         return None
     sd = float(np.std(sample.values, ddof=1)) if len(sample) > 1 else None
-    return {"run": table.label, "measure": measure, **place, **interval_document(s.mean_interval(sample)), "sd": sd}
+    known = table.measures[measure]
+    bounds = None if known.low is None or known.high is None else (known.low, known.high)
+    told = interval_document(s.mean_interval(sample), bounds)
+    return {"run": table.label, "measure": measure, **place, **told, "sd": sd}
 
 
 def contrast(kind: str, measure: str, a: s.Sample, b: s.Sample, **place: Any) -> Contrast | None:
@@ -85,7 +89,7 @@ def pooled_sd(a: s.Sample, b: s.Sample) -> float:
     return math.sqrt(squares / freedom)
 
 
-def corrected(contrasts: Sequence[Contrast], by: Sequence[str] = ("kind",)) -> None:
+def corrected(contrasts: Sequence[Contrast], by: Sequence[str] = ("kind", "iteration")) -> None:
     """Fill in p-values corrected after Holm, within the families that ``by`` makes."""
     families: dict[tuple[Any, ...], list[Contrast]] = {}
     for each in contrasts:

@@ -65,8 +65,7 @@ def difference_table(document: Mapping[str, Any]) -> dict[str, Any]:
         d = digits[row["measure"]]
         figures = [wording.number(value, d) for value in (*row["means"], row["value"])]
         told = (wording.interval(row, d), wording.number(row["effect"]), wording.p_value(row["p_corrected"]))
-        needed = f"{row['needed']:,}" if row["needed"] else "\u2013"
-        rows.append((names[row["measure"]], row["population"], *figures, *told, needed))
+        rows.append((names[row["measure"]], row["population"], *figures, *told, wording.needed(row["needed"])))
     head = ("measure", "population", "first", "second", "difference", "95 % interval", "g", "p (Holm)", "n to see it")
     return wording.table(head, rows, "Differences, second less first", 2)
 

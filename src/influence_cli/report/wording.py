@@ -15,6 +15,8 @@ KINDS = {
     "heldout-gap": "Held-out less training initial states",
     "run": "Each run less the first one",
 }
+_MANY = 1_000_000
+
 PARTS = {"before": "before", "after": "after", "shift": "shift", "variation": "total variation"}
 
 
@@ -104,22 +106,33 @@ def several_groups(document: Document, column: str) -> bool:
 def contrast_table(document: Document, kind: str) -> dict[str, Any] | None:
     """Return the contrasts of one kind."""
     names, digits = titles(document), {m["id"]: digits_of(m) for m in document["measures"]}
-    found = [row for row in document["contrasts"] if row["kind"] == kind]
-    several = len({(row["group"], row.get("iteration")) for row in found}) > 1
+    last = {run["label"]: run["reported_iteration"] for run in document["runs"]}
+    found = [
+        row
+        for row in document["contrasts"]
+        if row["kind"] == kind and row.get("iteration", last[row["run"]]) == last[row["run"]]
+    ]
+    several = len({row["group"] for row in found}) > 1
     rows = []
     for row in found:
-        place = [f"{row['group']}, iteration {row['iteration']}" if "iteration" in row else row["group"]]
         d = digits[row["measure"]]
         means = (number(row["means"][1], d), number(row["means"][0], d))
         told = (number(row["value"], d), interval(row, d), number(row["effect"]), p_value(row["p_corrected"]))
-        needed = f"{row['needed']:,}" if row["needed"] else "\u2013"
-        rows.append((names[row["measure"]], row["run"], *(place if several else ()), *means, *told, needed))
+        group = (row["group"],) if several else ()
+        rows.append((names[row["measure"]], row["run"], *group, *means, *told, needed(row["needed"])))
     from_to = {"change": ("first", "last"), "targeting-gap": ("resilient", "gameable"),
                "heldout-gap": ("training", "held out"), "run": ("first run", "this run")}[kind]  # fmt: skip
     head = ("measure", "run", *(("cue",) if several else ()), *from_to, "difference", "95 % interval", "g", "p (Holm)",
             "n to see it")  # fmt: skip
-    family = next((row["family"] for row in found if "family" in row), 0)
+    family = max((row["family"] for row in found if "family" in row), default=0)
     return table(head, rows, f"{KINDS[kind]}; p-values corrected for {family}", len(head) - 7) if rows else None
+
+
+def needed(count: int | None) -> str:
+    """Return a number of conversations that nobody takes to the last one."""
+    if count is None:
+        return "\u2013"
+    return f"{count:,}" if count <= _MANY else "> 1 million"
 
 
 def shift_table(document: Document) -> dict[str, Any] | None:

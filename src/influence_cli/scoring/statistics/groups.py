@@ -11,6 +11,9 @@ import numpy as np
 from influence_cli.scoring.statistics.intervals import LEVEL, Array, Interval
 from influence_cli.scoring.statistics.student import t_cdf
 
+_NOTHING = 1e-9
+"""Differences and spreads smaller than this are rounding of sums, not data."""
+
 
 def hedges_g(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float | None:
     """Return the standardised difference mean(a) - mean(b) with its small-sample correction; None without spread.
@@ -21,7 +24,7 @@ def hedges_g(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float | 
     if n < 2 or m < 2:
         return None
     pooled = ((n - 1) * float(np.var(a, ddof=1)) + (m - 1) * float(np.var(b, ddof=1))) / (n + m - 2)
-    if pooled <= 0.0:
+    if pooled <= _NOTHING**2:
         return None
     return (float(np.mean(a)) - float(np.mean(b))) / math.sqrt(pooled) * (1.0 - 3.0 / (4.0 * (n + m) - 9.0))
 
@@ -32,15 +35,15 @@ def standardised(values: Sequence[float] | Array) -> float | None:
     if n < 3:
         return None
     spread = float(np.std(values, ddof=1))
-    return float(np.mean(values)) / spread * (1.0 - 3.0 / (4.0 * n - 5.0)) if spread > 0.0 else None
+    return float(np.mean(values)) / spread * (1.0 - 3.0 / (4.0 * n - 5.0)) if spread > _NOTHING else None
 
 
 def p_value(interval: Interval) -> float | None:
     """Return the two-sided p-value of zero: Student's t of the estimate over its bootstrap error; None if unknown."""
     if interval.freedom < 1 or not math.isfinite(interval.error):
         return None
-    if interval.error <= 0.0:
-        return 0.0 if interval.value else 1.0
+    if interval.error <= _NOTHING:
+        return 0.0 if abs(interval.value) > _NOTHING else 1.0
     return min(1.0, 2.0 * t_cdf(-abs(interval.value) / interval.error, interval.freedom))
 
 
@@ -60,7 +63,7 @@ def design_effect(interval: Interval, spread: float) -> float:
 
     Source: Kish, Survey Sampling, 1965, section 8.2. ``spread`` is the standard deviation of the values.
     """
-    if spread <= 0.0 or not math.isfinite(interval.error) or interval.freedom < 1:
+    if spread <= _NOTHING or not math.isfinite(interval.error) or interval.freedom < 1:
         return 1.0
     return max(1.0, interval.error**2 * interval.n / spread**2)
 
@@ -73,7 +76,7 @@ def conversations_needed(
     ``spread`` is the standard deviation, ``design`` the design effect; normal approximation (Cohen, Statistical Power
     Analysis, 1988, section 2.4).
     """
-    if effect == 0.0 or spread <= 0.0:
+    if abs(effect) <= _NOTHING or spread <= _NOTHING:
         return None
     z = NormalDist().inv_cdf(1.0 - (1.0 - level) / 2.0) + NormalDist().inv_cdf(power)
     return max(2, math.ceil(2.0 * design * (z * spread / effect) ** 2))
