@@ -149,6 +149,22 @@ def test_preference_shift_is_told_by_probe_part_and_population(document):
     assert not any(row["measure"].startswith("probe:") for row in document["estimates"])
 
 
+def test_shift_is_set_against_the_control_of_the_same_conversations(make_run, catalogue):
+    directory = make_run("controlled")
+    with directory.writer() as writer:
+        for state in range(12):
+            add(writer, state, "gameable", "none", 5.0, scenario=f"s{state % 6}")
+        writer.add_scores([(i, score("probe:plan:control-shift", 0.25 + 0.01 * i)) for i in range(1, 7)])
+    rows = {
+        row["part"]: row
+        for row in report_document([directory], catalogue)["preference_shift"]
+        if row["population"] == "all"
+    }
+    assert rows["over-control"]["n"] == 6
+    assert rows["over-control"]["value"] == pytest.approx(1.0 - 0.285)
+    assert rows["over-control"]["low"] > 0.0
+
+
 def test_rating_distributions_are_mean_shares(document):
     first, last = document["rating_distributions"]
     assert (first["iteration"], last["iteration"]) == (0, 1)

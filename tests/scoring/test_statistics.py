@@ -184,3 +184,41 @@ def test_effect_size_and_total_variation():
     assert s.standardised([1.0, 2.0]) is None
     assert s.standardised([1.0, 2.0, 3.0]) == pytest.approx(2.0 * (1 - 3 / 7))
     assert s.total_variation((1.0, 0.0), (0.0, 1.0)) == 1.0
+
+
+ROWS = st.lists(st.tuples(VALUES, st.integers(0, 7), st.integers(0, 3)), min_size=2, max_size=60)
+
+
+def made(rows):
+    values, scenarios, states = zip(*rows, strict=True)
+    return s.Sample(np.array(values), np.array(scenarios), np.array(scenarios) * 4 + np.array(states))
+
+
+@settings(max_examples=60)
+@given(ROWS, st.floats(-50, 50), st.floats(0.1, 20))
+def test_intervals_move_and_stretch_with_their_values(rows, shift, stretch):
+    before = made(rows)
+    after = s.Sample(before.values * stretch + shift, before.scenarios, before.states)
+    a, b = s.mean_interval(before, draws=60), s.mean_interval(after, draws=60)
+    assert b.value == pytest.approx(a.value * stretch + shift, abs=1e-6)
+    if a.freedom:
+        assert (b.low, b.high) == pytest.approx((a.low * stretch + shift, a.high * stretch + shift), abs=1e-5)
+
+
+@settings(max_examples=60)
+@given(ROWS, ROWS)
+def test_a_difference_turned_round_changes_its_sign(first, second):
+    a, b = made(first), made(second)
+    there, back = s.difference_interval(a, b, draws=60), s.difference_interval(b, a, draws=60)
+    assert there.value == pytest.approx(-back.value, abs=1e-6)
+    assert (there.units, there.freedom) == (back.units, back.freedom)
+    if there.freedom:
+        assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-5)
+
+
+@settings(max_examples=60)
+@given(ROWS, st.randoms())
+def test_the_order_of_conversations_is_nothing(rows, random):
+    shuffled = random.sample(rows, len(rows))
+    a, b = s.mean_interval(made(rows), draws=60), s.mean_interval(made(shuffled), draws=60)
+    assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=1e-6)

@@ -223,8 +223,15 @@ _FACTOR = 1.959964 + 0.841621
 """Normal quantiles of a two-sided test at 5 % and of 80 % power."""
 
 
+SHIFT, CONTROL, OVER = "shift", "control-shift", "over-control"
+
+
 def shifts_of(table: RunTable, measures: Iterable[Measure]) -> Iterator[dict[str, Any]]:
-    """Yield preference shift: means of ``probe:ID:PART`` at the last iteration, of all and by population."""
+    """Yield preference shift: means of ``probe:ID:PART`` at the last iteration, of all and by population.
+
+    Where a probe has a control (the same conversation with a neutral agent), ``over-control`` is the shift less that of
+    the control, both of the same conversations and resampled together.
+    """
     last = table.iterations == table.last()
     for measure in measures:
         if not measure.id.startswith(PROBE) or measure.id not in table.values:
@@ -232,6 +239,20 @@ def shifts_of(table: RunTable, measures: Iterable[Measure]) -> Iterator[dict[str
         probe, _, part = measure.id.removeprefix(PROBE).rpartition(":")
         for population in ["all", *filter(None, table.groups("population"))]:
             kept = last if population == "all" else last & table.where("population", population)
-            found = estimate(table, measure.id, kept, probe=probe, part=part, population=population)
+            place = {"probe": probe, "population": population}
+            found = estimate(table, measure.id, kept, **place, part=part)
             if found is not None:
                 yield found
+            if part == CONTROL:
+                yield from _over_control(table, measure.id, kept, place)
+
+
+def _over_control(table: RunTable, control: str, kept: Mask, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    shift = f"{PROBE}{place['probe']}:{SHIFT}"
+    if shift not in table.values:
+        return
+    both = kept & np.isfinite(table.values[shift]) & np.isfinite(table.values[control])
+    a, b = table.sample(shift, both), table.sample(control, both)
+    if len(a):
+        told = interval_document(s.difference_interval(a, b))
+        yield {"run": table.label, "measure": shift, **place, "part": OVER, **told, "n": len(a), "sd": None}

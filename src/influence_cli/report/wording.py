@@ -17,7 +17,8 @@ KINDS = {
 }
 _MANY = 1_000_000
 
-PARTS = {"before": "before", "after": "after", "shift": "shift", "variation": "total variation"}
+PARTS = {"before": "before", "after": "after", "shift": "shift", "variation": "total variation",
+         "control-shift": "shift with a neutral agent", "over-control": "shift less that of the control"}  # fmt: skip
 
 
 def number(value: float | None, digits: int = 2) -> str:
