@@ -36,9 +36,9 @@ def compare(
 
     if json and md:
         raise InfluenceError("--json and --md exclude each other.")
-    sides = [_side(name) for name in (first, second)]
-    catalogue = catalogue_of(registry_of(ctx), [side.directory for side in sides], [])
-    document = comparison_document(*sides, catalogue, most)
+    before, after = _side(first), _side(second)
+    catalogue = catalogue_of(registry_of(ctx), [before.directory, after.directory], [])
+    document = comparison_document(before, after, catalogue, most)
     if json:
         output.emit_json(document)
     elif md:

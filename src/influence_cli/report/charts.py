@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ _DASHES = ("solid", "dashed", "dashdot", "dotted")
 _WIDTH = 4.3
 _HEIGHT = 2.6
 _ROW = 0.24
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9.0,
     "font.family": "DejaVu Sans",
@@ -131,34 +132,25 @@ def _offset(series: Sequence[Series], order: int, at: float) -> float:
     return (here.index(order) - (len(here) - 1) / 2) * min(0.26, 0.7 / len(here))
 
 
-class _figure:  # noqa: N801 - a context manager that reads as a function
+@contextmanager
+def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
     """Open a figure of this style."""
-
-    def __init__(self, height: float) -> None:
-        try:
-            import matplotlib as mpl
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise InfluenceError("Figures need matplotlib.", hint="pip install 'influence-cli[report]'") from None
-        self._context = mpl.rc_context(_STYLE)
-        self._height = height
-        self._make = Figure
-
-    def __enter__(self) -> tuple[Figure, Axes]:
-        self._context.__enter__()
-        figure = self._make(figsize=(_WIDTH, self._height), layout="constrained")
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure as Drawing
+    except ImportError:
+        raise InfluenceError("Figures need matplotlib.", hint="pip install 'influence-cli[report]'") from None
+    with mpl.rc_context(_STYLE):
+        figure = Drawing(figsize=(_WIDTH, height), layout="constrained")
         figure.patch.set_alpha(0.0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0.0)
-        return figure, axes
-
-    def __exit__(self, *error: object) -> None:
-        self._context.__exit__(*error)
+        yield figure, axes
 
 
 def _limits(series: Series) -> tuple[list[float], list[float]]:
-    pairs = zip(series.values, series.low, series.high, strict=True)
-    return tuple(zip(*((v if a is None else a, v if b is None else b) for v, a, b in pairs), strict=True))  # type: ignore[return-value]
+    pairs = list(zip(series.values, series.low, series.high, strict=True))
+    return [v if low is None else low for v, low, _ in pairs], [v if high is None else high for v, _, high in pairs]
 
 
 def _scaled(limit: Any, scale: tuple[float, float] | None) -> None:

@@ -97,7 +97,8 @@ class Catalogue:
             title, worse = _titled(name), None
         if id_ != name:
             title += f" [{id_.removeprefix(name).strip()}]"
-        return Measure(id_, title, kind, *(scale or (None, None)), worse, tuple(judges))
+        low, high = scale or (None, None)
+        return Measure(id_, title, kind, low, high, worse, tuple(judges))
 
 
 def _ends(choices: Sequence[str]) -> tuple[float, float] | None:

@@ -199,7 +199,7 @@ def call_table(document: Document) -> dict[str, Any] | None:
 
 def failure_table(document: Document) -> dict[str, Any] | None:
     """Return conversations that failed or have not ended."""
-    rows = []
+    rows: list[tuple[str, str, str]] = []
     for run in document["runs"]:
         rows.extend((run["label"], row["kind"].replace("_", " "), f"{row['n']:,}") for row in run["failures"])
         if run["conversations"]["running"]:

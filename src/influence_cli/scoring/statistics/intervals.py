@@ -168,7 +168,8 @@ def _joined(units: _Units) -> _Units:
 
 def _totals(units: _Units, codes: Codes, values: Array) -> tuple[Array, Array]:
     count = sum(units.sizes)
-    return np.bincount(codes, values, count), np.bincount(codes, minlength=count).astype(np.float64)
+    sums = np.asarray(np.bincount(codes, values, count), np.float64)
+    return sums, np.bincount(codes, minlength=count).astype(np.float64)
 
 
 @lru_cache(maxsize=16)

@@ -17,15 +17,16 @@ _NUMBERS = re.compile(r"[|<>=]?[iufb][1248]?")
 class Record:
     """What a name of a pickle would have been called with, and what state it would have been given."""
 
-    __slots__ = ("arguments", "items", "state")
+    __slots__ = ("arguments", "state")
     kind = ""
+    arguments: tuple[Any, ...]
+    state: Any
 
     def __new__(cls, *arguments: Any, **_named: Any) -> Record:
         """Keep the arguments."""
         made = object.__new__(cls)
         made.arguments = arguments
         made.state = None
-        made.items = []
         return made
 
     def __setstate__(self, state: Any) -> None:
