@@ -159,6 +159,16 @@ def test_a_plain_simulation_needs_no_iterations(make_run, catalogue):
     assert 'id="fig-line0' not in page
 
 
+def test_a_table_of_very_many_rows_is_cut_and_says_so(trained, catalogue):
+    document = report_document([trained], catalogue)
+    (row, *_) = [row for row in document["estimates"] if row["by"] == "scenario" and row["iteration"] == 1]
+    document["estimates"] += [{**row, "group": f"tiny/more-{n}"} for n in range(5_000)]
+    page = report_page(document)
+    assert "2,000 of 5,0" in page
+    assert len(page.encode()) < 5_000_000
+    parsed(page)
+
+
 def test_figures_without_matplotlib_are_told(trained, catalogue, monkeypatch):
     import sys
 

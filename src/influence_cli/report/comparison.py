@@ -29,6 +29,7 @@ SCHEMA = "influence.compare/1"
 MOST_CHANGED = 10
 _LEAST_SHARED = 0.5
 _LONGEST = 600
+_POPULATIONS = 65_536
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _mask(table: RunTable, side: Side) -> Mask:
 
 def _keys(table: RunTable) -> Codes:
     """Return a number for each row's initial state and population together."""
-    return table.columns["state"] * 64 + table.columns["population"] % 64
+    return table.columns["state"] * _POPULATIONS + table.columns["population"] % _POPULATIONS
 
 
 def _shared(tables: Sequence[RunTable], masks: Sequence[Mask]) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from influence_cli.report import panels, wording
 from influence_cli.report.charts import Chart
 from influence_cli.sanitize import visible
 
+_MOST_ROWS = 2_000
 _FOLDER = Path(__file__).resolve().parent / "templates"
 
 
@@ -92,5 +93,17 @@ def _sections(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _section(
     id_: str, title: str, told: str, charts: list[Chart], *tables: dict[str, Any] | None, shown: bool = False
 ) -> dict[str, Any]:
-    kept = [each for each in tables if each is not None]
+    kept = [_shortened(each) for each in tables if each is not None]
     return {"id": id_, "title": title, "told": told, "charts": charts, "tables": kept, "shown": shown}
+
+
+def _shortened(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with so many rows that the page stays small, saying what is left out."""
+    count = len(table["rows"])
+    if count <= _MOST_ROWS:
+        return table
+    return {
+        **table,
+        "rows": table["rows"][:_MOST_ROWS],
+        "caption": f"{table['caption']}: {_MOST_ROWS:,} of {count:,} rows; all are in --json",
+    }

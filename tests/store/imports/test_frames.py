@@ -57,7 +57,9 @@ def test_columns_take_their_places():
 
 def test_the_older_form_of_the_manager():
     blocks = [{"values": numbers([[1.5, 2.5]], "f8"), "mgr_locs": record("slice", 0, 1, 1)}]
-    manager = record("BlockManager", state=([], [], [], {"0.14.1": {"axes": [names("a"), counted(2)], "blocks": blocks}}))
+    manager = record(
+        "BlockManager", state=([], [], [], {"0.14.1": {"axes": [names("a"), counted(2)], "blocks": blocks}})
+    )
     assert list(frame_rows(record("DataFrame", state={"_data": manager}))) == [{"a": 1.5}, {"a": 2.5}]
 
 
