@@ -41,6 +41,25 @@ def test_without_out_the_run_is_called_like_the_file(influence, fixtures, place)
     assert [path.name for path in (place / "runs").iterdir()] == ["small-talk"]
 
 
+def test_the_report_of_a_log_has_its_scores_tokens_and_no_reward(influence, fixtures):
+    influence("import", fixtures / "small-talk.eval")
+    document = influence("report", "small-talk", "--json").document
+    (run,) = document["runs"]
+    assert run["environments"] == ["small-talk"]
+    assert run["conversations"]["failed"] == 2
+    assert run["calls"][0]["prompt_tokens"] == 400
+    assert {measure["id"] for measure in document["measures"]} == {
+        "turns",
+        "includes",
+        "warmth",
+        "both-kind",
+        "both-plain",
+    }
+    assert {example["measure"] for example in document["examples"]} == {"both-kind"}
+    assert influence("report", "small-talk", "--quiet").code == 0
+    assert influence("report", "small-talk", "--md").code == 0
+
+
 def test_failed_samples_are_counted(influence, fixtures):
     answer = influence("import", fixtures / "small-talk.json")
     assert answer.code == 0

@@ -40,7 +40,7 @@ def import_file(
     """
     from itertools import chain
 
-    from influence_cli.store.imports.conversation import ImportReport, store_conversations
+    from influence_cli.store.imports.conversation import Conversation, ImportReport, store_conversations
     from influence_cli.store.imports.files import digest_of, environment_of, read_conversations
 
     output.set_quiet(quiet)
@@ -50,7 +50,8 @@ def import_file(
     if first is None:
         raise InfluenceError(f"{file} holds no conversation.")
     digest = digest_of(file)
-    directory = _directory(out, file, env or environment_of(file))
+    environment = first.record.key.environment if isinstance(first, Conversation) else env or environment_of(file)
+    directory = _directory(out, file, environment)
     with directory.writer() as writer:
         store_conversations(chain([first], found), writer, report)
         writer.add_event("import", {"file": file.name, "sha256": digest, "conversations": report.conversations})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from influence_cli.report.measures import REWARD
+from influence_cli.report.measures import HARM, REWARD
 from influence_cli.report.tables import RunTable
 from influence_cli.seeding import derive_seed
 from influence_cli.store.reader import RunReader
@@ -22,8 +22,8 @@ _LONGEST = 4_000
 
 
 def examples_of(run: RunReader, table: RunTable, quantiles: tuple[float, ...] = QUANTILES) -> list[dict[str, Any]]:
-    """Return the conversations at ``quantiles`` of the reward, or of the first measure where there is no reward."""
-    measure = REWARD if REWARD in table.values else next(iter(table.values), None)
+    """Return the conversations at ``quantiles`` of the reward, else of aggregate harm or the first measure."""
+    measure = next((name for name in (REWARD, HARM, *table.values) if name in table.values and name != "turns"), None)
     if measure is None or not len(table):
         return []
     kept = np.flatnonzero((table.iterations == table.last()) & np.isfinite(table.values[measure]))
