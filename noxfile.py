@@ -18,7 +18,7 @@ def install(session: nox.Session, extras: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The fast tests, with coverage of at least 90 % of the lines."""
-    install(session, "local,parquet,report,test")
+    install(session, "local,parquet,report,view,test")
     session.env["COVERAGE_FILE"] = str(Path(".coverage").resolve())
     session.run("coverage", "erase")
     session.run("pytest", "-m", "not slow", "-n", "2", "--cov", "--cov-report=", *session.posargs)
@@ -28,7 +28,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The slow tests: the real small model, kills, the built wheel."""
-    install(session, "local,parquet,report,test")
+    install(session, "local,parquet,report,view,test")
     session.run("pytest", "-m", "slow", "--timeout=900", *session.posargs)
 
 
@@ -44,14 +44,14 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types."""
-    install(session, "local,parquet,report,test,types")
+    install(session, "local,parquet,report,view,test,types")
     session.run("mypy")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks; arguments go to the one that is named first: ``nox -s bench -- orchestration --quick``."""
-    install(session, "local,parquet,bench")
+    install(session, "local,parquet,view,bench")
     name, *arguments = session.posargs or ["orchestration"]
     session.run("python", f"benchmarks/{name}.py", *arguments)
 
