@@ -56,7 +56,7 @@ class ChartsScreen(ViewerScreen):
         """Return title, charts and keys."""
         yield TitleBar()
         yield LinesView()
-        yield Footer(compact=True)
+        yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Read the run."""

@@ -78,7 +78,7 @@ class CompareScreen(ViewerScreen):
         yield TitleBar()
         yield Static(id="summary", markup=False)
         yield VirtualTable(empty="No conversation is on both sides.", id="pairs")
-        yield Footer(compact=True)
+        yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Find the iterations, then the pairs."""
@@ -245,7 +245,7 @@ class PairScreen(ViewerScreen):
         """Return title and text."""
         yield TitleBar()
         yield LinesView()
-        yield Footer(compact=True)
+        yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Read both."""

@@ -69,7 +69,7 @@ class ConversationScreen(ViewerScreen):
         yield TitleBar()
         yield LinesView(id="chat")
         yield LabelBar(self.viewer.options.rubrics())
-        yield Footer(compact=True)
+        yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Read the conversation, and look whether it grows."""

@@ -33,7 +33,7 @@ class PagerScreen(ViewerScreen):
         """Return title and text."""
         yield TitleBar()
         yield LinesView()
-        yield Footer(compact=True)
+        yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Show the text."""

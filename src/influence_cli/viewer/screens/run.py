@@ -24,7 +24,7 @@ from influence_cli.viewer.screens.runs import toggle_pause
 from influence_cli.viewer.source import RunSource
 from influence_cli.viewer.watching import Watch
 from influence_cli.viewer.widgets.facet_panel import FacetPanel
-from influence_cli.viewer.widgets.query_bar import QueryBar
+from influence_cli.viewer.widgets.query_bar import QueryBar, toggled
 from influence_cli.viewer.widgets.title_bar import TitleBar
 from influence_cli.viewer.widgets.virtual_table import VirtualTable
 
@@ -85,7 +85,7 @@ class RunScreen(ViewerScreen):
         with Horizontal(id="body"):
             yield VirtualTable(empty="No conversation matches. x shows everything.", id="trajectories")
             yield FacetPanel()
-        yield Footer(compact=True)
+        yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Read the run."""
@@ -240,15 +240,9 @@ class RunScreen(ViewerScreen):
 
     def on_facet_panel_chosen(self, message: FacetPanel.Chosen) -> None:
         """Filter by a value, or no longer."""
-        value = message.value if message.value.replace("-", "").replace("_", "").isalnum() else f'"{message.value}"'
-        term = f"{message.field}:{value}"
         bar = self.query_one(QueryBar)
-        before = bar.query_text.strip()
-        if term in before.split():
-            after = " ".join(part for part in before.split() if part != term)
-        else:
-            after = f"({before}) {term}" if " or " in before else f"{before} {term}"
-        bar.set_query(after.strip())
+        after = toggled(bar.query_text, message.field, message.value)
+        bar.set_query(after)
 
     def on_virtual_table_opened(self, message: VirtualTable.Opened) -> None:
         """Open a conversation."""

@@ -60,7 +60,7 @@ class RunsScreen(ViewerScreen):
         yield TitleBar()
         yield VirtualTable(empty="No run here. Make one: influence simulate --env therapy --n 8", id="runs")
         yield Static(id="problem", markup=False)
-        yield Footer(compact=True)
+        yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         """Begin to read."""

@@ -63,6 +63,15 @@ def _written(value: str) -> str:
     return value if value.isascii() and all(c.isalnum() or c in "._/-" for c in value) else f'"{value}"'
 
 
+def toggled(query: str, field: str, value: str) -> str:
+    """Return ``query`` with the term ``field:value`` added, or taken away if it is there."""
+    term = f"{field}:{_written(value)}"
+    before = query.strip()
+    if term in before.split():
+        return " ".join(part for part in before.split() if part != term)
+    return f"({before}) {term}" if " or " in before else f"{before} {term}".strip()
+
+
 class QueryBar(Vertical):
     """An input, and the mistake in it."""
 
