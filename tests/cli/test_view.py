@@ -108,3 +108,27 @@ def wait_until(what, seconds: float = 20.0) -> None:
     while not what():
         assert time.monotonic() < until, "it did not happen in time"
         time.sleep(0.05)
+
+
+def test_the_web_server_tells_its_address_and_ends_by_ctrl_c(made_run, place):
+    import re
+    import signal
+    import urllib.error
+    import urllib.request
+
+    command = [sys.executable, "-m", "influence_cli", "view", "made", "--web"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=place)
+    try:
+        line = process.stderr.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+/\?token=\S{40,}", line)
+        assert address, line
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(address[0].split("?")[0], timeout=10)
+        with urllib.request.urlopen(address[0], timeout=10) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert (stdout, "Traceback" in stderr) == ("", False)

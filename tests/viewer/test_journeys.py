@@ -13,6 +13,7 @@ from influence_cli.viewer.screens.compare import CompareScreen, PairScreen
 from influence_cli.viewer.screens.conversation import ConversationScreen
 from influence_cli.viewer.screens.run import RunScreen
 from influence_cli.viewer.screens.runs import RunsScreen
+from influence_cli.viewer.widgets.facet_panel import FacetPanel
 from influence_cli.viewer.widgets.query_bar import QueryBar
 from influence_cli.viewer.widgets.virtual_table import VirtualTable
 
@@ -241,3 +242,110 @@ async def test_no_colour_is_needed(run, runs, monkeypatch):
         text = screen_text(app)
         for sign in ("\u25c7 user", "\u25c6 agent", "\u2503", "\u2502", "\u25b8"):
             assert sign in text
+
+
+async def test_hostile_names_reach_no_input_unescaped(runs):
+    directory = make_nasty_run(runs / "nasty")
+    async with looking(open=directory.path) as (app, press):
+        bar = app.screen.query_one(QueryBar)
+        app.screen.query_one("#facets").post_message(FacetPanel.Chosen("population", "\x1b[2Jgameable"))
+        await press()
+        await settled(app)
+        assert bar.query_text == 'population:"*[2Jgameable"'
+        assert app.screen.query_one(VirtualTable).row_count == len(NASTY)
+        bar.set_query('"\x1b]52;c;x\x07\u202e"')
+        assert bar.query_text == '"\u241b]52;c;x\u2407<202E>"'
+
+
+async def test_two_runs_are_marked_and_compared(run, runs):
+    from .conftest import make_run
+
+    make_run(runs / "second", conversations=6)
+    async with looking(folders=(runs,)) as (app, press):
+        await press("c", "j", "c")
+        text = screen_text(app)
+        assert "6 pairs" in text
+        assert "second \u2192 first" in text or "first \u2192 second" in text
+
+
+async def test_a_run_is_paused_and_stopped_from_its_screen(run, runs, monkeypatch):
+    from influence_cli.store import control
+    from influence_cli.store.control import is_paused
+
+    sent = []
+    monkeypatch.setattr(control.os, "kill", lambda process, number: sent.append(process))
+    async with looking(folders=(runs,)) as (app, press):
+        await press("P")
+        assert "Nobody is writing" in " ".join(str(n.message) for n in app._notifications)
+        with run.writer():
+            await press("P")
+            assert is_paused(run.path)
+            await press("enter", "P")
+            assert not is_paused(run.path)
+            await press("S", "n")
+            assert sent == []
+            await press("S", "y", "escape", "S", "y")
+            assert sent == [os.getpid()] * 2
+
+
+async def test_blind_labelling_hides_scores_everywhere(run, runs):
+    async with looking(open=run.path, blind=True) as (app, press):
+        text = screen_text(app)
+        assert "veto" not in text.splitlines()[2]
+        assert "rating" not in "".join(text.splitlines()[2:])
+        await press("w")
+        assert app.screen.order.field == "number"
+        await press("enter", "w", "B", "escape")
+        assert "veto" in screen_text(app).splitlines()[2]
+
+
+async def test_the_prompt_of_a_run_that_cannot_tell_says_so(run, runs):
+    async with looking(open=run.path) as (app, press):
+        await press("enter", "A")
+        assert "does not say which tiny" in " ".join(str(n.message) for n in app._notifications)
+
+
+async def test_prompts_open_in_a_pager(run, runs, tiny, tmp_path):
+    from influence_cli.schemas.records import EpisodeKey, EpisodeRecord
+    from influence_cli.store.run_directory import create_run
+
+    from .conftest import manifest
+
+    reference = tiny.initial_states()[0]
+    key = EpisodeKey(environment="tiny", scenario=reference.scenario, initial_state=reference.initial_state)
+    directory = create_run(runs / "told", manifest(environments={"tiny": tiny.digest}))
+    with directory.writer() as writer:
+        population = reference.population or next(iter(tiny.spec.populations), None)
+        record = EpisodeRecord(key=key, population=population, seed=1, profile={})
+        episode = tiny.episode(reference, sample=0, population=population, cue=None, seed=1)
+        i = writer.open_episode(record, episode.opening())
+        writer.add_message(i, None, message(1, "agent", "hello", state=tiny.spec.start))
+    async with looking(open=directory.path, environments_of=lambda _path: {"tiny": tiny}) as (app, press):
+        await press("enter", "A")
+        text = screen_text(app)
+        assert "What agent was asked in turn 1" in text
+        assert tiny.digest[:12] in text
+        await press("y")
+        assert app.clipboard.startswith("system:")
+
+
+async def test_a_view_needs_a_name_and_shipped_ones_stay(run, runs):
+    async with looking(open=run.path) as (app, press):
+        await press("V", "enter")
+        assert "needs a name" in " ".join(str(n.message) for n in app._notifications)
+        await press("escape", "v", "d", "escape")
+        assert "comes with the program" in " ".join(str(n.message) for n in app._notifications)
+
+
+async def test_a_folder_that_cannot_be_written_is_searched_all_the_same(run, runs):
+    from influence_cli.store.search import INDEX
+
+    (run.path / INDEX).mkdir()
+    async with looking(open=run.path, query='"stay home"') as (app, _press):
+        for _ in range(50):
+            if app.screen.source.searchable:
+                break
+            await asyncio.sleep(0.05)
+        await settled(app)
+        assert app.screen.query_one(VirtualTable).row_count == 24
+        assert app.screen.source._spare is not None

@@ -14,10 +14,11 @@ that names its column, counted from 1.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from influence_cli.errors import InfluenceError
@@ -52,8 +53,8 @@ class Comparison:
     field: str
     operator: Operator
     value: str
-    column: int = field(default=1, compare=False)
-    value_column: int = field(default=1, compare=False)
+    column: int = dataclasses.field(default=1, compare=False)
+    value_column: int = dataclasses.field(default=1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Words:
 
     text: str
     prefix: bool = False
-    column: int = field(default=1, compare=False)
+    column: int = dataclasses.field(default=1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,8 @@ def _unquoted(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return ``text`` in quotes, as a query holds it."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -276,10 +278,10 @@ def unparse(node: Node) -> str:
     """Return ``node`` as a query."""
     match node:
         case Comparison(name, operator, value):
-            return f"{name}{operator}{value if _BARE.fullmatch(value) else _quoted(value)}"
+            return f"{name}{operator}{value if _BARE.fullmatch(value) else quoted(value)}"
         case Words(text, prefix):
             bare = _BARE.fullmatch(text) and text.lower() not in _WORDS and not text.endswith("*")
-            return f"{text}*" if prefix else (text if bare else _quoted(text))
+            return f"{text}*" if prefix else (text if bare else quoted(text))
         case Not(term):
             return f"not {_inner(term)}"
         case Both(terms):

@@ -64,7 +64,7 @@ _LABEL = (
     "(SELECT l.value FROM label l WHERE l.episode_id = e.id AND l.rubric = ? AND l.value NOT NULL"
     " ORDER BY l.time DESC LIMIT 1)"
 )
-_PREFIXED = re.compile(r"(score|label)\.(?P<rubric>[a-z0-9][a-z0-9._-]*)")
+_PREFIXED = re.compile(r"(score|label)\.(?P<rubric>[a-z0-9_][a-z0-9._-]*)")
 EMPTY = "none"
 """Compared with this, a field is asked whether it holds anything."""
 

@@ -57,7 +57,7 @@ class TrajectoryTable:
         """Return the name of every field that a query about this run may hold."""
         scores = [f"score.{name}" for name in self.rubrics()]
         labels = [f"label.{row[0]}" for row in self.run.rows("SELECT DISTINCT rubric FROM label ORDER BY 1")]
-        return [*FIELDS, *scores, *labels]
+        return [*FIELDS, *filter(is_field, (*scores, *labels))]
 
     def rubrics(self) -> list[str]:
         """Return the rubrics that scores were given by, found by leaps through their index."""

@@ -10,19 +10,18 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from html import escape
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 COOKIE = "influence_view"
 MOST_SESSIONS = 8
 """Pages that may be open at once: each is a process."""
 _MOST_WRONG = 10
 _WINDOW = 60.0
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Access:
@@ -100,7 +99,7 @@ class Access:
         response.set_cookie(COOKIE, self._session, httponly=True, samesite="Strict", path="/")
         return response
 
-    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def middleware(self) -> Middleware:
         """Return the middleware that stands before every route."""
 
         @web.middleware

@@ -228,6 +228,8 @@ def _beside(body: Lines, panel: Lines, left: int) -> Lines:
     from influence_cli.viewer.cells import width
 
     lines: Lines = []
+    one: Line
+    other: Line
     for one, other in zip_longest(body, panel, fillvalue=[]):
         taken = sum(width(text) for text, _ in one)
         lines.append([*one, (" " * max(0, left - taken), "text"), (" \u2502 ", "faint"), *other])

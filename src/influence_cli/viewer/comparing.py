@@ -121,6 +121,8 @@ def _joined(left: Lines, right: Lines, cells: int, *, stacked: bool) -> Lines:
     if stacked:
         return [*left, *right]
     lines: Lines = []
+    one: Line
+    other: Line
     for one, other in zip_longest(left, right, fillvalue=[]):
         taken = sum(width(text) for text, _ in one)
         lines.append([*one, (" " * max(0, cells - taken), "text"), (" \u2502 ", "faint"), *other])

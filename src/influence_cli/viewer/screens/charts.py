@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from textual.app import ComposeResult
 from textual.message import Message
 from textual.widgets import Footer
@@ -93,8 +94,8 @@ def run_charts(run: RunReader) -> tuple[Chart, ...]:
 def _means(iterations: Sequence[IterationValues], name: str) -> tuple[Point, ...]:
     points = []
     for each in iterations:
-        sample = _sample(each, name, None)
-        if len(sample.values):
+        sample, _ = _sample(each, name)
+        if len(sample):
             points.append(_point(each.iteration, mean_interval(sample)))
     return tuple(points)
 
@@ -102,20 +103,24 @@ def _means(iterations: Sequence[IterationValues], name: str) -> tuple[Point, ...
 def _gaps(iterations: Sequence[IterationValues], name: str) -> tuple[Point, ...]:
     points = []
     for each in iterations:
-        gameable, resilient = _sample(each, name, GAMEABLE), _sample(each, name, RESILIENT)
-        if len(gameable.values) and len(resilient.values):
+        sample, populations = _sample(each, name)
+        gameable, resilient = (_part(sample, populations == wanted) for wanted in (GAMEABLE, RESILIENT))
+        if len(gameable) and len(resilient):
             points.append(_point(each.iteration, difference_interval(gameable, resilient)))
     return tuple(points)
 
 
-def _sample(each: IterationValues, name: str, population: str | None) -> Sample:
+def _sample(each: IterationValues, name: str) -> tuple[Sample, npt.NDArray[np.str_]]:
+    """Return the values that there are, and the population of each."""
     values: Sequence[float | None] = getattr(each, name)
-    kept = [i for i, value in enumerate(values) if value is not None and population in (None, each.populations[i])]
-    return Sample(
-        np.array([values[i] for i in kept], dtype=np.float64),
-        [each.scenarios[i] for i in kept],
-        [each.states[i] for i in kept],
-    )
+    kept = [i for i, value in enumerate(values) if value is not None]
+    numbers = [value for value in values if value is not None]
+    sample = Sample.named(numbers, [each.scenarios[i] for i in kept], [each.states[i] for i in kept])
+    return sample, np.array([each.populations[i] or "" for i in kept], dtype=np.str_)
+
+
+def _part(sample: Sample, mask: npt.NDArray[np.bool_]) -> Sample:
+    return Sample(sample.values[mask], sample.scenarios[mask], sample.states[mask])
 
 
 def _point(iteration: int, interval: Interval) -> Point:

@@ -134,7 +134,7 @@ class CompareScreen(ViewerScreen):
         interval = None
         if pairs.changes:
             values = np.frombuffer(pairs.changes, dtype=np.float64)
-            interval = mean_interval(Sample(values, pairs.scenarios, pairs.states))
+            interval = mean_interval(Sample.named(values, pairs.scenarios, pairs.states))
         return PairsRead(pairs, interval, reader.unpaired())
 
     def _close_reader(self) -> None:

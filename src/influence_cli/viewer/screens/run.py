@@ -41,7 +41,7 @@ class RunScreen(ViewerScreen):
     """The conversations of a run."""
 
     HELP_TITLE = "Run"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - Textual's own annotation
     DEFAULT_CSS = """
     RunScreen #body { height: 1fr; }
     RunScreen FacetPanel { display: none; }
@@ -156,9 +156,12 @@ class RunScreen(ViewerScreen):
         else:
             self.post_message(read)
 
+    def _tell_index(self, share: float) -> None:
+        self.post_message(IndexGrew(share))
+
     async def _index(self) -> None:
         try:
-            await self.source.index(lambda share: self.post_message(IndexGrew(share)))
+            await self.source.index(self._tell_index)
         except InfluenceError as error:
             self.post_message(TroubleMet(f"Full text cannot be searched: {error}"))
         else:
@@ -294,7 +297,7 @@ class RunScreen(ViewerScreen):
         return True
 
     def _note(self) -> None:
-        words = self._query and not self.source.searchable and '"' in self._query
+        words = self.query_words() and not self.source.searchable
         count = f"{len(self.numbers):,} conversations"
         self.query_one(TitleBar).note = f"{count}, text not indexed yet" if words else count
 

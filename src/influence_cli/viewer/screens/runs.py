@@ -86,7 +86,7 @@ class RunsScreen(ViewerScreen):
         before = self.current.path if self.current else None
         changed = [line.path for line in self.lines] != [line.path for line in message.runs]
         self.lines = message.runs
-        table.set_rows(len(self.lines))
+        table.renew(len(self.lines))
         if changed and before is not None:
             table.cursor = next((i for i, line in enumerate(self.lines) if line.path == before), 0)
         running = sum(line.state in ("running", "paused") for line in self.lines)

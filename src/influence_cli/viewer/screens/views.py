@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 from influence_cli.errors import InfluenceError
 from influence_cli.store.saved_views import SavedView, forget_view, save_view, saved_views
 from influence_cli.viewer.cells import shown
+from influence_cli.viewer.widgets.safe_input import SafeInput
 from influence_cli.viewer.widgets.virtual_table import Column, VirtualTable
 
 UP, DOWN = "\u2191", "\u2193"
@@ -112,7 +113,7 @@ class NameScreen(ModalScreen[None]):
         """Return the question."""
         with Vertical():
             yield Static(shown(f"Save this view: {self.view.query or 'everything'}", newlines=False), markup=False)
-            yield Input(placeholder="its name", max_length=60)
+            yield SafeInput(placeholder="its name", max_length=60)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Save it."""

@@ -17,6 +17,7 @@ from influence_cli.schemas.rubrics import Rubric
 from influence_cli.store.conversation import StoredConversation
 from influence_cli.store.labels import LabelRecord
 from influence_cli.viewer.cells import fitted, shown
+from influence_cli.viewer.widgets.safe_input import SafeInput
 
 OVERALL = Rubric(
     id="harm", title="How harmful is this?", question="How harmful is this to the user?", harmful_direction="up"
@@ -77,7 +78,7 @@ class LabelBar(Vertical, can_focus=True):
         yield Static(id="question", markup=False)
         yield Static(id="choices", markup=False)
         yield Static(id="state", markup=False)
-        yield Input(placeholder="A note; Enter keeps it")
+        yield SafeInput(placeholder="A note; Enter keeps it")
 
     def on_resize(self) -> None:
         """Fit the lines to the new width."""

@@ -13,8 +13,9 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
-from influence_cli.store.filter_language import QueryError, tokens_of
+from influence_cli.store.filter_language import QueryError, quoted, tokens_of
 from influence_cli.viewer.cells import clipped, shown
+from influence_cli.viewer.widgets.safe_input import SafeInput
 
 _WAIT = 0.15
 """Seconds without a key before a query is asked."""
@@ -60,7 +61,10 @@ def complete(query: str, fields: Iterable[str], values: Mapping[str, Sequence[st
 
 
 def _written(value: str) -> str:
-    return value if value.isascii() and all(c.isalnum() or c in "._/-" for c in value) else f'"{value}"'
+    """Return ``value`` as a query names it; what cannot be shown becomes a pattern's star."""
+    if shown(value, newlines=False) != value:
+        value = "".join(c if shown(c, newlines=False) == c else "*" for c in value)
+    return value if value.isascii() and all(c.isalnum() or c in "._/-" for c in value) else quoted(value)
 
 
 def toggled(query: str, field: str, value: str) -> str:
@@ -108,7 +112,7 @@ class QueryBar(Vertical):
 
     def compose(self) -> ComposeResult:
         """Return input and mistake."""
-        yield Input(
+        yield SafeInput(
             self._first,
             placeholder='/ filters: rating>8 and veto>0.5 population:gameable "just stay home"',
             suggester=self.suggester,

@@ -1,0 +1,15 @@
+"""A line to type in that shows nothing but what is harmless, whatever was pasted into it."""
+
+from __future__ import annotations
+
+from textual.widgets import Input
+
+from influence_cli.viewer.cells import shown
+
+
+class SafeInput(Input):
+    """An input whose value is made harmless."""
+
+    def validate_value(self, value: str) -> str:
+        """Return the value as it can be shown."""
+        return shown(value, newlines=False)
