@@ -1,13 +1,10 @@
-"""Finding rubrics: those that are shipped, an author's file, and an environment's own metrics."""
+"""Finding rubrics: those that are shipped, and an author's file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
-
-import orjson
 
 from influence_cli.documents import read_document, validate_document
 from influence_cli.errors import InfluenceError, UnknownNameError
@@ -55,9 +52,3 @@ def pick_rubrics(names: Sequence[str], files: Sequence[Path] = ()) -> list[Rubri
 def tags_of(rubrics: Iterable[Rubric]) -> list[str]:
     """Return every tag of ``rubrics``, sorted."""
     return sorted({tag for rubric in rubrics for tag in rubric.tags})
-
-
-def rubric_hash(rubric: Rubric, *more: str) -> str:
-    """Return what names all that a judge is asked; ``more`` is what depends on the way of asking."""
-    asked = rubric.model_dump(mode="json", include={"question", "choices", "scope", "sees_tools", "sees_user"})
-    return sha256(orjson.dumps([asked, *more], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

@@ -152,12 +152,24 @@ class RunWriter:
             (episode_id, turn, speaker, state),
         )
 
-    def add_scores(self, scores: Sequence[tuple[int, ScoreRecord]]) -> None:
-        """Store scores by episode, all or none; one that is there already gives way."""
+    def add_scores(
+        self, scores: Sequence[tuple[int, ScoreRecord]], calls: Sequence[tuple[int, CallRecord]] = ()
+    ) -> None:
+        """Store scores by episode, with the calls that they took, all or none; a score that is there already gives way.
+
+        The calls are numbered here, among those of their turn and role.
+        """
         ended = time.time()
         with self._transaction():
             for episode_id, score in scores:
                 self._execute(rows.INSERT_SCORE, rows.score_row(episode_id, score, ended))
+            for episode_id, call in calls:
+                taken = self._connection.execute(
+                    "SELECT count(*) FROM call WHERE episode_id = ? AND turn = ? AND role = ?",
+                    (episode_id, call.turn, call.role),
+                ).fetchone()[0]
+                numbered = call.model_copy(update={"ordinal": taken})
+                self._execute(rows.INSERT_CALL, rows.call_row(episode_id, numbered, ended))
 
     def scored(self) -> set[tuple[int, int, str, str, str]]:
         """Return episode, turn, rubric's hash, judge and method of every score that did not fail."""
@@ -197,11 +209,11 @@ class RunWriter:
         self._execute("INSERT INTO event (time, kind, data) VALUES (?, ?, ?)", (time.time(), kind, text))
 
     def totals(self) -> Totals:
-        """Return what the run has used, all sittings together."""
+        """Return what the conversations of a run have used, all sittings together; what scoring used is not in it."""
         with explained(self.path):
             row = self._connection.execute(
                 "SELECT coalesce(sum((prompt_tokens + completion_tokens) * (1 - cached)), 0),"
-                " coalesce(sum(cost), 0.0), count(*) FROM call"
+                " coalesce(sum(cost), 0.0), count(*) FROM call WHERE role NOT IN ('judge', 'probe')"
             ).fetchone()
         return Totals(tokens=row[0], cost=row[1], calls=row[2])
 
