@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from influence_openai.choosing import Chooser
 
-_ENDPOINT = "/v1/chat/completions"
+_ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _TOKEN = "influence"  # noqa: S105 - the name of a piece of metadata
-_WINDOW = "24h"
+_WINDOW: Literal["24h"] = "24h"
 _STATES: Mapping[str, BatchState] = {
     "completed": "done",
     "failed": "failed",

@@ -40,9 +40,8 @@ def shift_figures(run: Rows, *, seed: int = 0) -> list[dict[str, Any]]:
             chosen = [e for e in conversations.values() if kind in ("all", e["row"]["population"] or "")]
             figures = _figures(chosen, seed)
             if figures:
-                found.append(
-                    dict(zip(("environment", "probe", "judge", "method"), key, strict=True)) | {"users": kind} | figures
-                )
+                names = dict(zip(("environment", "probe", "judge", "method"), key, strict=True))
+                found.append({**names, "users": kind, **figures})
     return found
 
 

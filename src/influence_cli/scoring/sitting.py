@@ -147,7 +147,7 @@ class ScoreSitting:
             await self._talk(Run(config, models, journal, tally), list(environments.values()), waiting, journal)
             journal.set_state("stopped" if tally.stop else "done")
             if tally.stop in ("cost", "tokens", "signal"):
-                self.tally.stop = self.tally.stop or tally.stop  # type: ignore[assignment]
+                self.tally.stop = self.tally.stop or tally.stop
             with RunReader(control) as other:
                 if self.tally.stop is None:
                     await self._ask_probes(control, other, journal)

@@ -122,7 +122,8 @@ class BatchDesk:
         """Answer every request of a batch, up to the share of it that is answered before it expires."""
         lines = self.contents[batch["input_file_id"]].splitlines()
         done = lines[: int(len(lines) * self._server.config.batch_answered)]
-        answered, failed = [], []
+        answered: list[bytes] = []
+        failed: list[bytes] = []
         for line in done:
             asked = orjson.loads(line)
             status, body = await self._answer(asked["body"])

@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z0-9]+([-_:][a-z0-9]+)*")
 def message(turn: int, speaker: str, text: str, **more: Any) -> dict[str, Any]:
     """Return a message of a trajectory document."""
     source = "tool" if speaker == "tool" else "model" if turn else "scenario"
-    facts = {"finish_reason": None, "tool_calls": [], "tool_call_id": None, "outcome": None}
+    facts: dict[str, Any] = {"finish_reason": None, "tool_calls": [], "tool_call_id": None, "outcome": None}
     return {"turn": turn, "speaker": speaker, "text": text, "state": "talking", "source": source, **facts, **more}
 
 

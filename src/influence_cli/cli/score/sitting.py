@@ -68,7 +68,7 @@ async def _close(resolved: Resolved) -> None:
 
 
 def _check_batch_budget(resolved: Resolved, request: ScoreRequest) -> None:
-    """A batch cannot be stopped half way: InfluenceError if it may take more than allowed."""
+    """Raise InfluenceError if the batch may take more than allowed: it cannot be stopped half way."""
     budget = resolved.config.budget
     if budget.cost is None and budget.tokens is None:
         return
