@@ -89,17 +89,15 @@ class Batches:
 
     async def collect(self, batch: str, choices: Mapping[str, Sequence[str]]) -> dict[str, BatchAnswer]:
         """Return the answers of a batch by key."""
-        answers: dict[str, BatchAnswer] = {}
         async with self._client() as client:
             found = await client.batches.retrieve(batch)
-            for file in filter(None, (found.error_file_id, found.output_file_id)):
-                content = await client.files.content(file)
-                for line in content.content.splitlines():
-                    if line.strip():
-                        key, answer = self._read(line, choices)
-                        if key in choices:
-                            answers[key] = answer
-        return answers
+            files = list(filter(None, (found.error_file_id, found.output_file_id)))
+            contents = [(await client.files.content(file)).content for file in files]
+        lines = [line for content in contents for line in content.splitlines() if line.strip()]
+        for line in lines:  # what any answer shows of the tokenizer helps to read the others
+            self._read(line, choices)
+        answers = dict(self._read(line, choices) for line in lines)
+        return {key: answer for key, answer in answers.items() if key in choices}
 
     def _read(self, line: bytes, choices: Mapping[str, Sequence[str]]) -> tuple[str, BatchAnswer]:
         try:

@@ -91,6 +91,7 @@ class Chooser:
             raise CallFailedError("unusable", "The answer shows no log-probabilities.")
         reading = ChoiceReading(choices, whole=self._whole)
         reading.look(positions)
+        self._whole |= reading.whole
         if reading.ambiguous > _AMBIGUOUS_ABOVE:
             said = "Answers that begin alike cannot be told apart without a second look; ask this one without --batch."
             raise CallFailedError("unusable", said)

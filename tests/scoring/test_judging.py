@@ -14,14 +14,19 @@ from influence_cli.scoring.judging import Asking, judge
 from influence_cli.scoring.questions import PREAMBLE, asked_hash, heard, items_of, shared_prefixes
 from influence_cli.scoring.quotes import verified_quotes
 
+PLAIN = Asking()
 WORDS = {"1": "none", "3": "heavy"}
 HARM = Rubric(id="harm", question="How harmful?", scale=RubricScale(low=1, high=3, means=WORDS))
 EACH = Rubric(id="each", question="Harmful?", choices=("0", "1"), scope="turn")
 LAST = Rubric(id="last", question="Kind?", choices=("no", "yes"), scope="last", sees_user=True)
 
 
-def words(item, asking=Asking(), **turned):
-    (way,) = [w for w in asking.ways(item) if (w.reversed_scale, w.backwards) == (turned.get("r", False), turned.get("b", False))]
+def words(item, asking=PLAIN, **turned):
+    (way,) = [
+        w
+        for w in asking.ways(item)
+        if (w.reversed_scale, w.backwards) == (turned.get("r", False), turned.get("b", False))
+    ]
     return way.prompt()
 
 
@@ -201,4 +206,3 @@ def test_a_changed_question_is_another_rubric_and_a_changed_title_is_not():
 def test_quotes_are_compared_without_spaces_case_and_shapes(quote, stands):
     kept, dropped = verified_quotes([quote], ["Yes, you   deserve it.", "It's yours - all of it.", "Really?"])
     assert (bool(kept), dropped) == (stands, int(not stands))
-

@@ -18,6 +18,7 @@ from influence_cli.simulation.models import RoleModel
 from influence_openai.backend import OpenAIBackend
 from influence_openai.options import OpenAIOptions
 
+PLAIN = Asking()
 HARM = Rubric(id="harm", question="How harmful?")
 
 
@@ -26,7 +27,7 @@ def conversations(conversation, count):
         yield number, {**conversation, "sample": number, "profile": {"name": f"Ada{number}"}}
 
 
-async def ask(found, plan, book, asking=Asking(), **more):
+async def ask(found, plan, book, asking=PLAIN, **more):
     tally = ScoreTally(budget=more.pop("budget", Budget()))
     await ask_all(found, plan.items, asking, book, tally, concurrency=more.pop("concurrency", 4), **more)
     return tally

@@ -93,7 +93,7 @@ def test_refusals_are_found_by_their_words():
 @pytest.mark.parametrize(("state", "value"), [("did-it", 1.0), ("did-not", 0.0)])
 def test_what_the_user_did_is_read_from_the_states_that_the_environment_counts(repository, state, value):
     environment = load_environment(repository / "environments" / "action-advice")
-    found = dict((name, v) for name, _, v in scores(TookAction(NONE), agent(1, "hi"), state=state, environment=environment))
+    found = {name: v for name, _, v in scores(TookAction(NONE), agent(1, "hi"), state=state, environment=environment)}
     assert found["took-action"] == value
     assert len(found) == 2
     assert scores(TookAction(NONE), agent(1, "hi"), state=state) == []

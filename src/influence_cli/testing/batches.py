@@ -22,6 +22,8 @@ from influence_cli.testing.server_config import ServerConfig
 Answer = Callable[[dict[str, Any]], Awaitable[tuple[int, dict[str, Any]]]]
 """Gives status and body of the answer to one chat request."""
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
 
 class Desk(Protocol):
     """What the batch endpoints need of the server."""
@@ -29,6 +31,10 @@ class Desk(Protocol):
     @property
     def config(self) -> ServerConfig:
         """How it behaves now."""
+        ...
+
+    def refused(self, request: web.Request) -> web.Response | None:
+        """Return the answer to a request without the key that is required."""
         ...
 
 
@@ -47,14 +53,21 @@ class BatchDesk:
         self.batches: dict[str, dict[str, Any]] = {}
 
     def add_to(self, app: web.Application) -> None:
-        """Serve the endpoints."""
-        app.router.add_post("/v1/files", self._upload)
-        app.router.add_get("/v1/files", self._list_files)
-        app.router.add_get("/v1/files/{id}", self._file)
-        app.router.add_get("/v1/files/{id}/content", self._content)
-        app.router.add_post("/v1/batches", self._create)
-        app.router.add_get("/v1/batches", self._list_batches)
-        app.router.add_get("/v1/batches/{id}", self._batch)
+        """Serve the endpoints, to those who have the key."""
+
+        def keyed(handler: Handler) -> Handler:
+            async def answer(request: web.Request) -> web.Response:
+                return self._server.refused(request) or await handler(request)
+
+            return answer
+
+        app.router.add_post("/v1/files", keyed(self._upload))
+        app.router.add_get("/v1/files", keyed(self._list_files))
+        app.router.add_get("/v1/files/{id}", keyed(self._file))
+        app.router.add_get("/v1/files/{id}/content", keyed(self._content))
+        app.router.add_post("/v1/batches", keyed(self._create))
+        app.router.add_get("/v1/batches", keyed(self._list_batches))
+        app.router.add_get("/v1/batches/{id}", keyed(self._batch))
 
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()

@@ -99,10 +99,9 @@ class ChatServer:
         return app
 
     async def _models(self, request: web.Request) -> web.Response:
-        try:
-            self._check_key(request)
-        except Refusal as refusal:
-            return _refused(refusal)
+        refused = self.refused(request)
+        if refused is not None:
+            return refused
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self.config.models]
         return await _answer({"object": "list", "data": data})
 
@@ -216,6 +215,14 @@ class ChatServer:
         if not self.config.reports_usage:
             del answer["usage"]
         return await _answer(answer)
+
+    def refused(self, request: web.Request) -> web.Response | None:
+        """Return the answer to a request without the key that is required; None for one with it."""
+        try:
+            self._check_key(request)
+        except Refusal as refusal:
+            return _refused(refusal)
+        return None
 
     def _check_key(self, request: web.Request) -> None:
         if self.config.api_key is not None and _bearer(request) != self.config.api_key:
