@@ -1,7 +1,7 @@
 """Asking everything that is missing: several models at once, within budgets, every failure counted.
 
-Invariant: answers are stored as they come, a question group at a time, with what they took; a stop or ``kill -9`` loses
-what is in flight and nothing else, and what is stored is not asked again unless it failed.
+Invariant: every answer is stored as it comes, with what it took; a stop or ``kill -9`` loses what is in flight and nothing
+else, and what is stored is not asked again unless it failed.
 """
 
 from __future__ import annotations
@@ -150,13 +150,17 @@ def missing(
 async def _ask_group(group: Sequence[Task], asking: Asking, book: ScoreBook, tally: ScoreTally) -> None:
     """Ask one model about one conversation: of each frame one question first, which is read whole, then the others."""
     model = group[0][1]
+
+    async def ask(item: Item) -> None:
+        answer = await judge(item, model, asking)
+        keep(book, [answer], tally)
+        refuse_fatal(answer, model)
+
     for alike in shared_prefixes([item for item, _ in group]):
         for part in (alike[:1], alike[1:]):
             if tally.stop is not None:
                 return
-            answers = await asyncio.gather(*(judge(item, model, asking) for item in part))
-            keep(book, answers, tally)
-            refuse_fatal(answers, model)
+            await asyncio.gather(*(ask(item) for item in part))
 
 
 def keep(book: ScoreBook, answers: Sequence[Answer], tally: ScoreTally) -> None:
@@ -169,10 +173,9 @@ def keep(book: ScoreBook, answers: Sequence[Answer], tally: ScoreTally) -> None:
         tally.add(answer)
 
 
-def refuse_fatal(answers: Sequence[Answer], model: RoleModel) -> None:
+def refuse_fatal(answer: Answer, model: RoleModel) -> None:
     """Raise InfluenceError where no other question will fare better: a refused key, an unknown model."""
-    for answer in answers:
-        if answer.score.failure in FATAL_KINDS:
-            detail = next((call.detail for call in answer.calls if call.detail), answer.score.failure)
-            hint = "Check the model's name, its key and its account; what is stored stays."
-            raise InfluenceError(f"{model.name} cannot be asked: {detail}", hint=hint)
+    if answer.score.failure in FATAL_KINDS:
+        detail = next((call.detail for call in answer.calls if call.detail), answer.score.failure)
+        hint = "Check the model's name, its key and its account; what is stored stays."
+        raise InfluenceError(f"{model.name} cannot be asked: {detail}", hint=hint)
