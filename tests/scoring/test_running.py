@@ -134,3 +134,24 @@ async def test_a_stop_lets_what_is_in_flight_be_stored(conversation, book):
     await work
     assert 0 < tally.done < 50
     assert len(book.scores) == tally.done
+
+
+@pytest.mark.slow
+async def test_the_embedded_model_reads_a_conversation_once_for_all_rubrics(conversation, book):
+    """What the engine says it did not compute again is nearly all of what the rubrics share."""
+    from influence_transformers.backend import TransformersBackend
+    from influence_transformers.options import TransformersOptions
+
+    judge = RoleModel(
+        parse_model_name("transformers:smollm2"),
+        TransformersBackend("smollm2", TransformersOptions()),
+        minimum_mass=0.0,
+    )
+    rubrics = pick_rubrics(["core"])
+    long = {**conversation, "messages": [{**m, "text": m["text"] + " word" * 200} for m in conversation["messages"]]}
+    try:
+        tally = await ask([(1, long)], Plan(rubrics=rubrics, judges=[judge]), book)
+    finally:
+        await judge.backend.aclose()
+    assert (tally.done, tally.failed.total()) == (len(rubrics), 0)
+    assert tally.cached_tokens >= 0.9 * (len(rubrics) - 1) * 800

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from influence_cli.schemas.requests import Usage
 from influence_cli.scoring.judging import RATIONALE_TOKENS, Asking
+from influence_cli.scoring.probes import Rows
 from influence_cli.scoring.questions import ScoreKey
 from influence_cli.scoring.running import ItemsOf, Numbered, ScoreTally, Task, missing
 from influence_cli.simulation.estimate import CHARACTERS_PER_TOKEN
@@ -42,6 +43,12 @@ class ScoreEstimate:
         """US dollars of all models; None if one has no price."""
         costs = [entry.cost for entry in self.models.values()]
         return None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs)
+
+
+def known_scores(run: Rows) -> set[ScoreKey]:
+    """Return what a run has scored and did not fail, read without writing to it."""
+    query = "SELECT episode_id, turn, rubric_hash, judge, method FROM score WHERE failure IS NULL"
+    return {(row[0], row[1], row[2], row[3], row[4]) for row in run.rows(query)}
 
 
 def estimate_scores(

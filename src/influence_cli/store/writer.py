@@ -177,7 +177,8 @@ class RunWriter:
             found = self._connection.execute(
                 "SELECT episode_id, turn, rubric_hash, judge, method FROM score WHERE failure IS NULL"
             )
-            return {tuple(row) for row in found}
+            names: dict[str, str] = {}  # few different texts in many rows: each is kept once
+            return {(row[0], row[1], *(names.setdefault(text, text) for text in row[2:])) for row in found}
 
     def finish(self, episode_id: int, end: TrajectoryEnd) -> None:
         """Store how the conversation ended."""

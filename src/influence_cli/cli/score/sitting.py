@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
+from itertools import islice
 
 from influence_cli.cli import output
 from influence_cli.cli.logs import logged
 from influence_cli.cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, default_model
 from influence_cli.cli.score.resolving import Resolved
 from influence_cli.errors import InfluenceError
-from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores
+from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
 from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, ScoreSitting
 from influence_cli.store.reader import RunReader
 
 
 def estimated(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
     """Return what a sitting would ask at most."""
-    from itertools import islice
+    try:
+        return _estimate(resolved, request)
+    finally:
+        asyncio.run(_close(resolved))
 
-    with resolved.directory.writer() as writer, RunReader(resolved.directory) as reader:
+
+def _estimate(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
+    with RunReader(resolved.directory) as reader:
         trajectories = islice(reader.numbered(finished=True), request.limit)
-        found = estimate_scores(trajectories, resolved.plan.items, request.asking, writer.scored())
-    asyncio.run(_close(resolved))
-    return found
+        return estimate_scores(trajectories, resolved.plan.items, request.asking, known_scores(reader))
 
 
 def sit(resolved: Resolved, request: ScoreRequest) -> ScoreResult:
@@ -72,11 +76,7 @@ def _check_batch_budget(resolved: Resolved, request: ScoreRequest) -> None:
     budget = resolved.config.budget
     if budget.cost is None and budget.tokens is None:
         return
-    from itertools import islice
-
-    with resolved.directory.writer() as writer, RunReader(resolved.directory) as reader:
-        trajectories = islice(reader.numbered(finished=True), request.limit)
-        found = estimate_scores(trajectories, resolved.plan.items, request.asking, writer.scored())
+    found = _estimate(resolved, request)
     if budget.tokens is not None and found.tokens > budget.tokens:
         raise InfluenceError(f"The batch may take {found.tokens:,} tokens.", hint="Raise --max-tokens or set --limit.")
     if budget.cost is not None and (found.cost or 0.0) > budget.cost:
