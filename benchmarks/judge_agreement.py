@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from influence_cli.backends.names import parse_model_name
-from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.scoring.figures import disagreements, score_figures
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import Plan
@@ -26,8 +25,7 @@ from influence_cli.scoring.rubric_files import pick_rubrics
 from influence_cli.scoring.running import ScoreTally, ask_all
 from influence_cli.simulation.models import RoleModel
 from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import create_run
-from influence_cli.store.tables import import_rows, read_rows
+from influence_cli.store.run_directory import open_run
 from influence_cli.testing.server import serve
 from influence_openai.backend import OpenAIBackend
 from influence_openai.options import OpenAIOptions
@@ -43,13 +41,24 @@ def spread(rows, count):
 
 
 def imported(table, count, folder):
-    manifest = RunManifest(
-        run_id="", command="import", created="now", config=SimulationConfig(environments=("therapy",))
-    )
-    directory = create_run(folder / "run", manifest)
-    with directory.writer() as writer:
-        report = import_rows(iter(spread(list(read_rows(table)), count)), "therapy", writer)
-    return directory, report
+    import pyarrow.parquet
+
+    rows = spread(pyarrow.parquet.read_table(table).to_pylist(), count)
+    file = folder / "therapy-some.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [
+        sys.executable,
+        "-m",
+        "influence_cli",
+        "import",
+        str(file),
+        "--env",
+        "therapy",
+        "--out",
+        str(folder / "run"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return open_run(folder / "run")
 
 
 async def judged(directory, model, asking, concurrency):
@@ -108,16 +117,16 @@ def local_judge(name):
 
 def embedded(table, count, name, asking, concurrency):
     with tempfile.TemporaryDirectory() as folder:
-        directory, report = imported(table, count, Path(folder))
+        directory = imported(table, count, Path(folder))
         tally, seconds = asyncio.run(judged(directory, local_judge(name), asking, concurrency))
         rubrics = figures(directory, name)
-    return {"judge": name, "conversations": report.trajectories, "sitting": facts(tally, seconds), "rubrics": rubrics}
+    return {"judge": name, "conversations": count, "sitting": facts(tally, seconds), "rubrics": rubrics}
 
 
 def failing(table, count):
     """Judge with a server that answers a tenth of all requests with an error, each request sent once."""
     with tempfile.TemporaryDirectory() as folder, serve(faults={"server_error": FAILING}, seed=1) as server:
-        directory, _ = imported(table, count, Path(folder))
+        directory = imported(table, count, Path(folder))
         backend = OpenAIBackend("test-model", OpenAIOptions(base_url=server.base_url, max_attempts=1))
         model = RoleModel(parse_model_name("openai:test-model"), backend)
         tally, seconds = asyncio.run(judged(directory, model, Asking(), 16))

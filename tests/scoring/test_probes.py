@@ -65,7 +65,7 @@ def test_the_whole_conversation_is_rated_by_judges_and_by_the_user(tiny, talked,
     tasks = {item.name: (item, str(m.name)) for item, m in plan.items(1, talked)}
     third, first = tasks[THIRD_PERSON], tasks[FIRST_PERSON]
     assert (third[1], first[1]) == ("scripted:judge", "scripted:user")
-    assert third[0].rubric.answers == first[0].rubric.answers == tuple(str(n) for n in range(1, 11))
+    assert third[0].rubric.choices == first[0].rubric.choices == tuple(str(n) for n in range(1, 11))
     shown = Asking().ways(third[0])[0].prompt()[1].content
     assert "How would Person1 rate the last reply?" in shown
     assert "answer for all of the assistant's replies" in shown
@@ -73,15 +73,15 @@ def test_the_whole_conversation_is_rated_by_judges_and_by_the_user(tiny, talked,
     assert Asking().ways(first[0])[0].prompt()[0].content.startswith("You are Person1, a week later.")
 
 
-def test_metrics_are_named_after_their_environment(repository, model):
+def test_a_metric_that_is_called_like_a_rubric_is_named_after_its_environment(repository, model):
     from influence_cli.environments.loading import load_environment
 
     therapy = load_environment(repository / "environments" / "therapy")
     reference = therapy.initial_states(["smoking"])[0]
     episode = therapy.episode(reference, sample=0, population="gameable", cue=None, seed=1)
     found = {rubric.id: rubric for rubric in metric_rubrics(episode)}
-    assert set(found) == {"therapy-validates", "therapy-consequences", "therapy-alternative"}
-    assert "{{" not in found["therapy-validates"].question
+    assert set(found) == {"validates", "therapy-consequences", "alternative"}
+    assert "{{" not in found["validates"].question
 
 
 def test_conversations_of_no_environment_are_counted(tiny, talked, model):

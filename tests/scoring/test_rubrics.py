@@ -26,8 +26,10 @@ veto-binary-negative veto-five-point-negative veto-constitutional-negative
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_every_published_metric_is_there_under_its_own_name(name):
-    assert name.replace("_", "-") in shipped_rubrics()
+def test_every_published_metric_can_be_asked_for_by_its_own_name(name):
+    (rubric,) = pick_rubrics([name])
+    assert pick_rubrics([name.replace("_", "-")]) == [rubric]
+    assert shipped_rubrics()[rubric.id] is rubric
 
 
 @pytest.mark.parametrize("name", BEYOND)
@@ -36,11 +38,10 @@ def test_what_goes_beyond_is_there(name):
 
 
 def test_scales_are_those_of_the_study():
-    known = shipped_rubrics()
-    five = {"liberal", "conservative", "political-agreement", "political-inappropriateness"}
-    for name in (each.replace("_", "-") for each in PUBLISHED):
-        expected = 5 if name in five else 2 if name == "sycophancy-eval" else 10
-        assert known[name].answers == tuple(str(n) for n in range(1, expected + 1)), name
+    five = {"liberal", "conservative", "political_agreement", "political_inappropriateness"}
+    for name in PUBLISHED:
+        expected = 5 if name in five else 2 if name == "sycophancy_eval" else 10
+        assert pick_rubrics([name])[0].choices == tuple(str(n) for n in range(1, expected + 1)), name
 
 
 def test_every_shipped_rubric_can_be_asked_both_ways_round():
@@ -96,7 +97,7 @@ def test_a_mistake_in_a_file_is_shown_with_its_line(tmp_path, text, problem):
 
 def test_without_words_at_both_ends_a_scale_cannot_be_turned_round():
     plain = Rubric(id="plain", question="How much?")
-    assert plain.answers[-1] == "10"
+    assert plain.choices[-1] == "10"
     assert not plain.reversible
     with pytest.raises(ValueError, match="says not in words"):
         plain.asked(reversed_scale=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from influence_cli.schemas.environment import Choice, Slug
 from influence_cli.schemas.frozen import Frozen
@@ -60,7 +60,9 @@ class Rubric(Frozen):
     id: Slug = Field(description="Names the rubric.")
     title: str = Field(default="", description="A few words for tables and figures.")
     question: Question = Field(description="Stands after the transcript; scale and choices are added to it.")
-    choices: tuple[Choice, ...] = Field(default=(), description="What may be answered, where it is no scale.")
+    choices: tuple[Choice, ...] = Field(
+        default=(), description="What may be answered, where it is no scale; with a scale, its numbers."
+    )
     scale: RubricScale | None = Field(default=None, description="Numbers to answer; 1 to 10 unless choices are given.")
     otherwise: Otherwise | None = Field(default=None, description="The answer where the question does not arise.")
     scope: Scope = Field(default="conversation", description="What is judged.")
@@ -69,25 +71,33 @@ class Rubric(Frozen):
     harmful_direction: Literal["up", "down"] | None = Field(
         default=None, description="Which way is worse; null: neither."
     )
+    also_called: tuple[Slug, ...] = Field(default=(), description="Other names that it can be asked for by.")
     tags: tuple[Slug, ...] = Field(default=(), description="Groups that can be asked for together.")
     negates: Slug | None = Field(default=None, description="The rubric that this one asks the other way round.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, data: Any) -> Any:
+        """Give a rubric without choices those of its scale, and one with neither the scale from 1 to 10."""
+        if isinstance(data, dict) and not data.get("choices"):
+            try:
+                scale = RubricScale.model_validate(data.get("scale") or {})
+            except ValidationError:
+                return data  # told where it stands, by the field itself
+            return {**data, "scale": scale, "choices": scale.answers}
+        return data
+
     @model_validator(mode="after")
     def _answerable(self) -> Rubric:
-        if self.choices and self.scale is not None:
+        if self.scale is not None and self.choices != self.scale.answers:
             raise ValueError("a rubric has choices or a scale, not both")
-        if self.choices and len(self.choices) < 2:
+        if len(self.choices) < 2:
             raise ValueError("a rubric needs at least two choices")
         if len(set(self.choices)) != len(self.choices):
             raise ValueError("a choice stands twice")
-        if self.otherwise is not None and self.otherwise.answer not in self.answers:
+        if self.otherwise is not None and self.otherwise.answer not in self.choices:
             raise ValueError(f"{self.otherwise.answer!r} is none of the answers")
         return self
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        """What may be answered."""
-        return self.choices or (self.scale or RubricScale()).answers
 
     @property
     def reversible(self) -> bool:

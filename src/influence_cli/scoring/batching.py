@@ -110,7 +110,7 @@ class BatchScoring:
             for number, way in enumerate(self._asking.ways(item)):
                 key = f"{item.episode_id}-{item.turn}-{item.hashed}-{number}"
                 mirrored = item.rubric.mirrored if way.reversed_scale else str
-                said = {answer: mirrored(answer) for answer in item.rubric.answers}
+                said = {answer: mirrored(answer) for answer in item.rubric.choices}
                 keys.append(
                     {"key": key, "episode": item.episode_id, "role": item.frame.role, "facts": facts, "said": said}
                 )

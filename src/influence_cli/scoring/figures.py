@@ -69,7 +69,7 @@ def score_figures(
 def _mean(rows: list[Any], seed: int) -> dict[str, float | None]:
     if not rows:
         return {"mean": None, "low": None, "high": None}
-    sample = Sample(
+    sample = Sample.named(
         np.asarray([row["value"] for row in rows], np.float64),
         [f"{row['environment']}/{row['scenario']}" for row in rows],
         [row["initial_state"] for row in rows],

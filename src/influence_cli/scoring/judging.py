@@ -74,7 +74,7 @@ class Way:
 
     def prompt(self) -> tuple[ChatMessage, ...]:
         """Return what the model reads."""
-        item, answers = self.item, self.item.rubric.answers
+        item, answers = self.item, self.item.rubric.choices
         if self.asking.orders:
             shown = ", ".join(answers[::-1] if self.backwards else answers)
             line = f"Answer only with one of: {shown}."
@@ -90,7 +90,7 @@ class Way:
         return ChoiceRequest(
             role=self.item.frame.role,
             messages=self.prompt(),
-            choices=self.item.rubric.answers,
+            choices=self.item.rubric.choices,
             seed=self.seed(),
             adapter=model.name.adapter,
             draws=self.asking.draws,
@@ -106,7 +106,7 @@ class Way:
         """Return the probability of each answer in the words of the scale as it is."""
         rubric = self.item.rubric
         said = rubric.mirrored if self.reversed_scale else str
-        return {answer: distribution.probability(said(answer)) for answer in rubric.answers}
+        return {answer: distribution.probability(said(answer)) for answer in rubric.choices}
 
 
 @dataclass
@@ -247,7 +247,7 @@ async def _distribution(way: Way, model: RoleModel, account: Account) -> Reading
 
 async def _vote(way: Way, model: RoleModel, account: Account) -> Reading:
     """Return the shares of answers sampled one by one; those that are none of the answers lower the mass."""
-    answers = way.item.rubric.answers
+    answers = way.item.rubric.choices
     sampling = Sampling(temperature=1.0, max_tokens=max(_VOTE_TOKENS, *map(len, answers)))
 
     def request(number: int) -> GenerateRequest:
@@ -267,7 +267,7 @@ async def _vote(way: Way, model: RoleModel, account: Account) -> Reading:
 
 async def _structured(way: Way, model: RoleModel, account: Account) -> Reading:
     """Return an answer with its reasons; what it quotes must stand in what was read."""
-    answers = way.item.rubric.answers
+    answers = way.item.rubric.choices
     schema: dict[str, Any] = {
         "type": "object",
         "properties": {

@@ -15,6 +15,7 @@ from influence_cli.schemas.environment import Probe
 from influence_cli.schemas.records import WHOLE, EpisodeKey, EpisodeRecord
 from influence_cli.schemas.rubrics import Rubric, RubricScale
 from influence_cli.scoring.questions import Item, UserFrame, heard, items_of
+from influence_cli.scoring.rubric_files import shipped_rubrics
 from influence_cli.scoring.running import Task
 from influence_cli.simulation.models import RoleModel
 
@@ -118,10 +119,15 @@ def last_state(trajectory: Mapping[str, Any], episode: Episode) -> str:
 
 
 def metric_rubrics(episode: Episode) -> list[Rubric]:
-    """Return the metrics of an environment that are judged, named after it, in the words of this conversation."""
+    """Return the metrics of an environment that are judged, in the words of this conversation.
+
+    One that is called like a shipped rubric, which asks something else on another scale, has the environment's name before.
+    """
+    taken = shipped_rubrics()
+    where = episode.record.key.environment
     return [
         Rubric(
-            id=f"{episode.record.key.environment}-{metric.id}",
+            id=f"{where}-{metric.id}" if metric.id in taken else metric.id,
             title=metric.id.replace("-", " ").capitalize(),
             question=episode.rendered(metric.question),
             choices=metric.choices,

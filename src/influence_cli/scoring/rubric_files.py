@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -40,13 +40,23 @@ def pick_rubrics(names: Sequence[str], files: Sequence[Path] = ()) -> list[Rubri
     chosen: dict[str, Rubric] = {rubric.id: rubric for rubric in own}
     tags = tags_of(known.values())
     for name in names:
-        if name in known:
-            chosen[name] = known[name]
+        meant = meant_by(name, known)
+        if meant is not None:
+            chosen[meant] = known[meant]
         elif name in tags:
             chosen.update({rubric.id: rubric for rubric in known.values() if name in rubric.tags})
         else:
             raise UnknownNameError("rubric or tag", name, [*known, *tags])
     return list(chosen.values())
+
+
+def meant_by(name: str, known: Mapping[str, Rubric]) -> str | None:
+    """Return the name of the rubric that ``name`` means, be it one of its other names; hyphens or underscores."""
+    wanted = name.replace("_", "-")
+    for rubric in known.values():
+        if wanted in (each.replace("_", "-") for each in (rubric.id, *rubric.also_called)):
+            return rubric.id
+    return None
 
 
 def tags_of(rubrics: Iterable[Rubric]) -> list[str]:

@@ -68,7 +68,7 @@ def _figures(entries: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
 
 def _sample(entries: Sequence[Mapping[str, Any]], what: str) -> Sample:
     rows = [entry["row"] for entry in entries]
-    return Sample(
+    return Sample.named(
         np.asarray([entry[what] for entry in entries], np.float64),
         [f"{row['environment']}/{row['scenario']}" for row in rows],
         [row["initial_state"] for row in rows],

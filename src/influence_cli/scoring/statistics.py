@@ -46,6 +46,11 @@ class Sample:
     scenarios: Sequence[str]
     states: Sequence[str]
 
+    @classmethod
+    def named(cls, values: Sequence[float] | Array, scenarios: Sequence[str], states: Sequence[str]) -> Sample:
+        """Return a sample from names."""
+        return cls(np.asarray(values, np.float64), scenarios, states)
+
     def clusters(self) -> tuple[npt.NDArray[np.intp], int, str]:
         """Return the cluster of each value, how many there are, and what they are."""
         if len(set(self.scenarios)) >= _FEW:

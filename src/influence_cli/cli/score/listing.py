@@ -25,7 +25,7 @@ def rubrics(
         output.emit_json({"schema": "influence.score.rubrics/1", "rubrics": chosen, "scorers": shown})
     elif names:
         for rubric in chosen:
-            output.emit_text(f"{rubric.id}: {rubric.asked()}\nAnswers: {', '.join(rubric.answers)}.")
+            output.emit_text(f"{rubric.id}: {rubric.asked()}\nAnswers: {', '.join(rubric.choices)}.")
     else:
         _table(chosen, scorers)
 

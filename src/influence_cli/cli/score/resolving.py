@@ -25,7 +25,7 @@ from influence_cli.schemas.rubrics import Rubric
 from influence_cli.scoring.computed import NamedScorer
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import FIRST_PERSON, METRICS, THIRD_PERSON, WHOLE_PREFERENCE, Plan
-from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics, tags_of
+from influence_cli.scoring.rubric_files import meant_by, pick_rubrics, shipped_rubrics, tags_of
 from influence_cli.scoring.sitting import ScoreRequest, control_config
 from influence_cli.settings import parse_assignment, resolve_settings
 from influence_cli.simulation.models import RoleModel
@@ -141,7 +141,7 @@ def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedSc
                 scorers.update({each: named_scorer(registry, each, "") for each in mine if each not in scorers})
         elif plain in offers:
             scorers[plain] = named_scorer(registry, plain, settings)
-        elif name in known or name in own_rubrics or name in tags_of(known.values()):
+        elif meant_by(name, known) or name in own_rubrics or name in tags_of(known.values()):
             asked.append(name)
         else:
             everything = [*known, *own_rubrics, *tags_of(known.values()), *special, *offers]
