@@ -4,7 +4,7 @@ A graded trajectory table of the published project (``--table``; nothing is meas
 some of its conversations, spread evenly over the table, are judged by ``--judge`` on rubrics that the table has grades of.
 Reported for each rubric: rank correlation with a bootstrap interval over conversations, weighted kappa, mean difference.
 Then the same with a judge that fails a tenth of all requests and is not asked again: its failures are counted and enter no
-figure.
+figure. (A score may take two requests, so that more than a tenth of the scores fail.)
 """
 
 import argparse
@@ -135,16 +135,13 @@ def failing(table, count):
             values = reader.rows("SELECT count(*) FROM score WHERE failure NOT NULL AND value NOT NULL")[0][0]
     return {
         "sitting": facts(tally, seconds),
-        "injected": server_share(tally),
+        "requests_that_fail": FAILING,
+        "share_of_scores_failed": tally.failed.total() / tally.done,
         "failed_scores_with_a_value": values,
         "in_figures": {
             e["rubric"]: {"stored": e["n"], "failed": e["failed"], "in_mean": e["conversations"]} for e in counts
         },
     }
-
-
-def server_share(tally):
-    return tally.failed.total() / tally.done if tally.done else None
 
 
 def main():

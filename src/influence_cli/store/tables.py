@@ -132,7 +132,13 @@ def _is_metric(name: str, value: Any) -> bool:
 def _score(name: str, value: float) -> ScoreRecord:
     slug = name.replace("_", "-")
     return ScoreRecord(
-        turn=WHOLE, rubric=slug, rubric_hash=_JUDGE, judge=_JUDGE, method="distribution", value=value, mass=None
+        turn=WHOLE,
+        rubric=slug,
+        rubric_hash=f"{_JUDGE}/{slug}",
+        judge=_JUDGE,
+        method="distribution",
+        value=value,
+        mass=None,
     )
 
 
