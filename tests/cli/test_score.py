@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -255,6 +256,28 @@ def test_scorers_stand_among_the_plugins(influence):
     listed = influence("plugins", "list", "--json").document["components"]
     assert ("scorer", "tool-truth") in {(each["kind"], each["name"]) for each in listed}
     assert "window" in influence("plugins", "show", "lexical-diversity").stdout
+
+
+def test_ctrl_c_stores_what_is_in_flight_and_ends_with_code_three(made_run):
+    env = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+    with serve(latency=0.2, models=["test-model"]) as server:
+        command = [
+            sys.executable, "-m", "influence_cli", "score", str(made_run), "--with", "core,veto", "--json",
+            "--judge", "openai:test-model", "--base-url", server.base_url, "--concurrency", "2",
+        ]  # fmt: skip
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True)
+        end = time.monotonic() + 60
+        while server.stats()["requests"] < 8:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 3, stderr
+    found = json.loads(stdout)
+    assert (found["state"], found["reason"]) == ("stopped", "signal")
+    assert rows(made_run, "SELECT count(*) FROM score") == [(found["scores"]["asked"],)]
+    assert "the same command goes on" in stderr or "Stopping" in stderr
 
 
 @pytest.mark.timeout(180)

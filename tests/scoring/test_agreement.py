@@ -154,3 +154,20 @@ def test_labels_that_no_judge_rated_or_that_are_no_answer_are_counted(run, tmp_p
 def test_mistakes_in_labels_are_shown_with_their_line(run, tmp_path, text, problem):
     with pytest.raises(InfluenceError, match=problem):
         labels(run, tmp_path, text)
+
+
+def test_answers_in_words_are_compared_by_their_order(tmp_path):
+    manifest = RunManifest(run_id="", command="simulate", created="now", config=SimulationConfig())
+    directory = create_run(tmp_path / "words", manifest)
+    with directory.writer() as writer:
+        for number in range(1, 5):
+            key = EpisodeKey(environment="tiny", scenario="tea", initial_state=f"p{number}")
+            writer.open_episode(EpisodeRecord(key=key, seed=number), ())
+            shares = {word: float(place == number % 3) for place, word in enumerate(("low", "middle", "high"))}
+            record = {"rubric": "tone", "rubric_hash": "t", "judge": "good", "method": "distribution"}
+            writer.add_scores([(number, ScoreRecord(**record, distribution=shares))])
+    with RunReader(directory) as reader:
+        text = "episode,rubric,label\n1,tone,middle\n2,tone,high\n3,tone,low\n4,tone,middle\n"
+        (entry,) = calibration(reader, labels(reader, tmp_path, text))["agreement"]
+    assert entry["weighted_kappa"]["value"] == pytest.approx(1.0)
+    assert entry["answers"] == [0.0, 1.0, 2.0]
