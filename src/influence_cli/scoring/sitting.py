@@ -92,7 +92,7 @@ class ScoreSitting:
                 everything = self._trajectories(reader, "Computing")
                 result.computed = compute_scores(everything, request.scorers, plan.environments, writer)
             if plan.asks_judges or plan.asks_user:
-                result.batches = await self._ask(self._directory, reader, writer, "Judging")
+                result.batches = await self._ask(plan, self._directory, reader, writer)
             if plan.probes:
                 store_shifts(reader, writer)
                 if request.control is not None and self.tally.stop is None:
@@ -105,11 +105,11 @@ class ScoreSitting:
         return result
 
     async def _ask(
-        self, directory: RunDirectory, reader: RunReader, writer: RunWriter, step: str
+        self, plan: Plan, directory: RunDirectory, reader: RunReader, writer: RunWriter
     ) -> BatchReport | None:
-        """Put the plan's questions to the conversations of ``directory``."""
-        request, plan = self._request, self._request.plan
-        trajectories = self._trajectories(reader, step)
+        """Put a plan's questions to the conversations of ``directory``."""
+        request = self._request
+        trajectories = self._trajectories(reader, "Judging" if directory is self._directory else "Probing the control")
         if not request.batch:
             await ask_all(trajectories, plan.items, request.asking, writer, self.tally, concurrency=request.concurrency)
             return None
@@ -150,7 +150,8 @@ class ScoreSitting:
                 self.tally.stop = self.tally.stop or tally.stop
             with RunReader(control) as other:
                 if self.tally.stop is None:
-                    await self._ask_probes(control, other, journal)
+                    probes = Plan(probes=True, user=self._request.plan.user, environments=environments)
+                    await self._ask(probes, control, other, journal)
                 store_shifts(other, journal)
                 store_control_shifts(reader, other, writer)
         writer.add_event("control", {"path": str(CONTROL), "conversations": len(waiting), "failed": tally.failed})
@@ -166,15 +167,6 @@ class ScoreSitting:
             await self._runner.simulate()
         finally:
             self._runner = None
-
-    async def _ask_probes(self, control: RunDirectory, reader: RunReader, journal: RunWriter) -> None:
-        """Ask the users of the control conversations what those of the run were asked, and nothing else."""
-        plan = self._request.plan
-        self._request.plan = Plan(probes=True, user=plan.user, environments=plan.environments)
-        try:
-            await self._ask(control, reader, journal, "Probing the control")
-        finally:
-            self._request.plan = plan
 
     def _left(self) -> Budget:
         """Return what is left of the budget."""
