@@ -7,6 +7,7 @@ turns of one conversation are not independent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,9 @@ def _interval(pairs: Pairs, measure: Measure, seed: int) -> dict[str, float] | N
     numbers = [float(number) for number in range(len(clusters))]
     draws = _DRAWS if len(pairs.a) <= _MANY else _FEWER_DRAWS
     found = pairs_interval(numbers, numbers, of_clusters, draws=draws, seed=seed)
-    return None if found is None else {"value": found.value, "low": found.low, "high": found.high}
+    if found is None or not math.isfinite(found.low):
+        return None
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _shares(counts: npt.NDArray[np.int64]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -76,5 +77,8 @@ def _sample(entries: Sequence[Mapping[str, Any]], what: str) -> Sample:
 
 
 def _shown(interval: Interval) -> dict[str, Any]:
-    """Return an interval for JSON: open sides are null."""
-    return {name: None if value in (float("inf"), float("-inf")) else value for name, value in asdict(interval).items()}
+    """Return an interval for JSON: what is not known is null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(interval).items()
+    }
