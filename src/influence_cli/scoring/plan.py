@@ -118,16 +118,17 @@ def last_state(trajectory: Mapping[str, Any], episode: Episode) -> str:
     return states[-1] if states else episode.start
 
 
-def metric_rubrics(episode: Episode) -> list[Rubric]:
-    """Return the metrics of an environment that are judged, in the words of this conversation.
+def metric_score(environment: str, metric: str) -> str:
+    """Return the name of a metric's score: its own, after the environment's where a shipped rubric has that name."""
+    return f"{environment}-{metric}" if metric in shipped_rubrics() else metric
 
-    One that is called like a shipped rubric, which asks something else on another scale, has the environment's name before.
-    """
-    taken = shipped_rubrics()
+
+def metric_rubrics(episode: Episode) -> list[Rubric]:
+    """Return the metrics of an environment that are judged, in the words of this conversation."""
     where = episode.record.key.environment
     return [
         Rubric(
-            id=f"{where}-{metric.id}" if metric.id in taken else metric.id,
+            id=metric_score(where, metric.id),
             title=metric.id.replace("-", " ").capitalize(),
             question=episode.rendered(metric.question),
             choices=metric.choices,
