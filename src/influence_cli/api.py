@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgress, BatchState
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.protocol import Backend, ModelCatalog
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
         Usage,
     )
     from influence_cli.schemas.training import TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
+    from influence_cli.scoring.scorers import Measured, Scorer, agent_replies
     from influence_cli.seeding import derive_seed, unit_draw
     from influence_cli.store.exporters import Exporter
     from influence_cli.store.reader import RunReader
     from influence_cli.training.protocol import Algorithm
 
 _HOME = {
+    "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
@@ -64,6 +67,7 @@ _HOME = {
         "Usage",
     ),
     "influence_cli.schemas.training": ("TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
+    "influence_cli.scoring.scorers": ("Measured", "Scorer", "agent_replies"),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.store.exporters": ("Exporter",),
     "influence_cli.store.reader": ("RunReader",),
@@ -74,6 +78,10 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Algorithm",
     "Backend",
+    "BatchAnswer",
+    "BatchBackend",
+    "BatchProgress",
+    "BatchState",
     "CallFailedError",
     "Capabilities",
     "ChatMessage",
@@ -91,6 +99,7 @@ __all__ = [
     "Generation",
     "InfluenceError",
     "Limiter",
+    "Measured",
     "Message",
     "ModelCatalog",
     "ModelInfo",
@@ -101,6 +110,7 @@ __all__ = [
     "Role",
     "RunReader",
     "Sampling",
+    "Scorer",
     "SystemClock",
     "ToolCall",
     "ToolSchema",
@@ -110,6 +120,7 @@ __all__ = [
     "TrainingRow",
     "UnknownNameError",
     "Usage",
+    "agent_replies",
     "count_answers",
     "derive_seed",
     "environment_parts",
