@@ -31,7 +31,8 @@ class PackedLinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name that torch gives it
         """Return the product, rows x out features."""
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")  # noqa: SLF001
+        product = torch.ops.mkldnn._linear_pointwise.default  # noqa: SLF001
+        out: torch.Tensor = product(input, self.weight, self.bias, "none", [], "")
         return out
 
 

@@ -246,10 +246,10 @@ def _kernel(
     """Return attention and its log-sum-exp by the device's fused kernel; all tensors are batch x heads x rows x width."""
     if q.shape[-1] == v.shape[-1]:
         if q.device.type == "cpu":
-            out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)  # noqa: SLF001
+            out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(q, k, v, 0.0, causal, scale=scale)  # noqa: SLF001
             return out, lse
         if q.device.type == "cuda":
-            out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(  # noqa: SLF001
+            out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention.default(  # noqa: SLF001
                 q, k, v, None, True, 0.0, causal, scale=scale
             )
             return out, lse[..., : q.shape[2]]
