@@ -25,7 +25,7 @@ class Paused:
         self.process = subprocess.Popen(command, stdout=self.out, start_new_session=True)
         self.pauses = []
         self.ended = None
-        self.peak_mb = 0.0
+        self.peak_mb = self.cpu_s = 0.0
 
     def run(self, seconds):
         """Let it run for so long, or until it ends; it is stopped before and after."""
@@ -37,6 +37,7 @@ class Paused:
             pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
             if pid:
                 self.ended, self.peak_mb = time.perf_counter(), usage.ru_maxrss / 1024
+                self.cpu_s = usage.ru_utime + usage.ru_stime
                 self.process.returncode = os.waitstatus_to_exitcode(status)
                 if status != 0:
                     raise SystemExit(f"{shlex.join(self.command)} failed with {status}")

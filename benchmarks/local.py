@@ -50,7 +50,7 @@ def our_figures(process):
     prompt, cached = (sum(role[key] for role in roles) for key in ("prompt_tokens", "cached_tokens"))
     return {"work_s": process.active(summary["seconds"]), "turns": summary["turns"], "prompt_tokens": prompt,
             "computed_tokens": prompt - cached, "completion_tokens": sum(r["completion_tokens"] for r in roles),
-            "peak_mb": process.peak_mb, "dropped": summary["speculations_dropped"]}  # fmt: skip
+            "peak_mb": process.peak_mb, "cpu_s": process.cpu_s, "dropped": summary["speculations_dropped"]}  # fmt: skip
 
 
 def lock_step_command(environment, arguments, forced, turns):
@@ -61,7 +61,7 @@ def lock_step_command(environment, arguments, forced, turns):
 
 def lock_step_figures(process):
     found = json.loads(process.printed().rpartition("RESULT ")[2])
-    return {**found, "work_s": process.active(found["work_s"])}
+    return {**found, "work_s": process.active(found["work_s"]), "cpu_s": process.cpu_s}
 
 
 def model_folder():
