@@ -5,6 +5,7 @@ Invariant: a mistake of the user's ends in one line on stderr and its exit code;
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,19 @@ import typer
 from typer.core import TyperGroup
 
 from influence_cli import __version__
-from influence_cli.cli import env, export, importing, models, output, plugins, runs, score, simulate
+from influence_cli.cli import (
+    compare,
+    env,
+    export,
+    importing,
+    models,
+    output,
+    plugins,
+    report,
+    runs,
+    score,
+    simulate,
+)
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.plugins.loading import Plugin, told
 from influence_cli.plugins.registry import PluginRegistry, make_registry
@@ -59,8 +72,13 @@ class ErrorLineGroup(TyperGroup):
         except typer.Abort:
             _end(_STOPPED, EXIT_STOPPED)
         except (_ReaderGoneError, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_stdout()
             sys.exit(_BROKEN_PIPE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _give_up_stdout()
+            _end("The disk is full: what was being written is not whole. Free some space.", EXIT_USER)
         except Exception as error:
             message = getattr(error, "format_message", None)
             if message is None:
@@ -93,6 +111,11 @@ def _ends_of_ours() -> Iterator[None]:
         raise _ReaderGoneError from None
 
 
+def _give_up_stdout() -> None:
+    """Let what could not be written to stdout go nowhere: it would be tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _end(message: str, code: int) -> None:
     output.warn(f"error: {message}")
     sys.exit(code)
@@ -122,6 +145,8 @@ def build_app() -> typer.Typer:
 
     app.command()(simulate.simulate)
     app.command()(score.score)
+    app.command()(report.report)
+    app.command()(compare.compare)
     app.add_typer(env.app, name="env")
     app.add_typer(runs.app, name="runs")
     app.command("import")(importing.import_file)

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from influence_cli.store.connection import store_error
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory
+from influence_cli.store.schema import OF_EPISODE
 
 _ORPHANS = "SELECT count(*) FROM {} c LEFT JOIN episode e ON e.id = c.episode_id WHERE e.id IS NULL"
-_CHILDREN = ("trajectory", "message", "judgement", "score", "call")
 
-_RULES = (
+_RULES: tuple[tuple[str, str], ...] = (
     (
         "SELECT count(*) FROM episode e LEFT JOIN trajectory t ON t.episode_id = e.id WHERE t.episode_id IS NULL",
         "{n} conversations have no trajectory",
@@ -32,11 +32,12 @@ _RULES = (
         " AND m.tool_calls IS NULL)",
         "{n} complete conversations lack a reply",
     ),
-    (
-        "SELECT count(*) FROM trajectory t WHERE t.status = 'complete' AND t.turns > 0 AND t.turns > (SELECT"
-        " count(DISTINCT turn) FROM judgement j WHERE j.episode_id = t.episode_id AND j.role = 'preference')",
-        "{n} complete conversations lack a rating",
-    ),
+)
+
+_RATED = (
+    "SELECT count(*) FROM trajectory t WHERE t.status = 'complete' AND t.turns > 0 AND t.turns > (SELECT"
+    " count(DISTINCT turn) FROM judgement j WHERE j.episode_id = t.episode_id AND j.role = 'preference')",
+    "{n} complete conversations lack a rating",
 )
 
 
@@ -54,9 +55,10 @@ def _problems(run: RunReader) -> Iterator[str]:
     if damage:
         yield from (f"SQLite: {line}" for line in damage)
         return
-    for table in _CHILDREN:
+    for table in OF_EPISODE:
         if n := run.rows(_ORPHANS.format(table))[0][0]:
             yield f"{n} rows of {table} belong to no conversation"
-    for sql, told in _RULES:
+    imported = run.directory.manifest.command == "import"  # what a file does not say, its run does not hold
+    for sql, told in _RULES if imported else (*_RULES, _RATED):
         if n := run.rows(sql)[0][0]:
             yield told.format(n=n)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from influence_cli import __version__
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.env.options import BaseUrl, Folders, Json, Model, Name, Options, Seed
@@ -48,7 +49,15 @@ def generate(
     collection = open_collection(environment, scenario, out)
     asked = one_model(registry, model, backend_options(option) or {}, base_url)
     models = dict.fromkeys([*collection.provenance.get("models", []), str(asked.name)])
-    collection.provenance.update({"written_by": "influence env generate", "models": list(models), "seed": seed})
+    collection.provenance.setdefault("created", datetime.now(UTC).isoformat(timespec="seconds"))
+    collection.provenance.update(
+        {
+            "written_by": f"influence env generate, version {__version__}",
+            "models": list(models),
+            "seed": seed,
+            "environment_digest": environment.digest,
+        }
+    )
     author = Author(environment, environment.scenarios[scenario], collection, seed)
     tally = _write(author, collection, asked, count, seed, concurrency)
     if json:
@@ -67,6 +76,8 @@ def generate(
 def _write(
     author: Author, collection: Collection, model: RoleModel, count: int, seed: int, concurrency: int
 ) -> AuthoringTally:
+    import asyncio
+
     from influence_cli.simulation.authoring import write_states
 
     async def work() -> AuthoringTally:
