@@ -246,7 +246,8 @@ def _kernel(
     """Return attention and its log-sum-exp by the device's fused kernel; all tensors are batch x heads x rows x width."""
     if q.shape[-1] == v.shape[-1]:
         if q.device.type == "cpu":
-            out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(q, k, v, 0.0, causal, scale=scale)  # noqa: SLF001
+            fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default  # noqa: SLF001
+            out, lse = fused(q, k, v, 0.0, causal, scale=scale)
             return out, lse
         if q.device.type == "cuda":
             out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention.default(  # noqa: SLF001

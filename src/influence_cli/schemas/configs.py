@@ -81,7 +81,7 @@ class SimulationConfig(Frozen):
     veto: bool = Field(default=True, description="Whether the veto model is asked.")
     speculate: bool = Field(
         default=True,
-        description="Ask for the next user message before the transition is known; a model on a processor is never asked ahead.",
+        description="Ask for the next user message before the transition is known; never of a model on a processor.",
     )
     judges: JudgePolicy = Field(default_factory=JudgePolicy, description="When a judgement counts.")
     budget: Budget = Field(default_factory=Budget, description="When to stop.")
