@@ -20,7 +20,6 @@ class PackedLinear(nn.Linear):
     """A linear layer over a packed weight; adapters can be put on top of it as on any linear layer."""
 
     weight: torch.Tensor
-    bias: torch.Tensor | None
 
     def __init__(self, plain: nn.Linear) -> None:
         nn.Module.__init__(self)
