@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
+    from influence_cli.backends.folders import model_folder
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
+    from influence_cli.backends.prompts import Prompts
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
@@ -40,9 +42,11 @@ if TYPE_CHECKING:
     from influence_cli.training.protocol import Algorithm
 
 _HOME = {
+    "influence_cli.backends.folders": ("model_folder",),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
+    "influence_cli.backends.prompts": ("Prompts",),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
     "influence_cli.environments.environment": ("Environment", "Episode"),
@@ -95,6 +99,7 @@ __all__ = [
     "ModelCatalog",
     "ModelInfo",
     "Position",
+    "Prompts",
     "Retrier",
     "RetryBudget",
     "RetryPolicy",
@@ -115,6 +120,7 @@ __all__ = [
     "environment_parts",
     "hookimpl",
     "load_environment",
+    "model_folder",
     "report_progress",
     "reporting_to",
     "unit_draw",
