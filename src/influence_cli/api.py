@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.folders import model_folder
+    from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.prompts import Prompts
     from influence_cli.backends.protocol import Backend, ModelCatalog
