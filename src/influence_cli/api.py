@@ -35,11 +35,11 @@ if TYPE_CHECKING:
         ToolSchema,
         Usage,
     )
-    from influence_cli.schemas.training import TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
+    from influence_cli.schemas.training import RowsWanted, TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
     from influence_cli.seeding import derive_seed, unit_draw
     from influence_cli.store.exporters import Exporter
     from influence_cli.store.reader import RunReader
-    from influence_cli.training.protocol import Algorithm
+    from influence_cli.training.protocol import Algorithm, Told
 
 _HOME = {
     "influence_cli.backends.folders": ("model_folder",),
@@ -67,11 +67,11 @@ _HOME = {
         "ToolSchema",
         "Usage",
     ),
-    "influence_cli.schemas.training": ("TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
+    "influence_cli.schemas.training": ("RowsWanted", "TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.store.exporters": ("Exporter",),
     "influence_cli.store.reader": ("RunReader",),
-    "influence_cli.training.protocol": ("Algorithm",),
+    "influence_cli.training.protocol": ("Algorithm", "Told"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -104,9 +104,11 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "Role",
+    "RowsWanted",
     "RunReader",
     "Sampling",
     "SystemClock",
+    "Told",
     "ToolCall",
     "ToolSchema",
     "TrainingJob",
