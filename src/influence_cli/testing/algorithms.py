@@ -151,7 +151,7 @@ class AlgorithmConformance:
         self._only_folders()
         job = make_job("broken")
 
-        def enough(share: float, words: str) -> None:
+        def enough(share: float, _words: str) -> None:
             if share > 0.0:
                 raise _EnoughError
 
