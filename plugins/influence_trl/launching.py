@@ -75,7 +75,6 @@ def training_command(stage: Stage, options: TrainingOptions) -> list[str]:
         text = render_preset(
             options.launch,
             processes,
-            gpu=gpus > 0,
             bf16=_bf16(options, gpus),
             accumulation=max(options.batch // processes // stage.micro_batch, 1),
             max_grad_norm=options.max_grad_norm,
