@@ -95,8 +95,6 @@ def _follow(arguments: Sequence[str], folder: StageFolder, options: TrainingOpti
             start_new_session=True,
         )
         try:
-            with contextlib.suppress(FileNotFoundError):
-                folder.progress.unlink()
             seen = 0
             while child.poll() is None:
                 seen = _pass_on(folder, seen, told)
