@@ -52,6 +52,14 @@ def default_model() -> tuple[str, str]:
     return EMBEDDED_MODEL, f"Model: {EMBEDDED_MODEL}, the small embedded default; --model names another."
 
 
+def with_default_model(config: SimulationConfig) -> SimulationConfig:
+    """Return ``config`` with the default model named, if a role needs it: a run taken up later keeps its model."""
+    named = [config.roles[role].model if role in config.roles else None for role in roles_of(config)]
+    if config.default.model is not None or all(named):
+        return config
+    return config.model_copy(update={"default": config.default.model_copy(update={"model": default_model()[0]})})
+
+
 def roles_of(config: SimulationConfig) -> tuple[Role, ...]:
     """Return the roles that a simulation asks."""
     roles: tuple[Role, ...] = ("agent", "user", "preference", "transition")
