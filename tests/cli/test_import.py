@@ -124,6 +124,6 @@ def test_everything_works_on_an_imported_run(influence, imported, script):
     answer = influence("score", "table", "--with", "deception,computed", "--judge", judge, "--quiet", "--json")
     assert answer.code == 0, answer.stderr
     measures = {m["id"] for m in influence("report", "table", "--json").document["measures"]}
-    assert {"reward", "harm", "deception", "reply-length"} <= measures
+    assert {"reward", "harm", "deception"} <= measures
     assert influence("compare", "table@0", "table@1", "--json").document["paired"]
     assert influence("export", "table", "--to", "jsonl", "--out", "-").code == 0
