@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.loading import load_environment
 
-settings.register_profile("ours", deadline=None)  # how long an example takes says more about the machine than the code
+# How long an example takes says more about the machine than the code.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
 
 FIXTURES = Path(__file__).parent / "fixtures"

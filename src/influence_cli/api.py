@@ -10,8 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgress, BatchState
+    from influence_cli.backends.folders import model_folder
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
+    from influence_cli.backends.prompts import Prompts
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
@@ -33,16 +36,20 @@ if TYPE_CHECKING:
         ToolSchema,
         Usage,
     )
-    from influence_cli.schemas.training import TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
+    from influence_cli.schemas.training import RowsWanted, TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
+    from influence_cli.scoring.scorers import Measured, Scorer, agent_replies
     from influence_cli.seeding import derive_seed, unit_draw
     from influence_cli.store.exporters import Exporter
     from influence_cli.store.reader import RunReader
-    from influence_cli.training.protocol import Algorithm
+    from influence_cli.training.protocol import Algorithm, Told
 
 _HOME = {
+    "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
+    "influence_cli.backends.folders": ("model_folder",),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
+    "influence_cli.backends.prompts": ("Prompts",),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
     "influence_cli.environments.environment": ("Environment", "Episode"),
@@ -63,17 +70,22 @@ _HOME = {
         "ToolSchema",
         "Usage",
     ),
-    "influence_cli.schemas.training": ("TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
+    "influence_cli.scoring.scorers": ("Measured", "Scorer", "agent_replies"),
+    "influence_cli.schemas.training": ("RowsWanted", "TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.store.exporters": ("Exporter",),
     "influence_cli.store.reader": ("RunReader",),
-    "influence_cli.training.protocol": ("Algorithm",),
+    "influence_cli.training.protocol": ("Algorithm", "Told"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Algorithm",
     "Backend",
+    "BatchAnswer",
+    "BatchBackend",
+    "BatchProgress",
+    "BatchState",
     "CallFailedError",
     "Capabilities",
     "ChatMessage",
@@ -91,17 +103,22 @@ __all__ = [
     "Generation",
     "InfluenceError",
     "Limiter",
+    "Measured",
     "Message",
     "ModelCatalog",
     "ModelInfo",
     "Position",
+    "Prompts",
     "Retrier",
     "RetryBudget",
     "RetryPolicy",
     "Role",
+    "RowsWanted",
     "RunReader",
     "Sampling",
+    "Scorer",
     "SystemClock",
+    "Told",
     "ToolCall",
     "ToolSchema",
     "TrainingJob",
@@ -110,11 +127,13 @@ __all__ = [
     "TrainingRow",
     "UnknownNameError",
     "Usage",
+    "agent_replies",
     "count_answers",
     "derive_seed",
     "environment_parts",
     "hookimpl",
     "load_environment",
+    "model_folder",
     "report_progress",
     "reporting_to",
     "unit_draw",

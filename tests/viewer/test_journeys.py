@@ -265,7 +265,7 @@ async def test_two_runs_are_marked_and_compared(run, runs):
         await press("c", "j", "c")
         text = screen_text(app)
         assert "6 pairs" in text
-        assert "second \u2192 first" in text or "first \u2192 second" in text
+        assert "compare second @0 \u2192 first @1" in text
 
 
 async def test_a_run_is_paused_and_stopped_from_its_screen(run, runs, monkeypatch):

@@ -145,10 +145,10 @@ def build_app() -> typer.Typer:
         ctx.obj = registry
 
     app.command()(simulate.simulate)
-    app.command()(score.score)
     app.command()(report.report)
     app.command()(compare.compare)
     app.command()(view.view)
+    app.add_typer(score.app, name="score")
     app.add_typer(env.app, name="env")
     app.add_typer(runs.app, name="runs")
     app.command("import")(importing.import_file)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.environments.environment import Environment
+    from influence_cli.scoring.scorers import Scorer
     from influence_cli.store.exporters import Exporter
     from influence_cli.training.protocol import Algorithm
 
@@ -61,6 +62,11 @@ def influence_exporters() -> Iterable[Component[Exporter]]:  # type: ignore[empt
 @hookspec
 def influence_algorithms() -> Iterable[Component[Algorithm]]:  # type: ignore[empty-body]
     """Return ways of training, for ``influence train --algo NAME``; ``load()`` gives a callable of the options."""
+
+
+@hookspec
+def influence_scorers() -> Iterable[Component[Scorer]]:  # type: ignore[empty-body]
+    """Return scores that need no judge, for ``influence score --with NAME``; ``load()`` gives a callable of the options."""
 
 
 @hookspec

@@ -79,7 +79,10 @@ class SimulationConfig(Frozen):
     roles: dict[Role, RoleConfig] = Field(default_factory=dict, description="Models and sampling by role.")
     default: RoleConfig = Field(default_factory=RoleConfig, description="For roles that name nothing of their own.")
     veto: bool = Field(default=True, description="Whether the veto model is asked.")
-    speculate: bool = Field(default=True, description="Ask for the next user message before the transition is known.")
+    speculate: bool = Field(
+        default=True,
+        description="Ask for the next user message before the transition is known; never of a model on a processor.",
+    )
     judges: JudgePolicy = Field(default_factory=JudgePolicy, description="When a judgement counts.")
     budget: Budget = Field(default_factory=Budget, description="When to stop.")
     prices: dict[str, Price] = Field(default_factory=dict, description="By model name, without adapter.")

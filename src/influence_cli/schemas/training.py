@@ -29,6 +29,9 @@ class TrainingRow(Frozen):
     turn: int = Field(ge=1, description="The last reply that is learnt.")
     messages: tuple[ChatMessage, ...] = Field(min_length=2, description="As the agent saw them; the last is its reply.")
     learnt: tuple[int, ...] = Field(min_length=1, description="Indices of the messages that are learnt.")
+    cut: tuple[int, ...] = Field(
+        default=(), description="Those of them that ended at the longest length: their end of turn was not generated."
+    )
     tools: tuple[ToolSchema, ...] = Field(default=(), description="What the agent could call.")
     reward: float = Field(description="What selection maximised, for the whole trajectory.")
     turn_reward: float | None = Field(default=None, description="Rating of the last reply learnt.")

@@ -11,6 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 
 from influence_cli.environments.environment import Episode
@@ -63,6 +64,12 @@ class Run:
     journal: Journal
     tally: Tally
     gate: Gate = field(default_factory=Gate)
+
+    @cached_property
+    def speculates(self) -> bool:
+        """Whether to ask ahead of the transition: not where that would take time from what is needed for sure."""
+        bound = any(model.backend.capabilities.compute_bound for model in self.models.values())
+        return self.config.speculate and not bound
 
 
 class Calls:

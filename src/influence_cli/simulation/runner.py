@@ -57,13 +57,19 @@ class Runner:
     """A run in progress: :meth:`simulate` once; :meth:`stop` at any time, from the same event loop."""
 
     def __init__(
-        self, run: Run, environments: Sequence[Environment], journal: EpisodeJournal, *, at_once: int | None = None
+        self,
+        run: Run,
+        environments: Sequence[Environment],
+        journal: EpisodeJournal,
+        *,
+        at_once: int | None = None,
+        waiting: Iterator[Episode] | None = None,
     ) -> None:
-        """``at_once`` conversations are in progress; None: as many as the settings say."""
+        """``at_once`` conversations are in progress; None: as many as the settings say. ``waiting``: which are had."""
         self._run = run
         self._at_once = at_once or run.config.concurrency
         self._journal = journal
-        self._waiting: Iterator[Episode] = episodes(environments, run.config)
+        self._waiting: Iterator[Episode] = episodes(environments, run.config) if waiting is None else waiting
         self._error: BaseException | None = None
 
     async def simulate(self) -> Tally:
