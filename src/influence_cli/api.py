@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from influence_cli.seeding import derive_seed, unit_draw
     from influence_cli.store.exporters import Exporter
     from influence_cli.store.reader import RunReader
-    from influence_cli.training.protocol import Algorithm
+    from influence_cli.training.adapters import adapter_digest
+    from influence_cli.training.protocol import Algorithm, Example, TrackedRun, Tracker
 
 _HOME = {
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
@@ -67,7 +68,8 @@ _HOME = {
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.store.exporters": ("Exporter",),
     "influence_cli.store.reader": ("RunReader",),
-    "influence_cli.training.protocol": ("Algorithm",),
+    "influence_cli.training.adapters": ("adapter_digest",),
+    "influence_cli.training.protocol": ("Algorithm", "Example", "TrackedRun", "Tracker"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -85,6 +87,7 @@ __all__ = [
     "Environment",
     "Episode",
     "Exporter",
+    "Example",
     "FailureKind",
     "Frozen",
     "GenerateRequest",
@@ -104,12 +107,15 @@ __all__ = [
     "SystemClock",
     "ToolCall",
     "ToolSchema",
+    "TrackedRun",
+    "Tracker",
     "TrainingJob",
     "TrainingOutcome",
     "TrainingPair",
     "TrainingRow",
     "UnknownNameError",
     "Usage",
+    "adapter_digest",
     "count_answers",
     "derive_seed",
     "environment_parts",

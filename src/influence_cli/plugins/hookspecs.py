@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.environments.environment import Environment
     from influence_cli.store.exporters import Exporter
-    from influence_cli.training.protocol import Algorithm
+    from influence_cli.training.protocol import Algorithm, Tracker
 
 NAME = "influence"
 """Of the pluggy project and of the entry-point group."""
@@ -61,6 +61,11 @@ def influence_exporters() -> Iterable[Component[Exporter]]:  # type: ignore[empt
 @hookspec
 def influence_algorithms() -> Iterable[Component[Algorithm]]:  # type: ignore[empty-body]
     """Return ways of training, for ``influence train --algo NAME``; ``load()`` gives a callable of the options."""
+
+
+@hookspec
+def influence_trackers() -> Iterable[Component[Tracker]]:  # type: ignore[empty-body]
+    """Return what can follow a training run, for ``--tracker NAME``; ``load()`` gives a callable of the options."""
 
 
 @hookspec

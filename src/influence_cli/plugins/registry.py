@@ -20,7 +20,7 @@ from influence_cli.plugins.loading import OWN_DISTRIBUTION, Plugin, load_plugins
 if TYPE_CHECKING:
     import pluggy
 
-Kind = Literal["backend", "catalog", "environment", "exporter", "algorithm"]
+Kind = Literal["backend", "catalog", "environment", "exporter", "algorithm", "tracker"]
 A = TypeVar("A")
 State = Literal["ok", "unavailable", "duplicate", "broken"]
 
@@ -30,6 +30,7 @@ HOOKS: dict[Kind, str] = {
     "environment": "influence_environments",
     "exporter": "influence_exporters",
     "algorithm": "influence_algorithms",
+    "tracker": "influence_trackers",
 }
 """Which hook offers components of which kind."""
 

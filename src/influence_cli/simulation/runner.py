@@ -57,13 +57,19 @@ class Runner:
     """A run in progress: :meth:`simulate` once; :meth:`stop` at any time, from the same event loop."""
 
     def __init__(
-        self, run: Run, environments: Sequence[Environment], journal: EpisodeJournal, *, at_once: int | None = None
+        self,
+        run: Run,
+        environments: Sequence[Environment],
+        journal: EpisodeJournal,
+        *,
+        at_once: int | None = None,
+        iteration: int = 0,
     ) -> None:
-        """``at_once`` conversations are in progress; None: as many as the settings say."""
+        """``at_once`` conversations are in progress (None: as many as the settings say), all of one ``iteration``."""
         self._run = run
         self._at_once = at_once or run.config.concurrency
         self._journal = journal
-        self._waiting: Iterator[Episode] = episodes(environments, run.config)
+        self._waiting: Iterator[Episode] = episodes(environments, run.config, iteration=iteration)
         self._error: BaseException | None = None
 
     async def simulate(self) -> Tally:
