@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from influence_cli import __version__
-from influence_cli.cli import env, export, importing, models, output, plugins, runs, score, simulate
+from influence_cli.cli import env, export, importing, models, output, plugins, runs, score, simulate, train
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.plugins.loading import Plugin, told
 from influence_cli.plugins.registry import PluginRegistry, make_registry
@@ -121,6 +121,7 @@ def build_app() -> typer.Typer:
         ctx.obj = registry
 
     app.command()(simulate.simulate)
+    app.command()(train.train)
     app.command()(score.score)
     app.add_typer(env.app, name="env")
     app.add_typer(runs.app, name="runs")

@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from influence_cli.cli import output
 from influence_cli.cli.logs import logged
@@ -46,6 +46,7 @@ from influence_cli.store.writer import RunWriter
 
 _FREE_TO_CHANGE = ("n", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache")
 _log = logging.getLogger(__name__)
+C = TypeVar("C", bound=SimulationConfig)
 _COLLECT_AFTER = 20_000
 """Objects made before the collector looks for cycles among them."""
 
@@ -117,7 +118,7 @@ def begin(
     if not config.environments:
         raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
     refuse_secrets(config)
-    config, environments, models = _resolved(registry, config, folders)
+    config, environments, models = resolved(registry, config, folders)
     if dry:
         return Sitting(config, environments, models, None)
     made = manifest(registry, "simulate", config, environments, models)
@@ -135,6 +136,9 @@ def take_up(
     """Return the sitting that goes on with the run ``name``; InfluenceError if it was made under other conditions."""
     directory = open_run(find_run(name))
     before = directory.manifest.config
+    if directory.manifest.command == "train":
+        hint = f"influence train --resume {directory.path}"
+        raise InfluenceError(f"{directory.path} was made by `influence train`.", hint=hint)
     config = resolve_settings(
         SimulationConfig,
         base=before.model_dump(mode="json"),
@@ -143,8 +147,14 @@ def take_up(
         flags=flags,
         flag_names=FLAGS,
     )
-    _refuse_changes(before, config, directory.path)
-    config, environments, models = _resolved(registry, config, ())
+    refuse_changes(before, config, directory.path)
+    config, environments, models = resolved(registry, config, ())
+    refuse_changed_environments(directory, environments)
+    return Sitting(config, environments, models, directory, resumed=True)
+
+
+def refuse_changed_environments(directory: RunDirectory, environments: Sequence[Environment]) -> None:
+    """Raise InfluenceError if an environment is not the one that the run was made with."""
     for environment in environments:
         digest = directory.manifest.environments.get(environment.name)
         if digest != environment.digest:
@@ -152,31 +162,38 @@ def take_up(
                 f"The environment {environment.name} has changed since {directory.path} was made.",
                 hint="Restore its files, or start a new run.",
             )
-    return Sitting(config, environments, models, directory, resumed=True)
 
 
-def _resolved(
+def resolved(
     registry: PluginRegistry, config: SimulationConfig, folders: Sequence[Path]
 ) -> tuple[SimulationConfig, list[Environment], dict[Role, RoleModel]]:
+    """Return the settings with environments settled, these, and the loaded models; InfluenceError for what is wrong."""
+    config, environments = settled(registry, config, folders)
+    return config, environments, role_models(registry, config)
+
+
+def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tuple[C, list[Environment]]:
+    """Return the settings with environments by names that hold anywhere, and these; InfluenceError for what is wrong."""
     names = tuple(dict.fromkeys(config.environments))
     environments = find_environments(registry, names, folders)
     for environment in environments:
         environment.mix(config.populations)
     start_tally(environments, config)
     # A run is taken up from anywhere: what was found by a relative path is remembered by its absolute one.
-    settled = tuple(
+    lasting = tuple(
         str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
         for name, environment in zip(names, environments, strict=True)
     )
-    config = config.model_copy(update={"environments": settled})
-    return config, environments, role_models(registry, config)
+    return config.model_copy(update={"environments": lasting}), environments
 
 
-def _refuse_changes(before: SimulationConfig, after: SimulationConfig, path: Path) -> None:
+def refuse_changes(
+    before: SimulationConfig, after: SimulationConfig, path: Path, free: Sequence[str] = _FREE_TO_CHANGE
+) -> None:
     """Raise InfluenceError if a setting that shapes conversations differs; servers and limits may change."""
-    for name in SimulationConfig.model_fields:
+    for name in type(before).model_fields:
         old, new = getattr(before, name), getattr(after, name)
-        if name in _FREE_TO_CHANGE or old == new:
+        if name in free or old == new:
             continue
         if name == "default" and old.model_copy(update={"options": {}}) == new.model_copy(update={"options": {}}):
             continue
@@ -225,7 +242,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     writer.set_state("running")
     loop = asyncio.get_running_loop()
     conversations = asyncio.ensure_future(runner.simulate())
-    _on_signals(loop, runner, conversations, tally)
+    on_signals(loop, runner, conversations, tally)
     notes = {"Run": str(directory.path), "Model": ", ".join(sorted({str(m.name) for m in sitting.models.values()}))}
     display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
     started = loop.time()
@@ -272,7 +289,7 @@ def _carry_over(tally: Tally, writer: RunWriter) -> None:
     output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
 
 
-def _on_signals(
+def on_signals(
     loop: asyncio.AbstractEventLoop, runner: Runner, conversations: asyncio.Future[Tally], tally: Tally
 ) -> None:
     """First SIGINT or SIGTERM: finish what is in flight. Second: stop now."""

@@ -36,9 +36,7 @@ def count_episodes(environments: Sequence[Environment], config: SimulationConfig
     return config.n if config.n is not None else available * config.samples
 
 
-def episodes(
-    environments: Sequence[Environment], config: SimulationConfig, *, iteration: int = 0
-) -> Iterator[Episode]:
+def episodes(environments: Sequence[Environment], config: SimulationConfig, *, iteration: int = 0) -> Iterator[Episode]:
     """Yield the conversations of an iteration: environments by turns, each in the order of :func:`_references`."""
     count = count_episodes(environments, config)
     streams = [

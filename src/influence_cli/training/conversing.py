@@ -6,7 +6,6 @@ generation and training have the device by turns.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,7 +80,9 @@ class Conversing:
         self._writer = writer
         self._conductor: Conductor | None = None
 
-    def run(self, conductor: Conductor, agent: ModelName, iteration: int, works: Mapping[str, Work], keep: Keep) -> None:
+    def run(
+        self, conductor: Conductor, agent: ModelName, iteration: int, works: Mapping[str, Work], keep: Keep
+    ) -> None:
         """Do ``works`` in order with the models of ``agent``; each is kept before the next begins."""
         self._conductor = conductor
         conductor.start(self._run(agent, iteration, works, keep))

@@ -136,7 +136,9 @@ class Loop:
                 selection = Selection()
                 chosen = {each.episode_id: (each, None) for each in found.rated}
                 if not chosen:
-                    raise InfluenceError("No conversation has a reward to learn from.", hint="See `influence runs show`.")
+                    raise InfluenceError(
+                        "No conversation has a reward to learn from.", hint="See `influence runs show`."
+                    )
             else:
                 selection = select(found.rated, config, wants=wants, seed=seed)
                 chosen = {each.episode_id: (each, True) for each in selection.best}

@@ -31,7 +31,9 @@ class ScriptedLearnerOptions(Frozen):
     """Options of the algorithm ``scripted``."""
 
     wants: RowsWanted = Field(default="best", description="Which rows it learns from.")
-    strength: float = Field(default=0.5, gt=0.0, lt=1.0, description="Share of replies that one iteration makes learnt.")
+    strength: float = Field(
+        default=0.5, gt=0.0, lt=1.0, description="Share of replies that one iteration makes learnt."
+    )
     seconds: float = Field(default=0.0, ge=0.0, le=60.0, description="How long learning takes.")
 
 
@@ -60,7 +62,9 @@ class ScriptedLearner:
         folder = Path(job.folder) / "adapter"
         _write(folder, adapter)
         good = [text for text, weight in rows if weight > 0.0]
-        moved = sum(math.log(adapter.probability(t)) - math.log(before.probability(t)) for t in good) / max(1, len(good))
+        moved = sum(math.log(adapter.probability(t)) - math.log(before.probability(t)) for t in good) / max(
+            1, len(good)
+        )
         return TrainingOutcome(
             adapter=str(folder),
             digest=adapter_digest(folder),

@@ -118,9 +118,7 @@ def _of_group(group: Sequence[Candidate], config: SelectionConfig, *, wants: Row
     return Group(tuple(best), tuple(worst), None if best else "alike")
 
 
-def _spread(
-    best: list[Candidate], worst: list[Candidate], least: float
-) -> tuple[list[Candidate], list[Candidate]]:
+def _spread(best: list[Candidate], worst: list[Candidate], least: float) -> tuple[list[Candidate], list[Candidate]]:
     """Return both without the innermost that are too near each other; as many of each where there are."""
     while best and worst and not _apart(best[-1].reward, worst[-1].reward, least):
         inner = max(len(best), len(worst))
@@ -140,9 +138,7 @@ def _is_vetoed(candidate: Candidate, config: SelectionConfig) -> bool:
 def _at_random(candidate: Candidate, seed: int) -> Candidate:
     names = (candidate.environment, candidate.scenario, candidate.initial_state, candidate.sample)
     drawn = unit_draw("random", seed, *names)
-    return Candidate(
-        candidate.episode_id, *names, population=candidate.population, reward=drawn, veto=candidate.veto
-    )
+    return Candidate(candidate.episode_id, *names, population=candidate.population, reward=drawn, veto=candidate.veto)
 
 
 def _nothing(

@@ -10,7 +10,7 @@ import logging
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class Tracking:
     def _tell(self, name: str, what: Callable[[Tracker], None]) -> None:
         try:
             what(self._trackers[name])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a tracker does wrong is its own problem
             told = f"{type(error).__name__}: {error}"
             self.failed[name] = told
             _log.warning("The tracker %s failed and is left out: %s", name, told, exc_info=True)
