@@ -175,7 +175,7 @@ class _Unloaded:
         """Nothing is known of what it can do."""
         from influence_cli.schemas.requests import Capabilities
 
-        return Capabilities()
+        return Capabilities(logprobs=False, seeds=False)
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Refuse."""

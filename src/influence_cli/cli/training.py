@@ -32,7 +32,7 @@ from influence_cli.environments.environment import Environment
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
-from influence_cli.schemas.configs import TrainConfig
+from influence_cli.schemas.configs import SelectionConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.settings import resolve_settings
@@ -152,14 +152,8 @@ def take_up(
 def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path], *, dry: bool) -> Plan:
     config, environments = settled(registry, config, folders)
     for split in ("train", "heldout"):
-        start_tally(environments, phase_config(config, 0, split))  # type: ignore[arg-type]
-    selection = config.selection
-    if selection.reward == "score" and selection.rubric not in score_names():
-        if selection.rubric is None:
-            raise InfluenceError(
-                "The reward score needs the name of one.", hint="For instance --set selection.rubric=…"
-            )
-        raise UnknownNameError("rubric or computed score", selection.rubric, score_names())
+        start_tally(environments, phase_config(config, 0, split))
+    _check_reward(config.selection)
     algorithm = registry.component("algorithm", config.algorithm.name)
     options = validate_options(algorithm, config.algorithm.options)
     trackers: dict[str, Tracker] = {}
@@ -171,6 +165,19 @@ def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path]
     models = role_models(registry, config, roles=_roles(config), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
     return Plan(registry, config, environments, models, made, trackers, None)
+
+
+def _check_reward(selection: SelectionConfig) -> None:
+    """Raise InfluenceError unless a score is named where one is the reward, and only there."""
+    if selection.reward != "score":
+        if selection.rubric is not None:
+            raise InfluenceError("A rubric is used only with the reward score.", hint="Add --reward score.")
+    elif selection.rubric is None:
+        raise InfluenceError(
+            "The reward score needs the name of one.", hint="For instance --set selection.rubric=harm."
+        )
+    elif selection.rubric not in score_names():
+        raise UnknownNameError("rubric or computed score", selection.rubric, score_names())
 
 
 def _roles(config: TrainConfig) -> tuple[Role, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator
 
 from influence_cli.schemas.frozen import Frozen
 from influence_cli.schemas.messages import Role
@@ -141,12 +141,6 @@ class SelectionConfig(Frozen):
             return float(Fraction(value.replace(" ", "")))
         except (ValueError, ZeroDivisionError):
             raise ValueError(f"write a number or a fraction such as 1/16, not {value!r}") from None
-
-    @model_validator(mode="after")
-    def _named(self) -> SelectionConfig:
-        if self.rubric is not None and self.reward != "score":
-            raise ValueError("a rubric is used only with reward: score")
-        return self
 
 
 class AlgorithmConfig(Frozen):

@@ -134,7 +134,7 @@ class Loop:
             seed = iteration_seed(self._config, iteration)
             if wants == "all":
                 selection = Selection()
-                chosen = {each.episode_id: (each, None) for each in found.rated}
+                chosen: dict[int, tuple[Candidate, bool | None]] = {e.episode_id: (e, None) for e in found.rated}
                 if not chosen:
                     raise InfluenceError(
                         "No conversation has a reward to learn from.", hint="See `influence runs show`."
