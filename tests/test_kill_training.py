@@ -68,7 +68,7 @@ def test_ten_kills_end_as_the_unbroken_run(tmp_path, tiny_folder):
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         while not (killed.exists() and holder(killed)) and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(clock.uniform(0.2, 4.0))
+        time.sleep(clock.uniform(0.1, 1.3))
         if process.poll() is not None:
             break
         process.kill()
