@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from influence_cli.api import CallFailedError, ChoiceRequest, GenerateRequest, InfluenceError
+from influence_cli.api import CallFailedError, ChoiceRequest, GenerateRequest, InfluenceError, Prompts
 from influence_transformers.adapters import Adapters
 from influence_transformers.engine.forward import Layout, Runner
 from influence_transformers.engine.plain import PlainEngine
@@ -27,7 +27,6 @@ from influence_transformers.engine.trial import try_packed
 from influence_transformers.engine.worker import Result, Worker
 from influence_transformers.loading import LoadedModel, load_model
 from influence_transformers.options import MIB, TransformersOptions
-from influence_transformers.prompts import Prompts
 
 _CPU_CACHE_MIB = 1280
 _GPU_SHARE = 0.7

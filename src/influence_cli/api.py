@@ -10,8 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from influence_cli.backends.folders import model_folder
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
+    from influence_cli.backends.prompts import Prompts
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
@@ -33,17 +35,19 @@ if TYPE_CHECKING:
         ToolSchema,
         Usage,
     )
-    from influence_cli.schemas.training import TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
+    from influence_cli.schemas.training import RowsWanted, TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
     from influence_cli.seeding import derive_seed, unit_draw
     from influence_cli.store.exporters import Exporter
     from influence_cli.store.reader import RunReader
     from influence_cli.training.adapters import adapter_digest
-    from influence_cli.training.protocol import Algorithm, Example, TrackedRun, Tracker
+    from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
 
 _HOME = {
+    "influence_cli.backends.folders": ("model_folder",),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
+    "influence_cli.backends.prompts": ("Prompts",),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
     "influence_cli.environments.environment": ("Environment", "Episode"),
@@ -64,12 +68,12 @@ _HOME = {
         "ToolSchema",
         "Usage",
     ),
-    "influence_cli.schemas.training": ("TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
+    "influence_cli.schemas.training": ("RowsWanted", "TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.store.exporters": ("Exporter",),
     "influence_cli.store.reader": ("RunReader",),
     "influence_cli.training.adapters": ("adapter_digest",),
-    "influence_cli.training.protocol": ("Algorithm", "Example", "TrackedRun", "Tracker"),
+    "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -98,13 +102,16 @@ __all__ = [
     "ModelCatalog",
     "ModelInfo",
     "Position",
+    "Prompts",
     "Retrier",
     "RetryBudget",
     "RetryPolicy",
     "Role",
+    "RowsWanted",
     "RunReader",
     "Sampling",
     "SystemClock",
+    "Told",
     "ToolCall",
     "ToolSchema",
     "TrackedRun",
@@ -121,6 +128,7 @@ __all__ = [
     "environment_parts",
     "hookimpl",
     "load_environment",
+    "model_folder",
     "report_progress",
     "reporting_to",
     "unit_draw",

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from influence_cli.backends.prompts import Prompts
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import ChatMessage, ToolCall
-from influence_transformers.prompts import Prompts
 
 from .conftest import ALTERNATING, make_tokenizer
 

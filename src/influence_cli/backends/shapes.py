@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from influence_cli.api import ChatMessage
+from influence_cli.schemas.messages import ChatMessage
 
 Turn = dict[str, Any]
 """A message as chat templates take it: role, content and, for some, tool calls."""

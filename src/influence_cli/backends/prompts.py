@@ -3,20 +3,22 @@
 Concept: messages are first shaped until the template takes them and loses none (:func:`shapes` lists the ways, from "as
 they are" to "everything folded into alternating user and assistant messages"), then rendered and tokenised as
 ``apply_chat_template`` does. Invariant: only the template makes control tokens; text in a message that spells one is
-tokenised as ordinary text.
+tokenised as ordinary text. A local backend samples and a local algorithm trains through the same rendering, so that what
+is learnt is what was sampled.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from influence_cli.api import CallFailedError, ChatMessage, InfluenceError, ToolSchema
-from influence_transformers.shapes import Turn, shapes, turns
+from influence_cli.backends.shapes import Turn, shapes, turns
+from influence_cli.errors import CallFailedError, InfluenceError
+from influence_cli.schemas.messages import ChatMessage
+from influence_cli.schemas.requests import ToolSchema
 
 _MARK = "\ue000{}\ue001"
 """Stands for control tokens spelt in a message while the template is rendered (private-use characters)."""
@@ -41,8 +43,12 @@ class Prompts:
         self._control = {i: str(t) for i, t in added.items() if getattr(t, "special", True) or str(t) in template}
         self._shape: dict[tuple[str, ...], int] = {}
         self._inert = functools.lru_cache(maxsize=4096)(self._is_inert)
-        found = {*end_ids, tokenizer.eos_token_id, *self._turn_end()} - {None}
+        turn_end = self._turn_end()
+        found = {*end_ids, tokenizer.eos_token_id, *turn_end} - {None}
         self.ending: frozenset[int] = frozenset(int(i) for i in found if i is not None)
+        if not self.ending:
+            raise InfluenceError(f"The tokenizer of {name!r} has no token that ends a reply.")
+        self._end: int = turn_end[0] if turn_end else min(self.ending)
 
     def encode(
         self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] = (), *, begun: str = ""
@@ -56,6 +62,42 @@ class Prompts:
         if begun:
             ids += self._plain(begun) if self._inert(begun) else self._harmless(begun)
         return ids
+
+    def encode_exchange(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] = (), *, ended: bool = True
+    ) -> tuple[list[int], list[int]]:
+        """Return the ids of a prompt and those of the reply to it, the last message, its end-of-turn token last.
+
+        The prompt's ids are those of :meth:`encode`. The reply's are what the template makes of it, if the prompt's stand
+        before them and they say what the reply says; else what the tokenizer makes of the reply alone, as for a reply
+        that has begun. Without ``ended`` the end-of-turn token is left out: the reply was cut off.
+
+        Raises CallFailedError if the template refuses the messages, or makes no reply of calls that a reply holds.
+        """
+        prompt, reply = self.encode(messages[:-1], tools), messages[-1]
+        answer = self._answer_in_template(messages, tools, prompt)
+        if answer is None:
+            if reply.tool_calls:
+                raise CallFailedError(
+                    "invalid_request", "The model's chat template cannot take this reply's tool calls."
+                )
+            answer = self._plain(reply.content) if self._inert(reply.content) else self._harmless(reply.content)
+            answer.append(self._end)
+        return prompt, answer if ended else answer[:-1]
+
+    def _answer_in_template(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema], prompt: list[int]
+    ) -> list[int] | None:
+        """Return the reply's ids as the template makes them after ``prompt``, to its end; None where it does not."""
+        ids = self._tokenise(*self._rendered(messages, tools, prompting=False))
+        if ids[: len(prompt)] != prompt:
+            return None
+        rest = ids[len(prompt) :]
+        end = next((at for at, token in enumerate(rest) if token in self.ending), None)
+        reply = messages[-1]
+        if end is None or (not reply.tool_calls and self.decode(rest[:end]) != reply.content):
+            return None
+        return rest[: end + 1]
 
     def encode_choices(self, prompt: Sequence[int], choices: Sequence[str]) -> list[list[int]]:
         """Return each choice's canonical ids after ``prompt``.
@@ -84,17 +126,23 @@ class Prompts:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
-    def _rendered(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema]) -> tuple[str, list[str]]:
+    def _rendered(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema], *, prompting: bool = True
+    ) -> tuple[str, list[str]]:
         marks: list[str] = []
         given = [self._neutral(turn, marks) for turn in turns(messages)]
         described = [tool.model_dump() for tool in tools]
-        key = (*(f"{t['role']}{'+' if t.get('tool_calls') else ''}" for t in given), "tools" if tools else "")
+        key = (
+            *(f"{t['role']}{'+' if t.get('tool_calls') else ''}" for t in given),
+            "tools" if tools else "",
+            str(prompting),
+        )
         reason = ""
         for index, shaped in enumerate(shapes(given, described)):
             if index < self._shape.get(key, 0):
                 continue
             try:
-                text = self._render(shaped.turns, shaped.tools)
+                text = self._render(shaped.turns, shaped.tools, prompting=prompting)
             except (TemplateError, TypeError, ValueError, KeyError) as error:
                 reason = str(error)
                 continue
@@ -105,10 +153,10 @@ class Prompts:
             reason = f"it leaves out {lost[:60]!r}"
         raise CallFailedError("invalid_request", f"The model's chat template cannot take this prompt: {reason}")
 
-    def _render(self, shaped: list[Turn], tools: list[dict[str, Any]] | None) -> str:
+    def _render(self, shaped: list[Turn], tools: list[dict[str, Any]] | None, *, prompting: bool) -> str:
         wrapped = [{"type": "function", "function": t} for t in tools] if tools else None
         text: str = self.tokenizer.apply_chat_template(
-            shaped, tools=wrapped, add_generation_prompt=True, tokenize=False
+            shaped, tools=wrapped, add_generation_prompt=prompting, tokenize=False
         )
         return text
 
@@ -195,12 +243,3 @@ def _pieces(text: str, count: int) -> Iterator[tuple[str, int | None]]:
         yield text[at:start], None
         yield "", int(number)
         at = stop + 1
-
-
-def parse_json_object(text: str) -> dict[str, Any] | None:
-    """Return the JSON object that ``text`` is, or None."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -1,0 +1,26 @@
+"""Where the weights of a model lie, for those who need the files and not the answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from influence_cli.backends.names import parse_model_name
+from influence_cli.errors import InfluenceError
+from influence_cli.plugins.registry import make_registry
+
+
+def model_folder(name: str) -> Path:
+    """Return the folder with the weights of ``backend:model``, fetched if need be.
+
+    Raises InfluenceError where the backend has no files of its models (a served model), or no such model.
+    """
+    model = parse_model_name(name)
+    registry = make_registry()
+    if model.backend not in {offer.component.name for offer in registry.offers("catalog")}:
+        raise InfluenceError(
+            f"The weights of {model.base} are not on this machine: {model.backend} serves models.",
+            hint="Name a local model, for instance transformers:smollm2.",
+        )
+    component = registry.component("catalog", model.backend)
+    folder: Path = component.load()(component.options()).pull(model.model, lambda *_: None)
+    return folder
