@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -86,3 +87,20 @@ def test_ten_kills_end_as_the_unbroken_run(tmp_path, tiny_folder):
     assert json.loads(done.stdout)["state"] == "done"
     assert digests(killed) == digests(whole)
     assert said(killed) == said(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_training_ends_in_exit_code_3_and_a_run_that_goes_on(tmp_path, tiny_folder, number):
+    folder = tmp_path / "run"
+    settings = ["--env", str(tiny_folder), "-m", "scripted:demo", "--algo", "scripted", "--algo-option", "seconds=60"]
+    settings += ["--iterations", "1", "--samples", "3", "--top", "1/2", "--out", str(folder)]
+    process = subprocess.Popen(command(*settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (folder / "training/0/job").exists():
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 3, stderr
+    assert json.loads(stdout)["state"] == "stopped"
+    assert (0, "select") in stages(folder)
+    assert (0, "train") not in stages(folder)

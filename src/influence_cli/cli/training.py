@@ -7,6 +7,8 @@ behind; models are loaded when their stage begins.
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -208,6 +210,7 @@ def go(plan: Plan) -> Result:
         if plan.resumed:
             writer.add_event("resume", {"stages": len(writer.finished_stages())})
         tracking.start(directory, resumed=plan.resumed)
+        _take_signals()
         try:
             Loop(training, writer, _Conductor(plan, advance)).run()
             state = "done"
@@ -217,6 +220,7 @@ def go(plan: Plan) -> Result:
         except KeyboardInterrupt:
             state, reason = "stopped", "stopped by a signal"
         finally:
+            _give_signals_back()
             _end(writer, tracking, state, reason)
     return _result(plan, directory, state, reason, tracking)
 
@@ -238,6 +242,18 @@ def _result(plan: Plan, directory: RunDirectory, state: RunState, reason: str, t
     return Result(directory.path, state, figures, EXIT_STOPPED if reason else EXIT_DONE, reason, tuple(notes))
 
 
+def _take_signals() -> None:
+    """Let SIGINT and SIGTERM interrupt what runs outside of an event loop; only the main thread hears them."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _give_signals_back() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class _Conductor:
     """Loads models by name, and shows how conversations and training go."""
 
@@ -254,13 +270,15 @@ class _Conductor:
         return role_models(self._plan.registry, config, roles=_roles(config), agent=agent)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` in an event loop of its own."""
+        """Run ``work`` in an event loop of its own, which has the signals while it runs."""
         try:
             import uvloop
         except ImportError:
             asyncio.run(work)
         else:
             uvloop.run(work)
+        finally:
+            _take_signals()
 
     async def converse(self, runner: Runner, tally: Tally, title: str) -> None:
         """Have the conversations, showing how they go."""

@@ -55,3 +55,7 @@ class ServerConfig(Frozen):
     long_bytes: int = Field(default=2**24, ge=1, le=2**28, description="Of the fault ``long``.")
     faults: dict[Fault, float] = Field(default_factory=dict, description="Share of requests with each fault.")
     script: tuple[Fault | Literal["ok"], ...] = Field(default=(), description="Of the first requests, in their order.")
+    tuning_looks: int = Field(default=2, ge=0, description="Looks at a fine-tuning job before it has ended.")
+    tuning_ends: Literal["succeeded", "failed", "cancelled"] = Field(
+        default="succeeded", description="How fine-tuning jobs end."
+    )
