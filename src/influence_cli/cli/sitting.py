@@ -30,6 +30,7 @@ from influence_cli.cli.resolution import (
 )
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.environments.environment import Environment
+from influence_cli.environments.questions import with_questions
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import SimulationConfig
@@ -175,7 +176,8 @@ def resolved(
 def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tuple[C, list[Environment]]:
     """Return the settings with environments by names that hold anywhere, and these; InfluenceError for what is wrong."""
     names = tuple(dict.fromkeys(config.environments))
-    environments = find_environments(registry, names, folders)
+    found = find_environments(registry, names, folders)
+    environments = [with_questions(environment, config.questions) for environment in found]
     for environment in environments:
         environment.mix(config.populations)
     start_tally(environments, config)

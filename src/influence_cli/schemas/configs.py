@@ -59,6 +59,13 @@ class JudgePolicy(Frozen):
     draws: int = Field(default=20, ge=1, description="Samples where a backend gives no probabilities.")
 
 
+class JudgeQuestion(Frozen):
+    """A question that replaces an environment's own; states that ask otherwise keep theirs."""
+
+    question: str = Field(min_length=1, description="A template over the environment's variables.")
+    choices: tuple[str, ...] = Field(min_length=2, description="What may be answered.")
+
+
 class SimulationConfig(Frozen):
     """Everything that determines a simulation."""
 
@@ -85,6 +92,9 @@ class SimulationConfig(Frozen):
     default: RoleConfig = Field(default_factory=RoleConfig, description="For roles that name nothing of their own.")
     veto: bool = Field(default=True, description="Whether the veto model is asked.")
     speculate: bool = Field(default=True, description="Ask for the next user message before the transition is known.")
+    questions: dict[Literal["preference", "veto"], JudgeQuestion] = Field(
+        default_factory=dict, description="Questions by judging role that replace the environments' own."
+    )
     judges: JudgePolicy = Field(default_factory=JudgePolicy, description="When a judgement counts.")
     budget: Budget = Field(default_factory=Budget, description="When to stop.")
     prices: dict[str, Price] = Field(default_factory=dict, description="By model name, without adapter.")

@@ -25,7 +25,7 @@ def trained(folder: Path, environment: Path, trackers: dict):
     return begin(make_registry(), [], flags, [], [], folder)
 
 
-class Broken(Exception):
+class BrokenOffError(Exception):
     """The process ends."""
 
 
@@ -35,11 +35,11 @@ def run_twice(folder, environment, trackers, monkeypatch):
 
     def train(self, job, told):
         if job.iteration == 1:
-            raise Broken
+            raise BrokenOffError
         return real(self, job, told)
 
     monkeypatch.setattr(ScriptedLearner, "train", train)
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenOffError):
         go(trained(folder, environment, trackers))
     monkeypatch.setattr(ScriptedLearner, "train", real)
     result = go(take_up(make_registry(), str(folder), {}, [], []))
