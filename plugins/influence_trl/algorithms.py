@@ -7,6 +7,8 @@ from typing import ClassVar, Generic, TypeVar
 from influence_cli.api import RowsWanted, Told, TrainingJob, TrainingOutcome, model_folder
 from influence_trl.launching import carry_out
 from influence_trl.options import DpoOptions, ExpertIterationOptions, KtoOptions, RlooOptions, TrainingOptions
+from influence_trl.presets import check_launch
+from influence_trl.rows import check_job
 from influence_trl.stage import Stage, StageFolder, fingerprint_of
 
 O_co = TypeVar("O_co", bound=TrainingOptions, covariant=True)
@@ -16,12 +18,15 @@ class _Local(Generic[O_co]):
     """An algorithm that trains LoRA weights in a process of its own."""
 
     name: ClassVar[str]
+    wants: RowsWanted
 
     def __init__(self, options: O_co) -> None:
         self._options = options
 
     def train(self, job: TrainingJob, told: Told) -> TrainingOutcome:
         """Return the adapter that came of ``job``; a finished job is not done again, a broken-off one is taken up."""
+        check_job(job, self.wants)
+        check_launch(self._options)
         fingerprint = fingerprint_of(self.name, self._options, job)
         folder = StageFolder(job.folder)
         done = folder.outcome(fingerprint)

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -27,16 +28,21 @@ _log = logging.getLogger(__name__)
 
 
 class _Signals:
-    """Whether a signal asked for the end; while training steps run it is heeded after a step, else at once."""
+    """Whether a signal asked for the end.
 
-    def __init__(self) -> None:
+    It is heeded after a step while steps are done, so that a checkpoint is kept; else at once.
+    """
+
+    def __init__(self, leave: Callable[[BaseException], None]) -> None:
+        self._leave = leave
         self.asked = False
         self.at_once = True
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
         self.asked = True
         if self.at_once:
-            raise StoppedError
+            self._leave(StoppedError())
+            os._exit(1)
 
     def stopping(self) -> bool:
         """Say whether the end was asked for."""
@@ -49,7 +55,7 @@ def main(arguments: list[str]) -> int:
     folder = StageFolder(stage.job.folder)
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
-    signals = _Signals()
+    signals = _Signals(lambda error: _leave(folder, stage, error))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signals)
     threading.Thread(target=_end_with_parent, daemon=True).start()

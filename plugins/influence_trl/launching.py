@@ -19,7 +19,7 @@ from typing import IO
 
 from influence_cli.api import InfluenceError, Told, TrainingOutcome
 from influence_trl.options import TrainingOptions
-from influence_trl.presets import PRESETS, check_launch, process_count, render_preset
+from influence_trl.presets import PRESETS, process_count, render_preset
 from influence_trl.stage import Failure, Stage, StageFolder, write_whole
 
 Command = Callable[[Stage, TrainingOptions], Sequence[str]]
@@ -36,7 +36,6 @@ def carry_out(
     Whatever ``told`` raises, and KeyboardInterrupt, stops the process, which has ``grace`` seconds for a checkpoint, and
     is raised.
     """
-    check_launch(options)
     folder = StageFolder(stage.job.folder)
     while True:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from influence_cli.api import ChatMessage, InfluenceError, TrainingPair, TrainingRow, derive_seed
 from influence_trl.options import TrainingOptions
@@ -87,8 +88,16 @@ def preference_of(row: dict[str, Any], where: str) -> Preference:
         prompt = _prompt(row["messages"] if "messages" in row else row["prompt"])
         return _checked(Preference(prompt, _reply(row["chosen"]), _reply(row["rejected"])))
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        detail = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise InfluenceError(f"{where} states no preference: {detail}.", hint=_SHAPE) from error
+        raise InfluenceError(f"{where} states no preference: {_detail(error)}.", hint=_SHAPE) from error
+
+
+def _detail(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error).splitlines()[0]
 
 
 def _count(options: TrainingOptions, own: int) -> int:

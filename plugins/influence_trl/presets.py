@@ -80,7 +80,8 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InfluenceError(f"The accelerate config file {path} cannot be read: {error}") from error
+        told = " ".join(str(error).split())
+        raise InfluenceError(f"The accelerate config file {path} cannot be read: {told}") from error
     if not isinstance(found, dict) or "distributed_type" not in found:
         raise InfluenceError(
             f"{path} is no accelerate config file: it has no distributed_type.",

@@ -8,13 +8,24 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from influence_cli.api import CallFailedError, Frozen, InfluenceError, Prompts, TrainingPair, TrainingRow, derive_seed
+from influence_cli.api import (
+    CallFailedError,
+    Frozen,
+    InfluenceError,
+    Prompts,
+    RowsWanted,
+    TrainingJob,
+    TrainingPair,
+    TrainingRow,
+    derive_seed,
+)
+from influence_trl.stage import WEIGHTS
 from influence_trl.tokens import Sequence, encode_row
 
 _log = logging.getLogger(__name__)
@@ -49,6 +60,26 @@ def read_rows(path: str, kind: type[R]) -> list[R]:
                 where = ".".join(str(part) for part in first["loc"])
                 raise InfluenceError(f"{path}, line {number}, is no training row: {where}: {first['msg']}.") from error
     return found
+
+
+def check_job(job: TrainingJob, wants: RowsWanted) -> None:
+    """Raise InfluenceError where a job's rows cannot be learnt from, or its adapter is none: before anything is loaded."""
+    if job.adapter is not None and not (Path(job.adapter) / WEIGHTS).is_file():
+        raise InfluenceError(
+            f"{job.adapter} is no adapter: it needs adapter_config.json and {WEIGHTS}.",
+            hint="Name a folder that PEFT saved.",
+        )
+    try:
+        rows = read_rows(job.rows, TrainingPair if wants == "pairs" else TrainingRow)
+    except OSError as error:
+        raise InfluenceError(f"The rows {job.rows} cannot be read: {error.strerror or error}") from error
+    if not rows:
+        raise InfluenceError("There is nothing to learn: no row was selected.", hint="Select more, or simulate more.")
+    if wants == "best-and-worst" and len({row.desirable for row in rows if isinstance(row, TrainingRow)}) < 2:
+        raise InfluenceError(
+            "KTO needs desirable and undesirable replies; there are only those of one kind.",
+            hint="Select best and worst, or train by expert-iteration.",
+        )
 
 
 def encode_rows(
@@ -97,8 +128,6 @@ def with_advantages(sequences: list[Sequence]) -> list[Sequence]:
     The advantage is the reward less the mean reward of the replies of all *other* conversations from the same initial
     state: the leave-one-out baseline of Kool et al. 2019 and Ahmadian et al. 2024.
     """
-    from dataclasses import replace
-
     groups: dict[tuple[str, ...], list[Sequence]] = {}
     for sequence in sequences:
         groups.setdefault(sequence.group, []).append(sequence)

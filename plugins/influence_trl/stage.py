@@ -87,6 +87,8 @@ class StageFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if self._fingerprint_before() != stage.fingerprint:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for left in self.path.glob(".adapter-*"):
+            shutil.rmtree(left, ignore_errors=True)
         for path in (self.finished, self.failure, self.progress):
             path.unlink(missing_ok=True)
         write_whole(self.stage, stage.model_dump_json(indent=1).encode())

@@ -109,6 +109,8 @@ def _learnt(stage: Stage, options: TrainingOptions, prompts: Any) -> Learnt:
         learnt = encode_pairs(pairs, prompts, options.max_length)
     else:
         rows = read_rows(job.rows, TrainingRow)
+        if name == "rloo" and options.mix is not None:
+            raise InfluenceError("A preference data set has no rewards for rloo.", hint="Leave out mix.")
         rows += mixed_rows(options, len(rows), job.seed, both_sides=name == "kto")
         learnt = encode_rows(
             rows, prompts, options.max_length, by_turn=name in ("kto", "rloo"), keep_reward=name == "rloo"
