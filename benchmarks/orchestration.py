@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ideal import ideal
+
 HERE = Path(__file__).resolve().parent
 PROFILES = {"zero": (0.0, 0.0, 0.0), "fixed": (50.0, 2.0, 0.0), "tail": (50.0, 2.0, 1.0)}
 TURNS = 5
@@ -133,7 +135,14 @@ def main():
     parser.add_argument("--slots", default="64,256")
     parser.add_argument("--quick", action="store_true", help="64 conversations, one round, no latency")
     parser.add_argument("--out", type=Path, help="where to keep the figures")
+    parser.add_argument("--kept", type=Path, help="measure nothing: sum up the rows of this file anew")
     arguments = parser.parse_args()
+    if arguments.kept:
+        kept = json.loads(arguments.kept.read_text())
+        kept["summary"] = summarise(kept["rows"], kept["conversations"])
+        print(*kept["summary"], sep="\n")
+        arguments.kept.write_text(json.dumps(kept, indent=1) + "\n")
+        return
     if arguments.quick:
         arguments.conversations, arguments.rounds, arguments.profiles, arguments.slots = 64, 1, "zero", "64"
     rows = []
@@ -144,7 +153,7 @@ def main():
                 print(
                     " ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True
                 )
-    ratios = summarise(rows)
+    ratios = summarise(rows, arguments.conversations)
     for line in ratios:
         print(line)
     if arguments.out:
@@ -156,20 +165,30 @@ def main():
         arguments.out.write_text(json.dumps({**about, "summary": ratios, "rows": rows}, indent=1) + "\n")
 
 
-def summarise(rows):
-    """Return one line a setting: our medians, and wall time of the work as a ratio to each other client's."""
+def summarise(rows, conversations):
+    """Return one line a setting: our medians, and wall time of the work as a ratio to each other client's.
+
+    Beside each ratio stands the one that a client without any cost would have: what the server alone takes.
+    """
     lines = []
     for profile, slots in dict.fromkeys((row["profile"], row["slots"]) for row in rows):
         here = [row for row in rows if (row["profile"], row["slots"]) == (profile, slots)]
         mine = [row for row in here if row["client"] == "influence"]
-        told = [f"{profile} {slots} slots: work {statistics.median(r['work_s'] for r in mine):.2f} s"]
+        prefill, token, sigma = PROFILES[profile]
+        bound = ideal(conversations, TURNS, slots, prefill / 1000, token / 1000, sigma)
+        told = [
+            f"{profile} {slots} slots: work {statistics.median(r['work_s'] for r in mine):.2f} s, ideal {bound:.2f} s"
+        ]
         told.append(f"CPU {statistics.median(r['cpu_ms_per_call'] for r in mine):.2f} ms a call, start included")
+        told.append(f"{statistics.median(r['wall_s'] - r['work_s'] for r in mine):.2f} s of start and exit")
         told.append(f"peak {max(r['peak_mb'] for r in mine):.0f} MB")
         if mine[0]["slot_use"] is not None:
             told.append(f"slot use {statistics.median(r['slot_use'] for r in mine):.0%}")
         for name in dict.fromkeys(row["client"] for row in here if row["client"] != "influence"):
-            pairs = zip(mine, (row for row in here if row["client"] == name), strict=True)
-            told.append(f"x{statistics.median(a['work_s'] / b['work_s'] for a, b in pairs):.2f} of {name}")
+            theirs = [row for row in here if row["client"] == name]
+            ratio = statistics.median(a["work_s"] / b["work_s"] for a, b in zip(mine, theirs, strict=True))
+            least = bound / statistics.median(row["work_s"] for row in theirs)
+            told.append(f"x{ratio:.3f} of {name} (ideal x{least:.3f})")
         lines.append("; ".join(told))
     return lines
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-HEAVY = ("torch", "transformers", "textual", "pydantic", "aiohttp", "openai", "uvloop", "jinja2", "yaml")
+HEAVY = ("torch", "transformers", "textual", "pydantic", "aiohttp", "openai", "uvloop", "jinja2", "yaml", "asyncio")
 MOST_SECONDS = 1.0
 """Generous, for a busy machine; `benchmarks/` measures the real figure."""
 

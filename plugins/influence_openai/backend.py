@@ -32,12 +32,12 @@ from influence_openai.client import ChatClient
 from influence_openai.dialect import Dialect
 from influence_openai.failures import RequestRefusedError
 from influence_openai.options import OpenAIOptions
-from influence_openai.wire import Payload, Tally, generate_payload, read_generation
+from influence_openai.wire import Payload, Spent, estimated_tokens, generate_payload, read_generation
 
 T = TypeVar("T")
 
 _MOST_ADAPTATIONS = 8
-_BYTES_PER_TOKEN = 4
+_ESTIMATED = "The server reports no token counts: they are estimated from the lengths of prompts and replies."
 _SAME_AGAIN = frozenset({"empty", "malformed"})
 """After these the seed is changed: a server that honours it would only say the same again."""
 
@@ -86,16 +86,20 @@ class OpenAIBackend:
     async def generate(self, request: GenerateRequest) -> Generation:
         """Return the model's reply to ``request``."""
         self._check_adapter(request.adapter)
-        tally = Tally()
-        generation = await self.ask(
-            lambda seed: generate_payload(self.model, request, self._dialect, seed),
-            lambda answer: read_generation(answer, request),
-            tally=tally,
-            seed=request.seed,
-            expected=request.sampling.max_tokens,
-        )
+        spent = Spent()
+        try:
+            generation = await self.ask(
+                lambda seed: generate_payload(self.model, request, self._dialect, seed),
+                lambda answer: read_generation(answer, request),
+                spent=spent,
+                seed=request.seed,
+                expected=request.sampling.max_tokens,
+            )
+        except CallFailedError as error:
+            error.usage = spent.usage()
+            raise
         # the answer was checked when it was read; copying it validates nothing again
-        return generation.model_copy(update={"usage": tally.usage()})
+        return generation.model_copy(update={"usage": spent.usage()})
 
     async def choose(self, request: ChoiceRequest) -> Distribution:
         """Return the probability of each choice, by log-probabilities or, where there are none, by samples."""
@@ -112,53 +116,53 @@ class OpenAIBackend:
         build: Callable[[int], Payload],
         read: Callable[[Payload], T],
         *,
-        tally: Tally,
+        spent: Spent,
         seed: int,
         expected: int,
     ) -> T:
         """Return what ``read`` makes of the answer to ``build(seed)``, asked again as the retry policy says.
 
-        ``expected`` is the number of tokens that the answer may have. Requests, tokens and seconds go to ``tally``.
+        ``expected`` is the number of tokens that the answer may have. Requests, tokens and seconds go to ``spent``.
         """
         again = 0
 
         async def attempt() -> T:
             nonlocal again
-            before = tally.requests
+            before = spent.requests
             try:
                 return await self._send(
-                    build, read, tally, derive_seed(seed, "again", again) if again else seed, expected
+                    build, read, spent, derive_seed(seed, "again", again) if again else seed, expected
                 )
             except CallFailedError as error:
                 again += error.kind in _SAME_AGAIN
-                error.attempts = tally.requests - before
+                error.attempts = spent.requests - before
                 raise
 
         return await self._retrier.call(attempt, seed)
 
     async def _send(
-        self, build: Callable[[int], Payload], read: Callable[[Payload], T], tally: Tally, seed: int, expected: int
+        self, build: Callable[[int], Payload], read: Callable[[Payload], T], spent: Spent, seed: int, expected: int
     ) -> T:
         """Return the answer to one request, or to the first one in a dialect that the server takes."""
         for _ in range(_MOST_ADAPTATIONS):
             payload = build(seed)
             try:
-                return read(await self._post(payload, tally, expected))
+                return read(await self._post(payload, spent, expected))
             except RequestRefusedError as error:
                 if not self._dialect.adapt(error.error, payload):
                     raise
         raise CallFailedError("invalid_request", "The server refuses every form of the request.", attempts=0)
 
-    async def _post(self, payload: Payload, tally: Tally, expected: int) -> Payload:
+    async def _post(self, payload: Payload, spent: Spent, expected: int) -> Payload:
         if self.options.extra_body:
             payload.update(self.options.extra_body)
         body = orjson.dumps(payload)
         limiter = self.limiter
-        tokens = len(body) // _BYTES_PER_TOKEN + expected
+        tokens = estimated_tokens(len(body)) + expected
         admitted = await limiter.acquire(tokens)
         started = time.perf_counter()
-        tally.requests += 1
-        used = tally.prompt + tally.completion
+        spent.requests += 1
+        used = spent.prompt + spent.completion
         try:
             answer = await self._client.post(body)
         except CallFailedError as error:
@@ -167,12 +171,14 @@ class OpenAIBackend:
             raise
         else:
             limiter.answered(admitted)
-            tally.add(answer.get("usage"))
-            limiter.settle(tokens, tally.prompt + tally.completion - used or tokens)
+            spent.add(answer, len(body))
+            if spent.estimated:
+                self._dialect.note(_ESTIMATED)
+            limiter.settle(tokens, spent.prompt + spent.completion - used)
             return answer
         finally:
             limiter.release()
-            tally.latency += time.perf_counter() - started
+            spent.latency += time.perf_counter() - started
 
     def _check_adapter(self, adapter: str | None) -> None:
         if adapter is not None and not self.options.adapters:

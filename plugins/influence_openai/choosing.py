@@ -8,6 +8,7 @@ samples; the distribution says which.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,7 +24,7 @@ from influence_cli.api import (
 from influence_openai.dialect import Dialect
 from influence_openai.wire import (
     Payload,
-    Tally,
+    Spent,
     base_payload,
     message_payload,
     read_choices,
@@ -41,6 +42,8 @@ _FIRST_LOOK = 4
 _MOST_LOOKS = 6
 _END_LOOKS = 20
 _FEWER_END_LOOKS = 8
+_FEWER_TOKENS = "The server shows fewer of the likeliest tokens than asked for: choices beyond them count as 0."
+_ALL_SHOWN = 0.99
 _FEWER_SAMPLES = "The server gives fewer samples than asked for"
 _AMBIGUOUS_ABOVE = 0.02
 """More undecided probability than this is not accepted: samples are drawn instead."""
@@ -64,36 +67,43 @@ class Chooser:
 
     async def choose(self, request: ChoiceRequest) -> Distribution:
         """Return the distribution and how it was got."""
-        tally = Tally()
+        spent = Spent()
         try:
             if self._dialect.takes("logprobs"):
-                distribution = await self._by_logprobs(request, tally)
+                distribution = await self._by_logprobs(request, spent)
                 if distribution is not None:
                     return distribution
-            return await self._by_samples(request, tally)
+            return await self._by_samples(request, spent)
         except CallFailedError as error:
-            error.attempts = tally.requests
+            error.attempts = spent.requests
+            error.usage = spent.usage()
             raise
 
-    async def _by_logprobs(self, request: ChoiceRequest, tally: Tally) -> Distribution | None:
+    async def _by_logprobs(self, request: ChoiceRequest, spent: Spent) -> Distribution | None:
         """Return the distribution; None where log-probabilities are missing or leave too much open."""
         reading = ChoiceReading(request.choices, whole=self._whole)
         tokens = self._look_tokens.get(request.choices) or self._first_look_tokens(request.choices)
         try:
-            (positions,) = await self._look(request, tally, tokens, "")
-            prompt_tokens = tally.prompt
+            (positions,) = await self._look(request, spent, tokens, "")
+            prompt_tokens = spent.prompt
+            self._note_what_is_hidden(positions[0])
             reading.look(positions)
             self._remember(request.choices, reading, tokens)
-            await self._look_further(request, tally, reading, prompt_tokens)
+            await self._look_further(request, spent, reading, prompt_tokens)
         except NoLogprobsError:
             self._dialect.leave_out("logprobs", "The server gives no log-probabilities")
             return None
         if reading.ambiguous > _AMBIGUOUS_ABOVE:
             return None
-        return reading.distribution(tally.usage())
+        return reading.distribution(spent.usage())
+
+    def _note_what_is_hidden(self, first: Position) -> None:
+        """Say so where a server shows fewer tokens than asked for, and not all of the probability."""
+        if len(first.top) < self._dialect.top_logprobs and sum(math.exp(p) for _, p in first.top) < _ALL_SHOWN:
+            self._dialect.note(_FEWER_TOKENS)
 
     async def _look_further(
-        self, request: ChoiceRequest, tally: Tally, reading: ChoiceReading, prompt_tokens: int
+        self, request: ChoiceRequest, spent: Spent, reading: ChoiceReading, prompt_tokens: int
     ) -> None:
         """Decide beginnings by asking what follows them, where the server can continue an answer."""
         asked: set[str] = set()
@@ -102,44 +112,45 @@ class Chooser:
             if prefix is None:
                 return
             asked.add(prefix)
-            before = tally.prompt
+            before = spent.prompt
             try:
-                (positions,) = await self._look(request, tally, 1, prefix)
+                (positions,) = await self._look(request, spent, 1, prefix)
             except CallFailedError as error:
                 if error.kind != "invalid_request":
                     raise
                 self._dialect.leave_out("continue_final_message", "The server does not continue a begun answer")
                 return
-            if self._dialect.prefix == "unproven" and not self._proved(prefix, prompt_tokens, tally.prompt - before):
+            continued = 0 if spent.estimated else spent.prompt - before
+            if self._dialect.prefix == "unproven" and not self._proved(prefix, prompt_tokens, continued):
                 return
             if not positions:
-                positions = await self._look_past_the_end(request, tally, prefix)
+                positions = await self._look_past_the_end(request, spent, prefix)
             if positions:
                 reading.look(positions, prefix)
             else:
                 reading.ends(prefix)
 
-    async def _look_past_the_end(self, request: ChoiceRequest, tally: Tally, prefix: str) -> list[Position]:
+    async def _look_past_the_end(self, request: ChoiceRequest, spent: Spent, prefix: str) -> list[Position]:
         """Return what may follow ``prefix`` where a look met the end of the answer, of which some servers show nothing.
 
         Asks several times over: one draw that goes on shows all probabilities. If all end, hardly anything follows.
         """
         looks: list[list[Position]] = []
         if self._dialect.takes("n"):
-            looks = await self._look(request, tally, 1, prefix, count=_END_LOOKS)
+            looks = await self._look(request, spent, 1, prefix, count=_END_LOOKS)
             if len(looks) < _END_LOOKS:
                 self._dialect.leave_out("n", _FEWER_SAMPLES)
         if len(looks) < _END_LOOKS:
-            tallies = [Tally() for _ in range(_FEWER_END_LOOKS)]
+            parts = [Spent() for _ in range(_FEWER_END_LOOKS)]
             seeds = [derive_seed(request.seed, "end", number) for number in range(_FEWER_END_LOOKS)]
             asked = [
                 self._look(request.model_copy(update={"seed": seed}), part, 1, prefix)
-                for seed, part in zip(seeds, tallies, strict=True)
+                for seed, part in zip(seeds, parts, strict=True)
             ]
             try:
                 looks += [positions for found in await _together(asked) for positions in found]
             finally:
-                tally.add_parallel(tallies)
+                spent.add_parallel(parts)
         return next((positions for positions in looks if positions), [])
 
     def _proved(self, prefix: str, plain: int, continued: int) -> bool:
@@ -159,7 +170,7 @@ class Chooser:
         return False
 
     async def _look(
-        self, request: ChoiceRequest, tally: Tally, tokens: int, prefix: str, count: int = 1
+        self, request: ChoiceRequest, spent: Spent, tokens: int, prefix: str, count: int = 1
     ) -> list[list[Position]]:
         """Return the positions of up to ``count`` answers of at most ``tokens`` tokens that continue ``prefix``."""
 
@@ -194,7 +205,7 @@ class Chooser:
                 raise CallFailedError("empty", f"The model answered with nothing to read ({text[:20]!r}).")
             return positions
 
-        return await self._backend.ask(build, read, tally=tally, seed=request.seed, expected=tokens * count)
+        return await self._backend.ask(build, read, spent=spent, seed=request.seed, expected=tokens * count)
 
     def _payload(self, request: ChoiceRequest, messages: list[Payload], tokens: int, seed: int) -> Payload:
         # at temperature 1 the probabilities are the model's own, whether a server shows them before or after scaling
@@ -210,25 +221,25 @@ class Chooser:
         if len(self._look_tokens) < _MOST_REMEMBERED:
             self._look_tokens[choices] = _FIRST_LOOK if reading.needed_more else min(tokens, 1)
 
-    async def _by_samples(self, request: ChoiceRequest, tally: Tally) -> Distribution:
+    async def _by_samples(self, request: ChoiceRequest, spent: Spent) -> Distribution:
         draws = request.draws or self._backend.options.draws
         answers: list[str] = []
         while (count := min(draws - len(answers), _MOST_AT_ONCE)) > 1 and self._dialect.takes("n"):
-            drawn = await self._draw(request, tally, len(answers), count)
+            drawn = await self._draw(request, spent, len(answers), count)
             answers += drawn[:count]
             if len(drawn) < count:
                 self._dialect.leave_out("n", _FEWER_SAMPLES)
         if len(answers) < draws:
-            tallies = [Tally() for _ in range(len(answers), draws)]
-            singles = [self._draw(request, part, len(answers) + i, 1) for i, part in enumerate(tallies)]
+            parts = [Spent() for _ in range(len(answers), draws)]
+            singles = [self._draw(request, part, len(answers) + i, 1) for i, part in enumerate(parts)]
             try:
                 more = await _together(singles)
             finally:
-                tally.add_parallel(tallies)
+                spent.add_parallel(parts)
             answers += [answer for drawn in more for answer in drawn[:1]]
-        return count_answers(request.choices, answers, tally.usage())
+        return count_answers(request.choices, answers, spent.usage())
 
-    async def _draw(self, request: ChoiceRequest, tally: Tally, number: int, count: int) -> list[str]:
+    async def _draw(self, request: ChoiceRequest, spent: Spent, number: int, count: int) -> list[str]:
         """Return ``count`` answers, or fewer where the server gives fewer; the draws begin with ``number``."""
         longest = max(len(choice) for choice in request.choices)
         messages = [message_payload(message) for message in request.messages]
@@ -243,7 +254,7 @@ class Chooser:
         return await self._backend.ask(
             build,
             lambda answer: [read_text(choice) for choice in read_choices(answer)],
-            tally=tally,
+            spent=spent,
             seed=seed,
             expected=count * max(8, longest),
         )

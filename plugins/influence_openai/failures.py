@@ -143,18 +143,34 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, *, key: str | 
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a Retry-After or retry-after-ms header asks for; None if none can be read."""
-    value = headers.get("retry-after-ms")
+    """Return the seconds that a retry-after-ms or Retry-After header asks for; None if none can be read.
+
+    A date is counted from the server's own, so that a clock that is wrong here changes nothing.
+    """
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000.0
+    value = headers.get("Retry-After")
+    seconds = _seconds(value)
+    if seconds is not None or value is None:
+        return seconds
+    until = _date(value)
+    if until is None:
+        return None
+    return max(0.0, (until - (_date(headers.get("Date", "")) or datetime.now(UTC))).total_seconds())
+
+
+def _seconds(value: str | None) -> float | None:
     try:
-        if value is not None:
-            return max(0.0, float(value) / 1000.0)
-        value = headers.get("Retry-After")
-        if value is None:
-            return None
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        number = float(value or "")
+    except ValueError:
+        return None
+    return max(0.0, number) if math.isfinite(number) else None
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
     except (ValueError, TypeError):
         return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

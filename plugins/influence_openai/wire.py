@@ -28,11 +28,14 @@ _SEED_SPACE = 2**31
 """Servers keep seeds in 32 bits or in a JSON number; more bits would be lost in silence."""
 _LONGEST_TOKEN = 100
 _LONG_ANYWAY = 20_000
+_BYTES_PER_TOKEN = 4
+_MOST_TOKENS = 2**40
+"""A count beyond this is a server's mistake."""
 _FINISH = {"length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls", "content_filter": "refused"}
 
 
-class Tally:
-    """What the requests of one call took so far."""
+class Spent:
+    """What the requests of one call took so far; ``estimated`` once an answer held no token counts."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -40,10 +43,15 @@ class Tally:
         self.cached = 0
         self.completion = 0
         self.latency = 0.0
+        self.estimated = False
 
-    def add(self, usage: Any) -> None:
-        """Add the ``usage`` object of an answer; what is missing or no number counts as nothing."""
-        if not isinstance(usage, dict):
+    def add(self, answer: Payload, sent: int) -> None:
+        """Add the token counts of an answer to ``sent`` bytes; where it holds none, estimates from the lengths."""
+        usage = answer.get("usage")
+        if not isinstance(usage, dict) or not _count(usage.get("prompt_tokens")):
+            self.estimated = True
+            self.prompt += estimated_tokens(sent)
+            self.completion += _estimated_completion(answer)
             return
         self.prompt += _count(usage.get("prompt_tokens"))
         self.completion += _count(usage.get("completion_tokens"))
@@ -51,13 +59,14 @@ class Tally:
         if isinstance(details, dict):
             self.cached += _count(details.get("cached_tokens"))
 
-    def add_parallel(self, others: Sequence[Tally]) -> None:
+    def add_parallel(self, others: Sequence[Spent]) -> None:
         """Add what calls made at the same time took."""
         for other in others:
             self.requests += other.requests
             self.prompt += other.prompt
             self.cached += other.cached
             self.completion += other.completion
+            self.estimated = self.estimated or other.estimated
         self.latency += max((other.latency for other in others), default=0.0)
 
     def usage(self) -> Usage:
@@ -228,5 +237,19 @@ def read_positions(choice: Payload) -> list[Position] | None:
     return None if positions and not positions[0].top else positions
 
 
+def estimated_tokens(length: int) -> int:
+    """Return about how many tokens ``length`` bytes are; at least one."""
+    return max(1, length // _BYTES_PER_TOKEN)
+
+
+def _estimated_completion(answer: Payload) -> int:
+    choices = answer.get("choices")
+    found = (
+        [choice.get("message") for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    )
+    texts = [message.get("content") for message in found if isinstance(message, dict)]
+    return sum(estimated_tokens(len(text.encode())) for text in texts if isinstance(text, str) and text)
+
+
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value < _MOST_TOKENS else 0

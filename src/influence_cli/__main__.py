@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from pathlib import Path
+from typing import TextIO
 
 STOPPED_BEFORE_THE_START = 3
 """As errors.EXIT_STOPPED, which is not imported yet."""
@@ -10,6 +14,7 @@ STOPPED_BEFORE_THE_START = 3
 
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
+    sys.stdout, sys.stderr = _writable(sys.stdout), _writable(sys.stderr)
     try:
         from influence_cli.cli.app import build_app
 
@@ -17,6 +22,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(STOPPED_BEFORE_THE_START)
     app()
+
+
+def _writable(stream: TextIO | None) -> TextIO:
+    """Return ``stream`` such that any text can be written to it, and one that goes nowhere if it is closed."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream or Path(os.devnull).open("w", encoding="utf-8")
 
 
 if __name__ == "__main__":

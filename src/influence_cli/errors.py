@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from influence_cli.schemas.requests import Usage
 
 EXIT_DONE = 0
 """Everything asked for was done."""
@@ -87,8 +90,11 @@ RETRYABLE: frozenset[FailureKind] = frozenset(
 class CallFailedError(Exception):
     """A model call that did not give a usable answer: data about one conversation, not a crash.
 
-    ``attempts`` counts the requests really sent; ``retry_after`` is in seconds, as the server asked for.
+    ``attempts`` counts the requests really sent; ``retry_after`` is in seconds, as the server asked for; ``usage`` is
+    what was spent on it all the same, where that is known.
     """
+
+    usage: Usage | None = None
 
     def __init__(self, kind: FailureKind, message: str, *, attempts: int = 1, retry_after: float | None = None) -> None:
         super().__init__(message)

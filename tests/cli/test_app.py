@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,27 @@ def test_help_names_every_command(influence, flag):
 def test_what_does_not_exist_is_answered_with_the_nearest(influence, typed, meant):
     said = one_line(influence(*typed))
     assert re.search(rf"(Did you mean|Possible options:).*{meant}\b", said), said
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    "typed",
+    [["runs", "show", "made"], ["runs", "show", "made", "--json"], ["export", "made", "--to", "jsonl", "--out", "-"]],
+)
+def test_a_full_disk_behind_stdout_is_told_in_one_line(typed, made_run):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "influence_cli", *typed], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("error: The disk is full")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_closed_stdout_is_no_bug(made_run):
+    command = f"{sys.executable} -m influence_cli runs show made --json >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(

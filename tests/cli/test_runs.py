@@ -1,9 +1,17 @@
 """``influence runs``."""
 
+import io
+import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import pytest
+from rich.console import Console
+
+from influence_cli.cli import runs
 
 
 def test_list_shows_runs_and_what_came_of_them(influence, made_run):
@@ -129,3 +137,46 @@ def test_merge_of_a_file_that_is_not_there(influence, made_run):
     answer = influence("runs", "merge", "made", "nowhere.db")
     assert answer.code == 2
     assert "There is no file nowhere.db." in answer.stderr
+
+
+def test_rm_of_one_run_under_two_names(influence, made_run):
+    answer = influence("runs", "rm", "made", "runs/made", "latest", "--yes")
+    assert answer.code == 0, answer.stderr
+    assert not made_run.exists()
+
+
+def test_a_run_with_a_name_that_is_no_utf_8_is_listed(influence, made_run):
+    made_run.rename(made_run.with_name(os.fsdecode(b"m\xffde")))
+    assert influence("runs", "list", "--json").document["runs"][0]["path"] == "runs/m\udcffde"
+    assert influence("runs", "list").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["show", "made", "--json"], ["show", "made"], ["search", "made", "Grüße"]])
+def test_a_terminal_without_utf_8_gets_an_answer(made_run, arguments):
+    with sqlite3.connect(made_run / "run.db") as db:
+        db.execute("UPDATE message SET text = 'Schöne Grüße ☕'")
+        db.execute("UPDATE episode SET scenario = scenario || ' ☕'")
+    db.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "influence_cli", "runs", *arguments],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if "--json" in arguments:
+        assert json.loads(done.stdout)["by_scenario"][0]["scenario"].endswith(" ☕")
+    else:
+        assert b"\\u2615" in done.stdout
+
+
+@pytest.mark.parametrize("failed", [0, 6_400])
+def test_eighty_columns_hold_the_calls_of_a_large_run(failed):
+    large = {"role": "preference", "calls": 640_000, "failed": failed, "retries": failed, "prompt_tokens": 234_567_890,
+             "cached_tokens": 1, "completion_tokens": 40_960_000, "cost": 12_345.678, "seconds_per_call": 10.25}  # fmt: skip
+    console = Console(width=80, file=io.StringIO())
+    console.print(runs._calls([large]))
+    shown = console.file.getvalue()
+    for whole in ("preference", "640,000", "234,567,890", "40,960,000", "12,345.68", "10.25"):
+        assert whole in shown
+    assert ("6,400" in shown) == ("retries" in shown) == bool(failed)

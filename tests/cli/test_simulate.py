@@ -55,6 +55,12 @@ def test_prices_make_a_cost(simulate):
     assert "; $0.0" in simulate("--n", "1", "--set", prices).stdout
 
 
+def test_a_cost_that_lacks_a_price_is_a_least(simulate, script):
+    prices = 'prices={"scripted:demo": {prompt: 10, completion: 20}}'
+    answer = simulate("--n", "1", "--user", script("{}"), "--set", prices)
+    assert "; at least $0.0" in answer.stdout
+
+
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
@@ -337,6 +343,71 @@ def test_a_run_may_be_taken_up_with_more_conversations(influence, made_run):
     assert answer.document["conversations"] == {"total": 12, "complete": 4, "failed": 0, "earlier": 8}
     runs = influence("runs", "list", "--json").document["runs"]
     assert runs[0]["complete"] == 12
+
+
+def test_what_a_run_was_taken_up_with_is_remembered(influence, made_run):
+    assert influence("simulate", "--resume", made_run, "--n", "12", "--max-tokens", "10900").code == 3
+    answer = influence("simulate", "--resume", made_run, "--max-tokens", "1000000", "--json")
+    assert answer.code == 0
+    assert answer.document["conversations"]["total"] == 12
+    events = influence("runs", "show", made_run, "--json").document["events"]
+    changes = [json.loads(event["data"])["changed_from"] for event in events if event["kind"] == "resume"]
+    assert changes == [
+        {"n": 8, "budget": {"cost": None, "tokens": None}},
+        {"budget": {"cost": None, "tokens": 10900}},
+    ]
+
+
+def test_taking_up_makes_a_run_no_younger(influence, simulate, made_run):
+    assert simulate("--n", "1", "--out", "runs/later", "--quiet").code == 0
+    assert influence("simulate", "--resume", made_run, "--n", "9", "--quiet").code == 0
+    runs = influence("runs", "list", "--json").document["runs"]
+    assert [run["run"] for run in runs] == ["made", "later"]
+
+
+def test_a_run_does_not_shrink(influence, made_run):
+    answer = influence("simulate", "--resume", made_run, "--n", "4")
+    assert answer.code == 2
+    assert "is a run of 8 conversations; it cannot become one of 4." in answer.stderr
+
+
+def test_a_run_keeps_its_default_model(influence, tiny_folder, monkeypatch, script):
+    monkeypatch.setenv("INFLUENCE_MODEL", "scripted:demo")
+    assert influence("simulate", "--env", tiny_folder, "--n", "2", "--out", "made", "-q").code == 0
+    monkeypatch.setenv("INFLUENCE_MODEL", script("{}"))
+    answer = influence("simulate", "--resume", "made", "--n", "4", "--json")
+    assert answer.code == 0, answer.stderr
+    models = influence("runs", "show", "made", "--json").document["calls"]
+    assert {row["model"] for row in models} == {"scripted:demo"}
+
+
+def test_a_server_may_change(influence, made_run):
+    changes = ["--set", "roles.user.options.latency=0.001", "-o", "jitter=0.5"]
+    answer = influence("simulate", "--resume", made_run, *changes, "--json")
+    assert answer.code == 0, answer.stderr
+
+
+def test_a_key_in_a_changed_setting_is_refused(influence, made_run):
+    answer = influence("simulate", "--resume", made_run, "--cache", "sk-" + "x" * 30)
+    assert answer.code == 2
+    assert "seems to hold a key" in answer.stderr
+
+
+def test_a_run_that_reaches_its_budget_with_its_last_call_is_done(simulate, influence, made_run):
+    used = influence("runs", "show", made_run, "--json").document["calls"]
+    tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in used)
+    answer = simulate("--n", "8", "--no-speculate", "--max-tokens", str(tokens), "--json")
+    document = answer.document
+    assert (answer.code, document["state"], document["reason"]) == (0, "done", None)
+
+
+def test_what_failed_is_a_share_of_the_whole_run(influence, tiny_folder, script):
+    model = script("failures:\n  - {role: agent, contains: coffee, kind: refused}\n")
+    begin = ["simulate", "--env", tiny_folder, "-m", model, "--n", "8", "--set", "max_failed_share=0.5"]
+    assert influence(*begin, "--out", "made").code == 0
+    answer = influence("simulate", "--resume", "made", "--json")
+    assert answer.document["conversations"] == {"total": 8, "complete": 0, "failed": 4, "earlier": 4}
+    assert answer.code == 0, answer.stderr
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,7 @@ async def test_a_speculative_message_is_dropped_when_the_conversation_ends(make_
 
 
 async def test_a_state_that_changes_the_prompt_asks_the_user_again(make_runner, journal, script):
-    model = script(
-        "choices: [{role: transition, contains: 'A week later', weights: {stay: 1}},"
-        " {role: transition, weights: {later: 1}}, {weights: {'1': 1}}]"
-    )
-    await make_runner(model=model).simulate()
+    await make_runner(model=script(LATER)).simulate()
     for messages, _, end in journal.conversations().values():
         assert [(m.turn, m.speaker, m.state) for m in messages] == [
             (0, "user", "talking"),
@@ -101,6 +97,10 @@ class SlowTransition(ScriptedBackend):
 
 
 STAY = "choices: [{role: transition, weights: {stay: 1}}, {weights: {'1': 1}}]"
+LATER = (
+    "choices: [{role: transition, contains: 'A week later', weights: {stay: 1}},"
+    " {role: transition, weights: {later: 1}}, {weights: {'1': 1}}]"
+)
 LEAVE = "choices: [{role: transition, weights: {leave: 1}}, {weights: {'1': 1}}]"
 
 
@@ -305,8 +305,10 @@ class FullDisk(MemoryJournal):
 
 
 async def test_a_store_that_fails_ends_the_run_with_its_reason(make_runner):
+    runner = make_runner(into=FullDisk(), latency=0.001)
     with pytest.raises(InfluenceError, match="The disk is full"):
-        await make_runner(into=FullDisk(), latency=0.001).simulate()
+        await runner.simulate()
+    assert runner._run.tally.stop == "error"
 
 
 async def test_empty_replies_are_failures(make_runner, journal, script):
@@ -357,3 +359,110 @@ async def test_a_used_up_budget_begins_no_call(make_runner, journal):
     runner._run.tally.check_budget()
     tally = await runner.simulate()
     assert (tally.stop, journal.all_calls()) == ("tokens", [])
+
+
+class Costly:
+    """A backend that is paid for answers which are of no use."""
+
+    from influence_cli.schemas.requests import Capabilities
+
+    capabilities = Capabilities(logprobs=True, seeds=True)
+
+    def __init__(self, usage):
+        self.usage = usage
+
+    async def generate(self, request):
+        error = CallFailedError("empty", "It only thought.", attempts=3)
+        error.usage = self.usage
+        raise error
+
+    async def choose(self, request):
+        raise AssertionError("nothing was said that could be judged")
+
+    async def aclose(self):
+        pass
+
+
+async def test_what_failed_calls_took_counts_against_the_budget(make_runner, journal):
+    from influence_cli.schemas.requests import Usage
+
+    backend = Costly(Usage(prompt_tokens=100, completion_tokens=900))
+    price = Price(prompt=1e6, completion=1e6)
+    tally = await make_runner(backend=backend, concurrency=1, budget=Budget(cost=2500.0), price=price).simulate()
+    assert (tally.stop, tally.failed, tally.tokens, tally.total_cost) == ("cost", 3, 3000, 3000.0)
+    assert {(call.requests, call.cost) for call in journal.all_calls()} == {(3, 1000.0)}
+
+
+async def test_a_judgement_of_no_use_is_paid_for_too(make_runner, journal, script):
+    class Vague(ScriptedBackend):
+        async def choose(self, request):
+            return (await super().choose(request)).model_copy(update={"mass": 0.1, "method": "sampled"})
+
+    backend = Vague("demo", ScriptedOptions())
+    await make_runner(backend=backend, n=1, turns=1, price=Price(prompt=1e6, completion=1e6)).simulate()
+    unusable = [call for call in journal.all_calls() if call.error == "unusable"]
+    assert unusable
+    assert all(call.cost == call.prompt_tokens + call.completion_tokens for call in unusable)
+
+
+def with_messages(tiny, *texts):
+    """Return the tiny environment with these messages on coming back."""
+    states = tiny.spec.states
+    first = states["returned"].messages[0]
+    told = tuple(first.model_copy(update={"text": text}) for text in texts)
+    returned = states["returned"].model_copy(update={"messages": told})
+    spec = tiny.spec.model_copy(update={"states": {**states, "returned": returned}})
+    return Environment(spec, list(tiny.scenarios.values()), tiny.digest, tiny.folder)
+
+
+class LosesPower(MemoryJournal):
+    """Stores one message of an entered state, and no more."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = 0
+
+    def add_message(self, episode_id, call, message):
+        self.told += message.source == "scenario"
+        if self.told == 2:
+            raise InfluenceError("No power.")
+        return super().add_message(episode_id, call, message)
+
+
+async def test_what_was_half_told_on_entering_a_state_is_told_to_its_end(make_runner, script, tiny):
+    environment = with_messages(tiny, "A week later.", "It rains.", "The bell rings.")
+    model = script(LATER)
+    broken, whole = LosesPower(), MemoryJournal()
+    with pytest.raises(InfluenceError, match="No power"):
+        await make_runner(model=model, environment=environment, n=1, turns=2, into=broken).simulate()
+    broken.told = 10
+    for journal in (broken, whole):
+        await make_runner(model=model, environment=environment, n=1, turns=2, into=journal).simulate()
+    assert broken.conversations() == whole.conversations()
+    ((messages, _, _),) = whole.conversations().values()
+    assert [m.text for m in messages if m.turn and m.source == "scenario"][:3] == [
+        "A week later.", "It rains.", "The bell rings."
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["spoken", "judged", "prompt", "outcome", "changes_prompts"])
+async def test_a_bug_in_an_environment_fails_its_conversation_only(
+    make_runner, journal, monkeypatch, caplog, script, method
+):
+    from influence_cli.environments.environment import Episode
+
+    original = getattr(Episode, method)
+
+    def buggy(self, *arguments, **named):
+        if self.record.key.scenario == "tea" and self.record.key.sample == 0:
+            raise KeyError("mine")
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(Episode, method, buggy)
+    model = script(LATER)
+    tally = await make_runner(model=model, samples=2, latency=0.001).simulate()
+    assert tally.complete + tally.failed == 16
+    failed = [end for key, (_, _, end) in journal.conversations().items() if end.status == "failed"]
+    assert {(end.failure, end.detail) for end in failed} == {("internal", "KeyError: 'mine'")}
+    assert len(failed) == 4
+    assert "Traceback" in caplog.text

@@ -1,5 +1,10 @@
 """A run on a real disk, and records to put into it."""
 
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,8 @@ from influence_cli.schemas.records import (
     TrajectoryEnd,
 )
 from influence_cli.store.run_directory import RunDirectory, create_run
+
+NOBODY = 65534
 
 
 def manifest(**changes) -> RunManifest:
@@ -63,3 +70,27 @@ def whole_conversation(writer, record: EpisodeRecord, rating: float = 8.0) -> in
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     return create_run(tmp_path / "run", manifest())
+
+
+@pytest.fixture
+def not_mine() -> Iterator[Callable[[RunDirectory], AbstractContextManager[RunDirectory]]]:
+    """Copy a run to where this process may read, and nothing else, for the time of a block."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        @contextmanager
+        def look(run: RunDirectory) -> Iterator[RunDirectory]:
+            copy = Path(folder) / "copy"
+            shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("*-shm"))
+            Path(folder).chmod(0o755)
+            copy.chmod(0o555)
+            root = os.geteuid() == 0
+            if root:
+                os.setresuid(NOBODY, NOBODY, 0)
+            try:
+                yield RunDirectory(copy, run.manifest)
+            finally:
+                if root:
+                    os.setresuid(0, 0, 0)
+                copy.chmod(0o755)
+
+        yield look

@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import shutil
 import sqlite3
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,37 @@ def test_a_failed_export_leaves_nothing(filled, tmp_path):
     assert not list(tmp_path.glob("**/.out*"))
 
 
+def test_an_export_goes_through_links_and_into_what_is_no_file(filled, tmp_path):
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "real.jsonl")
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool, RunReader(filled) as run:
+        exporter = JsonLines(ExporterOptions())
+        count = exporter.export(run, tmp_path / "link.jsonl")
+        read = pool.submit((tmp_path / "pipe").read_text)
+        exporter.export(run, tmp_path / "pipe")
+        piped = read.result(10)
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    assert piped == (tmp_path / "real.jsonl").read_text()
+    assert piped.count("\n") == count
+    assert not list(tmp_path.glob(".influence*"))
+
+
+def test_a_run_that_may_only_be_read_is_read(filled, not_mine):
+    with RunReader(filled) as run:
+        mine = run_figures(run)["rating"]
+    with not_mine(filled) as copy, RunReader(copy) as run:
+        assert run_figures(run)["rating"] == mine
+        assert [t["messages"] for t in run.trajectories()]
+
+
+def test_a_run_that_may_only_be_read_and_has_a_log_is_not_read_in_part(run, not_mine):
+    with run.writer() as writer:
+        whole_conversation(writer, episode())
+        with not_mine(run) as copy, pytest.raises(InfluenceError, match="cannot be opened"):
+            RunReader(copy)
+
+
 def test_many_trajectories_come_in_order(run):
     with run.writer() as writer:
         for number in range(450):
@@ -113,6 +146,21 @@ def test_many_trajectories_come_in_order(run):
     with RunReader(run) as reader:
         states = [t["initial_state"] for t in reader.trajectories()]
     assert states == [f"s{number}" for number in range(450)]
+
+
+def test_a_trajectory_is_read_as_it_was_at_one_moment(run, monkeypatch):
+    with run.writer() as writer, RunReader(run) as reader:
+        number = whole_conversation(writer, episode())
+        said = len(next(reader.trajectories())["messages"])
+        look = reader._by_episode
+
+        def while_it_is_written(table, first, last):
+            writer.add_message(number, call(turn=9), message(turn=9))
+            return look(table, first, last)
+
+        monkeypatch.setattr(reader, "_by_episode", while_it_is_written)
+        (trajectory,) = reader.trajectories()
+        assert len(trajectory["messages"]) == said
 
 
 def test_a_whole_run_has_no_problems(filled):
@@ -164,6 +212,24 @@ def test_shards_are_merged_once(run):
     with RunReader(run) as reader:
         assert [(t["initial_state"], t["status"]) for t in reader.trajectories()] == [
             ("a", "complete"), ("b", "complete"), ("c", "complete")]  # fmt: skip
+
+
+def test_a_shard_of_an_older_version_is_brought_up_to_date(run):
+    with run.writer() as writer:
+        whole_conversation(writer, episode(sample=0))
+    with shard(run, "a") as writer:
+        whole_conversation(writer, episode(sample=1))
+    with sqlite3.connect(run.path / "run-a.db") as db:
+        db.executescript("DROP TABLE label; DROP TABLE stage; PRAGMA user_version = 2;")
+    db.close()
+    assert merge_shards(run) == 1
+    assert check_run(run) == []
+
+
+def test_a_run_is_not_merged_into_itself(run):
+    with run.writer() as writer:
+        whole_conversation(writer, episode())
+    assert merge_shards(run, [run.database]) == 0
 
 
 def test_a_shard_made_otherwise_is_refused_whole(run):

@@ -1,7 +1,11 @@
 """Directories of runs are made, found and removed with care."""
 
+import fcntl
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -112,3 +116,41 @@ def test_the_manifest_is_data_only(tmp_path):
     text = (create_run(tmp_path / "a", manifest()).path / "run.yaml").read_text()
     assert "!!" not in text
     assert json.dumps("simulate")[1:-1] in text
+
+
+def test_processes_that_begin_in_the_same_second_get_different_directories(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        runs = list(pool.map(lambda _: create_run(None, manifest(), root=tmp_path), range(32)))
+    assert len({run.path for run in runs}) == 32
+
+
+def test_who_looks_at_a_run_does_not_keep_its_writer_out(tmp_path):
+    run = create_run(tmp_path / "a", manifest())
+    with (run.path / "run.lock").open("a+") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert holder(run.path) is None
+        Timer(0.1, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with run.writer():
+            assert holder(run.path) == os.getpid()
+
+
+def test_a_name_that_is_no_utf_8_is_refused_and_leaves_nothing(tmp_path):
+    with pytest.raises(InfluenceError, match="is no name in UTF-8"):
+        create_run(tmp_path / os.fsdecode(b"b\xffd"), manifest())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_directory_that_one_stands_in_can_be_removed(tmp_path, monkeypatch):
+    run = create_run(tmp_path / "a", manifest())
+    monkeypatch.chdir(run.path)
+    remove_run(Path())
+    assert not run.path.exists()
+
+
+def test_settings_are_remembered_and_the_run_stays_as_old(tmp_path):
+    run = create_run(tmp_path / "a", manifest())
+    made = (run.path / "run.yaml").stat().st_mtime_ns
+    with run.writer():
+        run.remember(run.manifest.config.model_copy(update={"n": 7}))
+    assert open_run(run.path).manifest.config.n == 7
+    assert (run.path / "run.yaml").stat().st_mtime_ns == made

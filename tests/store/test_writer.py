@@ -1,6 +1,5 @@
 """What the writer returned from is there, whatever happens next."""
 
-import os
 import resource
 import signal
 import sqlite3
@@ -226,12 +225,19 @@ def test_a_file_size_limit_is_one_line(run, repository):
         assert writer.totals().calls > 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_directory_is_one_line(run):
-    run.path.chmod(0o500)
-    with pytest.raises(InfluenceError, match="cannot be written"), run.writer():
+def test_a_read_only_directory_is_one_line(run, not_mine):
+    with not_mine(run) as copy, pytest.raises(InfluenceError, match="cannot be written"), copy.writer():
         pass
-    run.path.chmod(0o700)
+
+
+def test_a_disk_without_room_for_the_lock_is_one_line(run):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))
+    try:
+        with pytest.raises(InfluenceError, match=r"run\.db"), run.writer():
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def test_a_damaged_database_is_one_line(run):

@@ -5,6 +5,7 @@ Invariant: a mistake of the user's ends in one line on stderr and its exit code;
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -59,8 +60,13 @@ class ErrorLineGroup(TyperGroup):
         except typer.Abort:
             _end(_STOPPED, EXIT_STOPPED)
         except (_ReaderGoneError, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_stdout()
             sys.exit(_BROKEN_PIPE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _give_up_stdout()
+            _end("The disk is full: what was being written is not whole. Free some space.", EXIT_USER)
         except Exception as error:
             message = getattr(error, "format_message", None)
             if message is None:
@@ -91,6 +97,11 @@ def _ends_of_ours() -> Iterator[None]:
         raise _StoppedError(_STOPPED) from None
     except BrokenPipeError:
         raise _ReaderGoneError from None
+
+
+def _give_up_stdout() -> None:
+    """Let what could not be written to stdout go nowhere: it would be tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(message: str, code: int) -> None:

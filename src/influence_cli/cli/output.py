@@ -73,10 +73,18 @@ def emit_text(text: str) -> None:
 
 
 def emit_json(document: Any) -> None:
-    """Write one JSON document to stdout; pydantic models are allowed in it."""
+    """Write one JSON document to stdout, in UTF-8 wherever it goes; pydantic models are allowed in it."""
+    import json
+
     import orjson
 
-    sys.stdout.write(orjson.dumps(document, default=_jsonable, option=orjson.OPT_INDENT_2).decode() + "\n")
+    try:
+        text = orjson.dumps(document, default=_jsonable, option=orjson.OPT_INDENT_2)
+    except TypeError:  # names of files may be no UTF-8; plain JSON can escape them
+        text = json.dumps(document, default=_jsonable, indent=2).encode()
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _jsonable(value: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from influence_cli.cli import output
 from influence_cli.errors import InfluenceError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from influence_cli.schemas.requests import Capabilities, ChoiceRequest, Distribution, GenerateRequest, Generation
     from influence_cli.simulation.models import RoleModel
 
+C = TypeVar("C", bound="SimulationConfig")
 EMBEDDED_MODEL = "transformers:smollm2"
 EMBEDDED_MINIMUM_MASS = 0.001
 """A model of 135 million parameters seldom answers with a bare choice; what it would choose is exact all the same."""
@@ -51,6 +52,14 @@ def default_model() -> tuple[str, str]:
             "when asked for: --model openai:NAME."
         )
     return EMBEDDED_MODEL, f"Model: {EMBEDDED_MODEL}, the small embedded default; --model names another."
+
+
+def with_default_model(config: C) -> C:
+    """Return ``config`` with the default model named, if a role needs it: a run taken up later keeps its model."""
+    named = [config.roles[role].model if role in config.roles else None for role in roles_of(config)]
+    if config.default.model is not None or all(named):
+        return config
+    return config.model_copy(update={"default": config.default.model_copy(update={"model": default_model()[0]})})
 
 
 def roles_of(config: SimulationConfig) -> tuple[Role, ...]:

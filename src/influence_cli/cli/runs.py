@@ -134,7 +134,8 @@ def rm(
     """Remove runs for good."""
     from influence_cli.store.run_directory import find_run, open_run, remove_run
 
-    for path in [open_run(find_run(name)).path for name in run]:
+    found = {path.resolve(): path for path in (open_run(find_run(name)).path for name in run)}
+    for path in found.values():
         if not yes and not typer.confirm(f"Remove {output.plain(path)} and all its conversations?", err=True):
             output.say(f"{path} stays.")
             continue
@@ -240,21 +241,22 @@ def _ratings(name: str, rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def _calls(rows: list[dict[str, Any]]) -> RenderableType:
-    table = _table(
-        "role", calls="right", failed="right", retries="right", prompt_tok="right", cached="right", reply_tok="right",
-        dollars="right", s_per_call="right",
-    )  # fmt: skip
+    from rich.table import Table
+
+    trouble = [name for name in ("failed", "retries") if any(row[name] for row in rows)]
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    table.add_column("role", no_wrap=True)
+    for heading in ("calls", *trouble, "prompt\ntok", "cached", "reply\ntok", "dollars", "s per\ncall"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        share = f"{row['cached_tokens'] / row['prompt_tokens']:.0%}" if row["prompt_tokens"] else ""
         table.add_row(
             row["role"],
             f"{row['calls']:,}",
-            f"{row['failed']:,}" if row["failed"] else "",
-            f"{row['retries']:,}" if row["retries"] else "",
+            *(f"{row[name]:,}" if row[name] else "" for name in trouble),
             f"{row['prompt_tokens']:,}",
-            share,
+            f"{row['cached_tokens'] / row['prompt_tokens']:.0%}" if row["prompt_tokens"] else "",
             f"{row['completion_tokens']:,}",
-            "?" if row["cost"] is None else _number(row["cost"], 4),
+            "?" if row["cost"] is None else _number(row["cost"], 2 if row["cost"] >= 100 else 4),
             _number(row["seconds_per_call"]),
         )
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,6 +119,7 @@ def _score(
     *,
     computed: bool,
 ) -> tuple[ScoreTally, int]:
+    import asyncio
     from itertools import islice
 
     from influence_cli.scoring.computed import compute_scores

@@ -256,7 +256,8 @@ def _show_summary(summary: Summary) -> None:
         parts.append(f"mean rating {tally.rating_sum / tally.ratings:.2f}")
     parts.append(f"{tally.tokens:,} tokens")
     if tally.total_cost:
-        parts.append(f"${tally.total_cost:,.4f}")
+        least = "at least " if tally.unpriced_calls else ""
+        parts.append(f"{least}${tally.total_cost:,.4f}")
     output.emit(Text("; ".join(parts) + "."))
     repeated = sum(max(role.requests - role.calls, 0) for role in tally.roles.values())
     if repeated:

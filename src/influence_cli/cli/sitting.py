@@ -10,13 +10,15 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from influence_cli.cli import output
+from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes, refuse_fewer
 from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
@@ -27,6 +29,7 @@ from influence_cli.cli.resolution import (
     default_model,
     find_environments,
     role_models,
+    with_default_model,
 )
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.environments.environment import Environment
@@ -45,7 +48,6 @@ from influence_cli.simulation.tally import FATAL_KINDS, Tally
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.writer import RunWriter
 
-_FREE_TO_CHANGE = ("n", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache")
 _log = logging.getLogger(__name__)
 C = TypeVar("C", bound=SimulationConfig)
 _COLLECT_AFTER = 20_000
@@ -148,21 +150,12 @@ def take_up(
         flags=flags,
         flag_names=FLAGS,
     )
+    refuse_secrets(config)
     refuse_changes(before, config, directory.path)
     config, environments, models = resolved(registry, config, ())
+    refuse_fewer(before, config, environments, directory.path)
     refuse_changed_environments(directory, environments)
     return Sitting(config, environments, models, directory, resumed=True)
-
-
-def refuse_changed_environments(directory: RunDirectory, environments: Sequence[Environment]) -> None:
-    """Raise InfluenceError if an environment is not the one that the run was made with."""
-    for environment in environments:
-        digest = directory.manifest.environments.get(environment.name)
-        if digest != environment.digest:
-            raise InfluenceError(
-                f"The environment {environment.name} has changed since {directory.path} was made.",
-                hint="Restore its files, or start a new run.",
-            )
 
 
 def resolved(
@@ -186,23 +179,7 @@ def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tup
         str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
         for name, environment in zip(names, environments, strict=True)
     )
-    return config.model_copy(update={"environments": lasting}), environments
-
-
-def refuse_changes(
-    before: SimulationConfig, after: SimulationConfig, path: Path, free: Sequence[str] = _FREE_TO_CHANGE
-) -> None:
-    """Raise InfluenceError if a setting that shapes conversations differs; servers and limits may change."""
-    for name in type(before).model_fields:
-        old, new = getattr(before, name), getattr(after, name)
-        if name in free or old == new:
-            continue
-        if name == "default" and old.model_copy(update={"options": {}}) == new.model_copy(update={"options": {}}):
-            continue
-        raise InfluenceError(
-            f"{path} was made with another value of {FLAGS.get(name, name)!r}: {old!r}, not {new!r}.",
-            hint="Leave it out to go on, or start a new run.",
-        )
+    return with_default_model(config.model_copy(update={"environments": lasting})), environments
 
 
 def estimated(sitting: Sitting) -> tuple[SimulationConfig, dict[Role, RoleModel], Estimate]:
@@ -217,10 +194,11 @@ def talk(sitting: Sitting) -> Summary:
     if not any(model.name.base != default_model()[0] for model in sitting.models.values()):
         output.say(default_model()[1])
     with directory.writer() as writer, logged(directory.path / "logs"):
-        return _run_loop(_talk(sitting, directory, writer))
+        directory.remember(sitting.config)
+        return _run_loop(partial(_talk, sitting, directory, writer))
 
 
-def _run_loop(work: Coroutine[Any, Any, Summary]) -> Summary:
+def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
     # Conversations make much short-lived data and few cycles: what start-up left behind need not be looked at again and
     # again, which is a fifth of the client's CPU otherwise (benchmarks/results/orchestration.json).
     gc.collect()
@@ -229,8 +207,8 @@ def _run_loop(work: Coroutine[Any, Any, Summary]) -> Summary:
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(work)
-    summary: Summary = uvloop.run(work)
+        return asyncio.run(work())
+    summary: Summary = uvloop.run(work())
     return summary
 
 
@@ -238,7 +216,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     config = sitting.config
     tally = start_tally(sitting.environments, config)
     if sitting.resumed:
-        _carry_over(tally, writer)
+        _carry_over(tally, writer, changed_from(directory.manifest.config, config))
     run = Run(config, sitting.models, writer, tally)
     runner = Runner(run, sitting.environments, writer, at_once=_at_once(sitting))
     writer.set_state("running")
@@ -279,14 +257,14 @@ def _at_once(sitting: Sitting) -> int:
     return room
 
 
-def _carry_over(tally: Tally, writer: RunWriter) -> None:
+def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any]) -> None:
     reopened = writer.reopen_failed()
     totals = writer.totals()
     tally.earlier_done = writer.finished_count()
     tally.earlier_tokens = totals.tokens
     tally.earlier_cost = totals.cost
     tally.check_budget()
-    writer.add_event("resume", {"finished": tally.earlier_done, "reopened": reopened})
+    writer.add_event("resume", {"finished": tally.earlier_done, "reopened": reopened, "changed_from": changed})
     again = f", {reopened} failed ones are tried again" if reopened else ""
     output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
 
@@ -309,9 +287,10 @@ def on_signals(
 
 
 def _state_of(tally: Tally) -> RunState:
+    """Return how the run ended: one that was told to stop but had nothing left to do is done."""
     if tally.stop == "alike":
         return "failed"
-    return "stopped" if tally.stop is not None or tally.done < tally.total else "done"
+    return "done" if tally.done >= tally.total else "stopped"
 
 
 def _summary(
@@ -322,21 +301,20 @@ def _summary(
     elapsed: float,
     models: Mapping[Role, RoleModel],
 ) -> Summary:
-    ended = tally.complete + tally.failed
     reason, code = "", EXIT_DONE
     fatal = not tally.complete and all(kind in FATAL_KINDS for _, kind in tally.failures)
     if tally.stop == "alike":
         reason = f"all conversations failed alike: {tally.last_failure.rstrip('.')}"
         code = EXIT_USER if fatal else EXIT_FAILURES
-    elif tally.stop == "signal" or (state == "stopped" and tally.stop is None):
-        reason, code = "stopped by a signal", EXIT_STOPPED
-    elif tally.stop in ("cost", "tokens"):
+    elif state == "stopped" and tally.stop in ("cost", "tokens"):
         limit = f"${config.budget.cost:g}" if tally.stop == "cost" else f"{config.budget.tokens:,} tokens"
         reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
-    elif ended and tally.failed / ended > config.max_failed_share:
+    elif state == "stopped":
+        reason, code = "stopped by a signal", EXIT_STOPPED
+    elif tally.failed > config.max_failed_share * tally.done:
         allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
         reason, code = (
-            f"{tally.failed:,} of {ended:,} conversations failed, {allowed}",
+            f"{tally.failed:,} of {tally.done:,} conversations failed, {allowed}",
             EXIT_USER if fatal else EXIT_FAILURES,
         )
     notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))

@@ -17,6 +17,7 @@ from typing import Any
 
 from influence_cli.backends.names import ModelName
 from influence_cli.cli import output
+from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes
 from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
@@ -28,7 +29,7 @@ from influence_cli.cli.resolution import (
     role_models,
     roles_of,
 )
-from influence_cli.cli.sitting import on_signals, refuse_changed_environments, refuse_changes, settled
+from influence_cli.cli.sitting import on_signals, settled
 from influence_cli.cli.train import FLAGS
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
@@ -143,6 +144,7 @@ def take_up(
         flags=flags,
         flag_names=FLAGS,
     )
+    refuse_secrets(config)
     refuse_changes(before, config, directory.path, free=_FREE_TO_CHANGE)
     plan = _plan(registry, config, (), dry=dry)
     refuse_changed_environments(directory, plan.environments)
@@ -208,7 +210,9 @@ def go(plan: Plan) -> Result:
     with directory.writer() as writer, logged(directory.path / "logs"), output.progress_bar() as advance:
         writer.set_state("running")
         if plan.resumed:
-            writer.add_event("resume", {"stages": len(writer.finished_stages())})
+            changed = changed_from(directory.manifest.config, plan.config)
+            writer.add_event("resume", {"stages": len(writer.finished_stages()), "changed_from": changed})
+        directory.remember(plan.config)
         tracking.start(directory, resumed=plan.resumed)
         _take_signals()
         try:

@@ -255,7 +255,8 @@ class Calls:
         try:
             return await answer
         except CallFailedError as error:
-            usage = Usage(requests=error.attempts, latency=time.monotonic() - started)
+            taken = {"requests": error.attempts, "latency": time.monotonic() - started}
+            usage = (error.usage or Usage()).model_copy(update=taken)
             self._fail(role, self._call(role, turn, usage, error.kind, str(error)))
             raise
         except (InfluenceError, asyncio.CancelledError):
@@ -292,7 +293,7 @@ class Calls:
             completion_tokens=usage.completion_tokens,
             requests=usage.requests,
             latency=usage.latency,
-            cost=model.cost(usage) if error is None else (0.0 if model.price else None),
+            cost=model.cost(usage),
             cached=usage.cached,
             error=error,
             detail=detail[:_DETAIL_LENGTH] if detail else None,

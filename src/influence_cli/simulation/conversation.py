@@ -8,16 +8,20 @@ dropped if the conversation ends or their prompt changes.
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from influence_cli.environments.environment import Episode
-from influence_cli.errors import CallFailedError
+from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import Message, Role
 from influence_cli.schemas.records import EndReason, EpisodeProgress, JudgementRecord, MessageRecord, TrajectoryEnd
 from influence_cli.simulation.calls import Calls, Run, Stopping
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,7 +54,7 @@ class Conversation:
         self._turn = 0
         self._replies = 0
         self._messages: list[Message] = [message.said() for message in episode.opening()]
-        self._entered = {(m.turn, m.state) for m in progress.messages if m.source == "scenario"}
+        self._entered = Counter((m.turn, m.state) for m in progress.messages if m.source == "scenario")
         self._judging: list[asyncio.Task[JudgementRecord]] = []
         self._transitions: list[JudgementRecord] = []
         self._moved = False
@@ -61,19 +65,30 @@ class Conversation:
         return self._calls.failed_role
 
     async def run(self) -> TrajectoryEnd:
-        """Return how the conversation ended; Stopping if the run stopped first, InfluenceError if the store did."""
+        """Return how the conversation ended; Stopping if the run stopped first, InfluenceError if the store did.
+
+        Whatever else goes wrong in it (an environment's own code, a bug) is its failure, and no other conversation's.
+        """
+        try:
+            return await self._to_its_end()
+        except Stopping:
+            await asyncio.gather(*self._judging, return_exceptions=True)
+            raise
+        except (InfluenceError, asyncio.CancelledError):
+            self._give_up_judging()
+            raise
+        except Exception as error:  # noqa: BLE001 - one conversation is one piece of data
+            _log.exception("A conversation failed in turn %d", self._turn)
+            self._give_up_judging()
+            await asyncio.gather(*self._judging, return_exceptions=True)
+            return self._end("failure", CallFailedError("internal", f"{type(error).__name__}: {error}"))
+
+    async def _to_its_end(self) -> TrajectoryEnd:
         try:
             reason = await self._talk()
         except CallFailedError as error:
             await self._settle()
             return self._end("failure", error)
-        except Stopping:
-            await asyncio.gather(*self._judging, return_exceptions=True)
-            raise
-        except BaseException:
-            for task in self._judging:
-                task.cancel()
-            raise
         failure = await self._settle()
         return self._end(reason, failure)
 
@@ -149,8 +164,8 @@ class Conversation:
             self._state = self._episode.automatic(before)
         if self._state == before:
             return False
-        for message in self._episode.entry(self._state, turn=self._turn):
-            if (self._turn, self._state) not in self._entered:
+        for number, message in enumerate(self._episode.entry(self._state, turn=self._turn)):
+            if number >= self._entered[self._turn, self._state]:
                 self._run.journal.add_message(self._id, None, message)
             self._messages.append(message.said())
         return self._episode.changes_prompts(before, self._state)
@@ -208,6 +223,10 @@ class Conversation:
                 self._calls.cancelled(role, turn)
 
     # -- endings ------------------------------------------------------------------------------------------------------
+
+    def _give_up_judging(self) -> None:
+        for task in self._judging:
+            task.cancel()
 
     async def _settle(self) -> CallFailedError | None:
         """Wait for the judges that are still at work; return the first failure among them."""

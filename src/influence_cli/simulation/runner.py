@@ -110,7 +110,7 @@ class Runner:
             return
         except BaseException as error:  # noqa: BLE001 - a store that fails, or a bug: the run ends and raises it
             self._error = self._error or error
-            tally.stop = tally.stop or "signal"
+            tally.stop = tally.stop or "error"
 
     async def _converse(self, episode: Episode) -> None:
         tally = self._run.tally

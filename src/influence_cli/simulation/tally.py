@@ -15,7 +15,7 @@ from influence_cli.schemas.configs import Budget
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import CallRecord, TrajectoryEnd
 
-StopReason = Literal["signal", "cost", "tokens", "alike"]
+StopReason = Literal["signal", "cost", "tokens", "alike", "error"]
 
 FATAL_KINDS: frozenset[FailureKind] = frozenset({"auth", "not_found", "quota"})
 """Failures that no other conversation will escape."""

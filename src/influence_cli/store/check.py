@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from influence_cli.store.connection import store_error
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory
+from influence_cli.store.schema import OF_EPISODE
 
 _ORPHANS = "SELECT count(*) FROM {} c LEFT JOIN episode e ON e.id = c.episode_id WHERE e.id IS NULL"
-_CHILDREN = ("trajectory", "message", "judgement", "score", "call")
 
 _RULES = (
     (
@@ -54,7 +54,7 @@ def _problems(run: RunReader) -> Iterator[str]:
     if damage:
         yield from (f"SQLite: {line}" for line in damage)
         return
-    for table in _CHILDREN:
+    for table in OF_EPISODE:
         if n := run.rows(_ORPHANS.format(table))[0][0]:
             yield f"{n} rows of {table} belong to no conversation"
     for sql, told in _RULES:

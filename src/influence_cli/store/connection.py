@@ -56,21 +56,34 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """Return a connection in autocommit mode, for writing or for reading only; InfluenceError if there is none.
 
     Durability: WAL with ``synchronous=NORMAL`` keeps every commit over ``kill -9``; a power cut may cost the last ones.
+    Where nothing can be written, SQLite reads only what it is told will not change: a run without a log beside it.
     """
     with explained(path):
-        mode = "rwc" if write else "ro"
-        uri = f"{path.resolve().as_uri()}?mode={mode}"
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=64)
+        if write:
+            return _opened(path, "mode=rwc", "journal_mode = WAL", "synchronous = NORMAL", "wal_autocheckpoint = 4000")
         try:
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA foreign_keys = OFF")
-            if write:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            else:
-                connection.execute("PRAGMA query_only = ON")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return _opened(path, "mode=ro", "query_only = ON", "schema_version")
+        except sqlite3.OperationalError:
+            if os.access(path.parent, os.W_OK) or not _settled(path):
+                raise
+            return _opened(path, "mode=ro&immutable=1", "query_only = ON")
+
+
+def _settled(path: Path) -> bool:
+    """Return whether everything is in the database itself, and nothing in a log beside it."""
+    log = path.with_name(f"{path.name}-wal")
+    return path.is_file() and not (log.exists() and log.stat().st_size)
+
+
+def _opened(path: Path, how: str, *pragmas: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?{how}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=64)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA foreign_keys = OFF")
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -127,13 +127,20 @@ def _parquet_schema() -> Any:
 
 @contextmanager
 def whole_file(out: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``out`` that takes its place when the block succeeds; InfluenceError otherwise."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    """Yield a temporary path beside ``out`` that takes its place when the block succeeds; InfluenceError otherwise.
+
+    A link keeps pointing where it does, and what is no file (a pipe, a device) is written to as it is.
+    """
+    target = out.resolve()
+    special = target.exists() and not target.is_file() and not target.is_dir()
+    temporary = target if special else target.with_name(f".influence-{os.getpid()}.part")
     try:
         yield temporary
-        temporary.replace(out)
+        if not special:
+            temporary.replace(target)
     except OSError as error:
         raise file_error(error, out) from None
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if not special:
+            with suppress(OSError):
+                temporary.unlink()

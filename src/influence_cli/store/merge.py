@@ -12,13 +12,12 @@ from pathlib import Path
 from influence_cli.errors import InfluenceError
 from influence_cli.store.connection import connect, explained, store_error
 from influence_cli.store.run_directory import RunDirectory
-from influence_cli.store.schema import check_version
+from influence_cli.store.schema import OF_EPISODE, SCHEMA_VERSION, check_version, migrate
 
 SHARD_PATTERN = "run-*.db"
 _KEY = "iteration, environment, scenario, initial_state, sample"
 _FACTS = "population, cue, split, seed"
 _RANK = "CASE t.status WHEN 'complete' THEN 2 WHEN 'failed' THEN 1 ELSE 0 END"
-_CHILDREN = ("trajectory", "message", "judgement", "score", "label", "call")
 
 
 def shard_files(directory: RunDirectory) -> list[Path]:
@@ -29,26 +28,22 @@ def shard_files(directory: RunDirectory) -> list[Path]:
 def merge_shards(directory: RunDirectory, sources: list[Path] | None = None) -> int:
     """Take into ``run.db`` what ``sources`` (default: all shards) hold beyond it; return how many conversations came.
 
-    Raises InfluenceError if a source was made with other settings, or is being written by nobody's version.
+    Raises InfluenceError if a source was made with other settings, or by a newer version of this program.
     """
     taken = 0
     with directory.writer():
         connection = connect(directory.database, write=True)
         try:
             for source in shard_files(directory) if sources is None else sources:
-                taken += _merge(connection, directory.database, source)
+                if not source.samefile(directory.database):
+                    taken += _merge(connection, directory.database, source)
         finally:
             connection.close()
     return taken
 
 
 def _merge(connection: sqlite3.Connection, target: Path, source: Path) -> int:
-    reader = connect(source, write=False)
-    try:
-        with explained(source):
-            check_version(reader, source)
-    finally:
-        reader.close()
+    _bring_up_to_date(source)
     with explained(target):
         connection.execute("ATTACH DATABASE ? AS shard", (str(source),))
     try:
@@ -64,6 +59,21 @@ def _merge(connection: sqlite3.Connection, target: Path, source: Path) -> int:
     finally:
         connection.execute("DETACH DATABASE shard")
     return count
+
+
+def _bring_up_to_date(source: Path) -> None:
+    """Migrate ``source`` if it was written by an older version; InfluenceError if it is newer, or no run."""
+    connection = connect(source, write=False)
+    try:
+        with explained(source):
+            version = check_version(connection, source)
+        if version < SCHEMA_VERSION:
+            connection.close()
+            connection = connect(source, write=True)
+            with explained(source):
+                migrate(connection, source)
+    finally:
+        connection.close()
 
 
 def _take(connection: sqlite3.Connection, source: Path) -> int:
@@ -93,7 +103,7 @@ def _take(connection: sqlite3.Connection, source: Path) -> int:
 def _copy(connection: sqlite3.Connection, source: int, target: int | None) -> None:
     """Copy one conversation, in place of the one it is further than."""
     if target is not None:
-        for table in _CHILDREN:
+        for table in OF_EPISODE:
             connection.execute(f"DELETE FROM main.{table} WHERE episode_id = ?", (target,))  # noqa: S608
     else:
         columns = f"{_KEY}, {_FACTS}, profile"
@@ -101,7 +111,7 @@ def _copy(connection: sqlite3.Connection, source: int, target: int | None) -> No
             f"INSERT INTO main.episode ({columns}) SELECT {columns} FROM shard.episode WHERE id = ?",  # noqa: S608
             (source,),
         ).lastrowid
-    for table in _CHILDREN:
+    for table in OF_EPISODE:
         names = [row["name"] for row in connection.execute(f"PRAGMA main.table_info({table})")]
         rest = ", ".join(name for name in names if name not in ("id", "episode_id"))
         connection.execute(

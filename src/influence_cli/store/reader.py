@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -85,13 +86,27 @@ class RunReader:
         ``iteration`` and ``split`` leave only theirs.
         """
         last = 0
-        while batch := self.rows(_TRAJECTORIES, (last, iteration, split, _BATCH)):
-            first, last = batch[0]["id"], batch[-1]["id"]
-            messages = self._by_episode("message", first, last)
-            judgements = self._by_episode("judgement", first, last)
+        while True:
+            with self._moment():
+                batch = self.rows(_TRAJECTORIES, (last, iteration, split, _BATCH))
+                if not batch:
+                    return
+                first, last = batch[0]["id"], batch[-1]["id"]
+                messages = self._by_episode("message", first, last)
+                judgements = self._by_episode("judgement", first, last)
             for row in batch:
                 if not finished or row["status"] == "complete":
                     yield row["id"], _trajectory(row, messages.get(row["id"], []), judgements.get(row["id"], []))
+
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """Let all queries of the block see the run as it is now, whatever is written meanwhile."""
+        with explained(self.directory.database):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
 
     def _by_episode(self, table: str, first: int, last: int) -> dict[int, list[sqlite3.Row]]:
         kept = "dropped = 0 AND " if table == "message" else ""

@@ -10,17 +10,19 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 import yaml
 
 from influence_cli.documents import read_document, validate_document
 from influence_cli.errors import InfluenceError, UnknownNameError
-from influence_cli.schemas.configs import RunManifest
+from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.seeding import derive_seed
 from influence_cli.store.connection import file_error
 from influence_cli.store.schema import SCHEMA_VERSION
@@ -31,6 +33,7 @@ DATABASE = "run.db"
 LOCK = "run.lock"
 RUNS = Path("runs")
 LATEST = "latest"
+_TRIES, _PAUSE = 10, 0.05
 
 _WORDS = (
     "acorn alder amber apple aspen badger balsam barley basil beech birch bramble brook calm cedar cherry "
@@ -56,6 +59,18 @@ class RunDirectory:
         """The SQLite file."""
         return self.path / DATABASE
 
+    def remember(self, config: SimulationConfig) -> None:
+        """Keep the settings that the run goes on with in its manifest; only while holding it for writing."""
+        if config == self.manifest.config:
+            return
+        path = self.path / MANIFEST
+        try:
+            made = path.stat().st_mtime_ns
+            _write_manifest(self.path, self.manifest.model_copy(update={"config": config}))
+            os.utime(path, ns=(made, made))  # the age of a run is that of its manifest
+        except OSError as error:
+            raise file_error(error, self.path) from None
+
     @contextmanager
     def writer(self) -> Iterator[RunWriter]:
         """Hold the run for writing; InfluenceError if another process does, or it cannot be written."""
@@ -68,9 +83,13 @@ def create_run(path: Path | None, manifest: RunManifest, *, root: Path = RUNS) -
 
     Raises InfluenceError if the directory exists and is not empty, or cannot be made.
     """
-    directory = path if path is not None else _fresh_name(root, manifest.command)
     try:
-        directory.mkdir(parents=True, exist_ok=path is not None)
+        if path is None:
+            directory = _fresh_directory(root, manifest.command)
+        else:
+            directory = path
+            _refuse_strange_name(directory)
+            directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             held = (directory / MANIFEST).is_file()
             hint = f"To go on with it: --resume --out {directory}." if held else "Name another directory."
@@ -79,16 +98,25 @@ def create_run(path: Path | None, manifest: RunManifest, *, root: Path = RUNS) -
         made = manifest.model_copy(update={"run_id": directory.resolve().name})
         _write_manifest(directory, made)
     except OSError as error:
-        raise file_error(error, directory) from None
+        raise file_error(error, path or root) from None
     return RunDirectory(directory, made)
 
 
-def _fresh_name(root: Path, command: str) -> Path:
+def _refuse_strange_name(directory: Path) -> None:
+    try:
+        f"{directory}{directory.resolve().name}".encode()
+    except UnicodeEncodeError:
+        raise InfluenceError(f"{directory} is no name in UTF-8.", hint="Name another directory with --out.") from None
+
+
+def _fresh_directory(root: Path, command: str) -> Path:
+    """Make a directory that no other process has, and return it."""
     date = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     start = derive_seed(date, os.getpid())
     for number in range(len(_WORDS)):
         path = root / f"{date}-{command}-{_WORDS[(start + number) % len(_WORDS)]}"
-        if not path.exists():
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
             return path
     raise InfluenceError(f"No name is free in {root}.", hint="Name a directory with --out.")
 
@@ -148,9 +176,9 @@ def holder(path: Path) -> int | None:
     """Return the process that writes the run in ``path``; None if nobody does."""
     lock = path / LOCK
     try:
-        with lock.open("r+") as file:
+        with lock.open("rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 text = file.read().strip()
                 return int(text) if text.isdigit() else 0
@@ -163,25 +191,34 @@ def holder(path: Path) -> int | None:
 def _locked(path: Path) -> Iterator[None]:
     lock = path / LOCK
     try:
-        file = lock.open("a+")
+        file = lock.open("ab+", buffering=0)  # what a full disk refuses is not tried again when it is closed
     except OSError as error:
         raise file_error(error, path) from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _got(file):
             file.seek(0)
-            process = file.read().strip() or "unknown"
+            process = file.read().decode(errors="replace").strip() or "unknown"
             raise InfluenceError(
                 f"{path} is being written by process {process}.", hint="Wait for it to end, or stop it."
-            ) from None
+            )
         with suppress(OSError):
             file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            file.write(str(os.getpid()).encode())
         yield
         with suppress(OSError):
             file.truncate(0)
+
+
+def _got(file: IO[bytes]) -> bool:
+    """Return whether the lock was to be had; who only looks at it (:func:`holder`) lets it go in a moment."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(_PAUSE)
+        else:
+            return True
+    return False
 
 
 def remove_run(path: Path) -> None:
@@ -189,10 +226,8 @@ def remove_run(path: Path) -> None:
     if path.is_symlink():
         raise InfluenceError(f"{path} is a link.", hint="Name the directory itself.")
     open_run(path)
-    process = holder(path)
-    if process is not None:
-        raise InfluenceError(f"{path} is being written by process {process}.", hint="Stop it first.")
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise file_error(error, path) from None
+    with _locked(path):
+        try:
+            shutil.rmtree(path.resolve())
+        except OSError as error:
+            raise file_error(error, path) from None

@@ -10,6 +10,9 @@ from influence_cli.errors import InfluenceError
 SCHEMA_VERSION = 3
 APPLICATION_ID = 0x696E6672  # "infr"
 
+OF_EPISODE = ("trajectory", "message", "judgement", "score", "label", "call")
+"""Tables whose rows each belong to one conversation."""
+
 SCORE = """
 CREATE TABLE score (
   id INTEGER PRIMARY KEY,

@@ -256,7 +256,7 @@ class ChatServer:
         completion = sum(len(speech.tokens) for speech in speeches)
         self.tokens.update(prompt_tokens=prompt, completion_tokens=completion)
         choices = [
-            _choice(index, speech, body, top=(body.get("top_logprobs") or 0) if wants else None)
+            _choice(index, speech, body, top=self._shown(body) if wants else None)
             for index, speech in enumerate(speeches)
         ]
         return {
@@ -272,6 +272,10 @@ class ChatServer:
                 "prompt_tokens_details": {"cached_tokens": 0},
             },
         }
+
+    def _shown(self, body: dict[str, Any]) -> int:
+        asked = int(body.get("top_logprobs") or 0)
+        return asked if self.config.shows_top is None else min(asked, self.config.shows_top)
 
     def _speak(self, body: dict[str, Any], messages: Any, key: int, prefix: str, index: int) -> Speech:
         most = int(body.get("max_completion_tokens") or body.get("max_tokens") or 4096)

@@ -42,6 +42,9 @@ class ServerConfig(Frozen):
     logprobs: bool = Field(default=True, description="Whether log-probabilities are given when asked for.")
     split_numbers: bool = Field(default=False, description="Whether each digit is a token, so that 10 is two.")
     max_top_logprobs: int = Field(default=20, ge=0, description="More are refused.")
+    shows_top: int | None = Field(
+        default=None, ge=1, description="Likeliest tokens really shown, however many are asked for; null: all."
+    )
     refuses: tuple[str, ...] = Field(default=(), description="Parameters refused as unsupported.")
     honours_n: bool = Field(default=True, description="Whether n > 1 gives n answers; otherwise one.")
     continues: bool = Field(default=True, description="Whether continue_final_message is honoured; otherwise ignored.")

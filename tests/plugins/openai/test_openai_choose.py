@@ -103,7 +103,8 @@ async def test_without_token_counts_the_continuation_is_not_trusted(make_backend
     backend = make_backend()
     for number in range(30):
         await backend.choose(ask(f"Case {number}. Answer only with a whole number from 1 to 10.", seed=number))
-    assert "reports no prompt tokens" in backend.notes[0]
+    assert "The server reports no token counts" in backend.notes[0]
+    assert "reports no prompt tokens" in backend.notes[1]
 
 
 async def test_a_server_that_refuses_the_continuation_is_sampled(make_backend, server, ask, truth):
@@ -194,3 +195,21 @@ async def test_what_a_server_refuses_is_adapted_once_and_noted(make_backend, ser
     assert server.stats()["requests"] == before + 1
     assert len(backend.notes) == 1
     assert name in backend.notes[0] or "logprobs" in backend.notes[0]
+
+
+async def test_a_server_that_shows_fewer_tokens_than_asked_for_is_told_of(make_backend, server, ask):
+    server.configure(shows_top=3)
+    backend = make_backend()
+    found = [await backend.choose(ask(seed=seed)) for seed in range(3)]
+    assert all(f.mass < 0.99 for f in found)
+    assert backend.notes == [
+        "The server shows fewer of the likeliest tokens than asked for: choices beyond them count as 0."
+    ]
+
+
+async def test_what_a_call_of_no_use_took_is_known(make_backend, server, ask):
+    server.configure(faults={"empty": 1.0})
+    with pytest.raises(CallFailedError) as caught:
+        await make_backend(max_attempts=2).choose(ask())
+    assert caught.value.usage.requests == 2
+    assert caught.value.usage.prompt_tokens == server.stats()["prompt_tokens"]

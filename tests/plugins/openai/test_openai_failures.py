@@ -112,6 +112,8 @@ def test_any_body_is_read(body):
         ({"Retry-After": "nan"}, None),
         ({"Retry-After": "inf"}, None),
         ({"retry-after-ms": "x"}, None),
+        ({"retry-after-ms": "x", "Retry-After": "7"}, 7.0),
+        ({"retry-after-ms": "inf", "Retry-After": "7"}, 7.0),
         ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
     ],
 )
@@ -122,6 +124,12 @@ def test_retry_after_is_read(headers, seconds):
 def test_retry_after_may_be_a_date():
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert 25.0 < retry_after({"Retry-After": soon}) <= 30.0
+
+
+@pytest.mark.parametrize("zone", ["GMT", "-0000"])
+def test_a_date_is_counted_from_the_servers_own(zone):
+    headers = {"Retry-After": f"Wed, 21 Oct 2015 07:29:00 {zone}", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert retry_after(headers) == 60.0
 
 
 SENT = {

@@ -266,3 +266,24 @@ async def test_a_wrong_key_is_an_auth_failure(make_backend, server, say):
 async def test_capabilities_say_what_is_known(make_backend):
     found = make_backend(seeds=True, context_length=4096, max_concurrency=9).capabilities
     assert (found.logprobs, found.seeds, found.context_length, found.max_concurrency) == (True, True, 4096, 9)
+
+
+async def test_without_token_counts_they_are_estimated_and_that_is_told(make_backend, server, say):
+    counted = (await make_backend().generate(say("word " * 200))).usage
+    server.configure(reports_usage=False)
+    backend = make_backend()
+    usage = (await backend.generate(say("word " * 200))).usage
+    assert counted.prompt_tokens / 2 < usage.prompt_tokens < counted.prompt_tokens * 2
+    assert counted.completion_tokens / 2 < usage.completion_tokens < counted.completion_tokens * 3
+    assert backend.notes == [
+        "The server reports no token counts: they are estimated from the lengths of prompts and replies."
+    ]
+
+
+async def test_what_a_failed_call_took_is_known(make_backend, server, say):
+    server.configure(faults={"empty": 1.0})
+    with pytest.raises(CallFailedError) as caught:
+        await make_backend(max_attempts=3).generate(say())
+    usage, stats = caught.value.usage, server.stats()
+    assert (usage.requests, usage.prompt_tokens) == (3, stats["prompt_tokens"])
+    assert usage.completion_tokens == stats["completion_tokens"] > 0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from influence_cli.errors import CallFailedError
 from influence_cli.schemas.messages import ChatMessage
 from influence_cli.schemas.requests import GenerateRequest, Sampling
-from influence_openai.wire import Tally, read_choices, read_generation, read_positions, read_text
+from influence_openai.wire import Spent, read_choices, read_generation, read_positions, read_text
 
 ASK = GenerateRequest(
     role="agent", messages=(ChatMessage(role="user", content="Hi."),), sampling=Sampling(max_tokens=5)
@@ -94,14 +94,24 @@ def test_broken_logprobs_are_malformed(entry):
 
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda x: st.dictionaries(st.text(max_size=5), x)))
 def test_any_usage_is_read(usage):
-    tally = Tally()
-    tally.add(usage)
-    assert tally.usage().prompt_tokens >= 0
+    spent = Spent()
+    spent.add({"usage": usage}, 100)
+    assert spent.usage().prompt_tokens >= 0
 
 
 def test_usage_counts_what_was_cached():
-    tally = Tally()
-    tally.add({"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}})
-    tally.add({"prompt_tokens": -1, "completion_tokens": "x", "prompt_tokens_details": None})
-    usage = tally.usage()
-    assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (9, 2, 4)
+    spent = Spent()
+    counts = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
+    spent.add({"usage": counts}, 100)
+    spent.add({"usage": {"prompt_tokens": 1, "completion_tokens": "x", "prompt_tokens_details": None}}, 100)
+    usage = spent.usage()
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (10, 2, 4)
+
+
+@pytest.mark.parametrize("absurd", [10**15, 2**63, -5, 1.5, False, "7", None])
+def test_an_absurd_token_count_is_no_count(absurd):
+    spent = Spent()
+    spent.add({"usage": {"prompt_tokens": 8, "completion_tokens": absurd}}, 100)
+    assert (spent.prompt, spent.completion, spent.estimated) == (8, 0, False)
+    spent.add({"usage": {"prompt_tokens": absurd}, "choices": [{"message": {"content": "x" * 40}}, 3]}, 100)
+    assert (spent.prompt, spent.completion, spent.estimated) == (8 + 25, 10, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +37,8 @@ def audit(
 
     The judge's figures are worth as much as the judge; the faults are counted in the text. The sample is kept as a run.
     """
+    import asyncio
+
     from influence_cli.cli.resolution import find_environments, one_model
     from influence_cli.cli.simulate import backend_options
     from influence_cli.simulation.audit import Audit, audit_conversations, audit_states

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,6 +66,8 @@ def generate(
 def _write(
     author: Author, collection: Collection, model: RoleModel, count: int, seed: int, concurrency: int
 ) -> AuthoringTally:
+    import asyncio
+
     from influence_cli.simulation.authoring import write_states
 
     async def work() -> AuthoringTally:
