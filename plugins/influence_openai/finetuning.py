@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import Field
@@ -40,11 +40,14 @@ class FineTuneOptions(OpenAIOptions):
 class OpenAIFineTune:
     """Fine-tunes a served model on the best conversations."""
 
-    wants = "best"
-
     def __init__(self, options: FineTuneOptions) -> None:
         self._options = options
         self._key = options.read_key()
+
+    @property
+    def wants(self) -> Literal["best"]:
+        """What the rows file of a job holds."""
+        return "best"
 
     def train(self, job: TrainingJob, told: Told) -> TrainingOutcome:
         """Return the model that the provider made; InfluenceError where it refuses or its job fails."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Literal
 
 from influence_cli.environments.environment import Environment
 from influence_cli.schemas.configs import JudgeQuestion
 from influence_cli.schemas.environment import JudgeRole
 
+JudgedRole = Literal["preference", "veto"]
 
-def with_questions(environment: Environment, questions: Mapping[str, JudgeQuestion]) -> Environment:
+
+def with_questions(environment: Environment, questions: Mapping[JudgedRole, JudgeQuestion]) -> Environment:
     """Return ``environment`` with ``questions`` in place of its own; itself if there are none.
 
     Raises InfluenceError where a question uses a variable that the environment lacks.
@@ -29,7 +32,7 @@ def with_questions(environment: Environment, questions: Mapping[str, JudgeQuesti
     return changed
 
 
-def _try(environment: Environment, questions: Mapping[str, JudgeQuestion]) -> None:
+def _try(environment: Environment, questions: Mapping[JudgedRole, JudgeQuestion]) -> None:
     """Render every question once for each scenario; InfluenceError where that fails."""
     mix = environment.mix({})
     population = next(iter(mix), None)

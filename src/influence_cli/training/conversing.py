@@ -23,6 +23,7 @@ from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
 from influence_cli.scoring.running import score_trajectories
 from influence_cli.seeding import derive_seed
 from influence_cli.simulation.calls import Run
+from influence_cli.simulation.estimate import conversations_in_cache
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.simulation.tally import StopReason, Tally
@@ -120,7 +121,9 @@ class Conversing:
         tally.earlier_tokens, tally.earlier_cost = totals.tokens, totals.cost
         tally.check_budget()
         run = Run(config, models, self._writer, tally)
-        runner = Runner(run, self._environments, self._writer, iteration=iteration)
+        room = conversations_in_cache(self._environments, config, models) or config.concurrency
+        at_once = min(room, config.concurrency)
+        runner = Runner(run, self._environments, self._writer, at_once=at_once, iteration=iteration)
         assert self._conductor is not None
         title = f"Iteration {iteration}, {'held-out' if split == 'heldout' else 'training'} conversations"
         await self._conductor.converse(runner, tally, title)
