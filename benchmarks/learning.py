@@ -30,7 +30,7 @@ SMALL_TALK = HERE / "environments" / "small-talk"
 OPTIMUM = 10.0
 TARGET = 0.25
 COMMON = {
-    "learning_rate": 5e-4, "lr_decay": 1.0, "batch": 4, "micro_batch": 4, "epochs": 3, "max_length": 256,
+    "learning_rate": 5e-4, "lr_decay": 1.0, "batch": 4, "micro_batch": 4, "epochs": 2, "max_length": 256,
     "dtype": "bfloat16", "probe_rows": 8, "threads": 2,
 }  # fmt: skip
 ARMS = {
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--iterations", type=int, default=4)
-    parser.add_argument("--n", type=int, default=96, help="training conversations of an iteration")
+    parser.add_argument("--n", type=int, default=64, help="training conversations of an iteration")
     parser.add_argument("--top", default="1/8", help="share that is learnt from")
     parser.add_argument("--quick", action="store_true", help="one seed")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "learning.json")

@@ -21,7 +21,7 @@ def with_questions(environment: Environment, questions: Mapping[JudgedRole, Judg
     if not questions:
         return environment
     roles = environment.spec.roles
-    changes = {}
+    changes: dict[str, JudgeRole] = {}
     for role, asked in questions.items():
         own = getattr(roles, role)
         sees_tools = own.sees_tools if isinstance(own, JudgeRole) else False
