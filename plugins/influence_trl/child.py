@@ -53,11 +53,13 @@ def main(arguments: list[str]) -> int:
     """Train the stage in a file; return 0 if an outcome stands in its folder."""
     stage = Stage.model_validate_json(Path(arguments[0]).read_bytes())
     folder = StageFolder(stage.job.folder)
-    first = os.environ.get("RANK", "0") == "0"
+    rank = os.environ.get("RANK", "0")
+    first = rank == "0"
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     signals = _Signals(lambda error: _leave(folder, stage, error))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signals)
+    _log.info("Process %s of %s.", rank, os.environ.get("WORLD_SIZE", "1"))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def told(share: float, words: str) -> None:

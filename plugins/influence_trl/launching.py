@@ -37,6 +37,8 @@ def carry_out(
     is raised.
     """
     folder = StageFolder(stage.job.folder)
+    least = 2 if stage.algorithm == "kto" else 1
+    halved = False
     while True:
         try:
             folder.prepare(stage)
@@ -49,17 +51,11 @@ def carry_out(
             told(1.0, "done")
             return outcome
         failure = folder.read_failure() or _logged_failure(folder) or _unexplained(code, folder)
-        if failure.reason != "memory" or stage.micro_batch < options.micro_batch or not _halved(stage, options):
+        if failure.reason != "memory" or halved or stage.micro_batch // 2 < least:
             raise InfluenceError(failure.message, hint=failure.hint)
+        halved = True
         stage = stage.model_copy(update={"micro_batch": stage.micro_batch // 2})
         told(0.0, f"{failure.message} Trying {stage.micro_batch} at once")
-
-
-def _halved(stage: Stage, options: TrainingOptions) -> bool:
-    """Say whether fewer rows at once are possible."""
-    return stage.micro_batch > (2 if stage.algorithm == "kto" else 1) and stage.micro_batch == min(
-        options.micro_batch, options.batch
-    )
 
 
 def training_command(stage: Stage, options: TrainingOptions) -> list[str]:
@@ -75,7 +71,6 @@ def training_command(stage: Stage, options: TrainingOptions) -> list[str]:
         text = render_preset(
             options.launch,
             processes,
-            gpu=gpus > 0,
             bf16=_bf16(options, gpus),
             accumulation=max(options.batch // processes // stage.micro_batch, 1),
             max_grad_norm=options.max_grad_norm,
@@ -100,8 +95,6 @@ def _follow(arguments: Sequence[str], folder: StageFolder, options: TrainingOpti
             start_new_session=True,
         )
         try:
-            with contextlib.suppress(FileNotFoundError):
-                folder.progress.unlink()
             seen = 0
             while child.poll() is None:
                 seen = _pass_on(folder, seen, told)

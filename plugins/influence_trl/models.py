@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import warnings
 from pathlib import Path
@@ -123,7 +124,9 @@ def check_adapter(folder: Path, base: Any, name: str) -> None:
         for key in weights.keys():  # noqa: SIM118 - it is no mapping
             owner = key.removeprefix(_PREFIX).partition(".lora_")[0]
             try:
-                shape = base.get_submodule(owner).weight.shape
+                layer = base.get_submodule(owner)
+                # Of a quantised layer only the features tell the shape; its weights are packed.
+                shape = {getattr(layer, "in_features", None), getattr(layer, "out_features", None), *layer.weight.shape}
             except AttributeError:
                 raise stranger from None
             got = weights.get_slice(key).get_shape()
@@ -151,7 +154,7 @@ def _load_base(stage: Stage, options: TrainingOptions) -> Any:
     dtype = compute_dtype(options)
     if options.quantize is not None:
         more["quantization_config"] = _quantisation(options, dtype)
-        more["device_map"] = {"": torch.cuda.current_device()}
+        more["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     try:
         model = AutoModelForCausalLM.from_pretrained(
             stage.model, dtype=dtype, use_safetensors=True, local_files_only=True, **more

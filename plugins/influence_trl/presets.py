@@ -15,11 +15,15 @@ PRESETS = ("single", "ddp", "fsdp", "deepspeed-2", "deepspeed-3")
 _DISTRIBUTED = {"fsdp": "FSDP", "deepspeed-2": "DEEPSPEED", "deepspeed-3": "DEEPSPEED"}
 
 
-def render_preset(name: str, processes: int, *, gpu: bool, bf16: bool, accumulation: int, max_grad_norm: float) -> str:
-    """Return the accelerate configuration of a preset other than ``single``, in YAML."""
+def render_preset(name: str, processes: int, *, bf16: bool, accumulation: int, max_grad_norm: float) -> str:
+    """Return the accelerate configuration of a preset other than ``single``, in YAML.
+
+    Without a GPU too the type is MULTI_GPU: it stands for starting the processes here, for which accelerate's MULTI_CPU
+    wants an MPI. That they compute on the CPU, and talk through gloo, is their own doing.
+    """
     config: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": _DISTRIBUTED.get(name, "MULTI_GPU" if gpu else "MULTI_CPU"),
+        "distributed_type": _DISTRIBUTED.get(name, "MULTI_GPU"),
         "debug": False,
         "enable_cpu_affinity": False,
         "machine_rank": 0,
@@ -29,7 +33,7 @@ def render_preset(name: str, processes: int, *, gpu: bool, bf16: bool, accumulat
         "num_processes": processes,
         "rdzv_backend": "static",
         "same_network": True,
-        "use_cpu": not gpu,
+        "use_cpu": False,
     }
     if name == "fsdp":
         config["fsdp_config"] = {

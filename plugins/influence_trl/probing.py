@@ -19,7 +19,8 @@ def log_probabilities(trainer: Any, sequences: list[Sequence], micro_batch: int)
 
     share = range(trainer.accelerator.process_index, len(sequences), trainer.accelerator.num_processes)
     model, pad = trainer.model, trainer.processing_class.pad_token_id
-    model.to(trainer.accelerator.device)
+    if next(model.parameters()).device != trainer.accelerator.device:
+        model.to(trainer.accelerator.device)
     training = model.training
     model.eval()
     found: list[tuple[int, list[float]]] = []

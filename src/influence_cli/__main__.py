@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -14,6 +15,7 @@ STOPPED_BEFORE_THE_START = 3
 
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who ends a process politely gets what Ctrl-C gets
     sys.stdout, sys.stderr = _writable(sys.stdout), _writable(sys.stderr)
     try:
         from influence_cli.cli.app import build_app

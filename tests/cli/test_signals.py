@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
@@ -13,6 +15,15 @@ from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
 
 FAR_LONGER_THAN_THE_TEST = "15"
+
+
+def conversations(database):
+    """Return how many were begun."""
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute("SELECT count(*) FROM episode").fetchone()[0]
+    except sqlite3.Error:
+        return 0
 
 
 @pytest.fixture
@@ -27,10 +38,9 @@ def begin(place, tiny_folder):
             [*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place
         )
         started.append(process)
-        while not (place / "made" / "run.db").exists():
+        while not conversations(place / "made" / "run.db"):
             assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
-        time.sleep(0.3)
+            time.sleep(0.02)
         return process
 
     yield start
@@ -69,3 +79,19 @@ def test_two_signals_stop_at_once(begin, place):
     assert json.loads(stdout)["state"] == "stopped"
     assert "Traceback" not in stderr
     assert check_run(open_run(place / "made")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place, number):
+    patch = "from influence_cli.cli import plugins; plugins._offers = lambda _: (print(1, flush=True), time.sleep(30))"
+    start = "from influence_cli.__main__ import main; sys.argv = ['influence', 'plugins', 'list']; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys, time\n{patch}\n{start}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "1\n"
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stderr) == (3, "error: stopped\n")

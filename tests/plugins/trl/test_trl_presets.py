@@ -18,22 +18,21 @@ from .conftest import make_rows
 LAUNCHED = [name for name in PRESETS if name != "single"]
 
 
-@pytest.mark.parametrize("gpu", [True, False])
+@pytest.mark.parametrize("bf16", [True, False])
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_accelerate_takes_every_preset(tmp_path, name, gpu):
+def test_accelerate_takes_every_preset(tmp_path, name, bf16):
     from accelerate.commands.config.config_args import load_config_from_file
 
-    text = render_preset(name, 8, gpu=gpu, bf16=gpu, accumulation=2, max_grad_norm=1.0)
+    text = render_preset(name, 8, bf16=bf16, accumulation=2, max_grad_norm=1.0)
     file = tmp_path / "accelerate.yaml"
     file.write_text(text)
     config = load_config_from_file(str(file))  # refuses keys that it does not know
     assert config.num_processes == 8
-    assert config.use_cpu is not gpu
-    assert config.mixed_precision == ("bf16" if gpu else "no")
+    assert config.mixed_precision == ("bf16" if bf16 else "no")
     assert (
         config.distributed_type.value
         == {
-            "ddp": "MULTI_GPU" if gpu else "MULTI_CPU",
+            "ddp": "MULTI_GPU",
             "fsdp": "FSDP",
             "deepspeed-2": "DEEPSPEED",
             "deepspeed-3": "DEEPSPEED",
@@ -47,16 +46,14 @@ def test_the_keys_of_plugins_are_options_of_the_launcher(name):
     from accelerate.commands.launch import launch_command_parser
 
     known = {action.dest for action in launch_command_parser()._actions if not isinstance(action, argparse._HelpAction)}
-    config = yaml.safe_load(render_preset(name, 2, gpu=True, bf16=True, accumulation=2, max_grad_norm=1.0))
+    config = yaml.safe_load(render_preset(name, 2, bf16=True, accumulation=2, max_grad_norm=1.0))
     assert set(config.get("fsdp_config", {})) <= known
     assert set(config.get("deepspeed_config", {})) <= known
 
 
 def test_deepspeed_presets_differ_in_their_stage():
     for stage in (2, 3):
-        config = yaml.safe_load(
-            render_preset(f"deepspeed-{stage}", 2, gpu=True, bf16=True, accumulation=4, max_grad_norm=0.5)
-        )
+        config = yaml.safe_load(render_preset(f"deepspeed-{stage}", 2, bf16=True, accumulation=4, max_grad_norm=0.5))
         assert config["deepspeed_config"]["zero_stage"] == stage
         assert config["deepspeed_config"]["gradient_accumulation_steps"] == 4
         assert config["deepspeed_config"]["gradient_clipping"] == 0.5
@@ -80,7 +77,7 @@ def test_several_processes_are_launched_by_accelerate(stage):
     assert command[-3:-1] == ["-m", "influence_trl.child"]
     written = yaml.safe_load(Path(command[command.index("--config_file") + 1]).read_text())
     assert written["num_processes"] == 4
-    assert written["distributed_type"] == "MULTI_CPU"
+    assert written["distributed_type"] == "MULTI_GPU"
 
 
 def test_a_config_file_of_ones_own_is_passed_on(stage, tmp_path):
