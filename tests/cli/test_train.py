@@ -314,7 +314,7 @@ def test_mistakes_are_told_in_one_line(train, arguments, said):
     assert len(answer.stderr.splitlines()) == 1
 
 
-def test_all_vetoed_and_all_alike_are_told_and_the_run_goes_on_with_other_settings(train, script, influence):
+def test_all_vetoed_and_all_alike_are_told(train, script, influence):
     harsh = script("choices:\n  - {role: veto, weights: {'1': 1}}\n", "harsh.yaml")
     more = ("--samples", "4", "--iterations", "2", "--turns", "1")
     answer = train("--veto", harsh, "--out", "made", more=more)
@@ -334,10 +334,27 @@ def test_a_run_of_another_kind_is_not_taken_up(train, influence, made_run, train
     assert "was made by `influence train`. influence train --resume made" in answer.stderr
 
 
-def test_a_setting_that_shapes_the_run_must_stay(influence, trained):
-    answer = influence("train", "--resume", "made", "--top", "1/2")
+def test_a_setting_that_shapes_conversations_must_stay(influence, trained):
+    answer = influence("train", "--resume", "made", "--samples", "5")
     assert answer.code == 2
-    assert "was made with another value of 'selection'" in answer.stderr
+    assert "was made with another value of '--samples'" in answer.stderr
+
+
+def test_what_could_not_be_selected_from_is_gone_on_with_under_another_selection(train, script, influence, place):
+    harsh = script("choices:\n  - {role: veto, weights: {'1': 1}}\n", "harsh.yaml")
+    more = ("--samples", "4", "--iterations", "2", "--turns", "1")
+    assert train("--veto", harsh, "--out", "made", more=more).code == 2
+    done = influence("train", "--resume", "made", "--set", "selection.veto_level=null", "--json")
+    assert done.code == 0, done.stderr
+    with RunReader(open_run(place / "made")) as run:
+        (event,) = run.rows("SELECT data FROM event WHERE kind = 'resume'")
+        talked = run.rows("SELECT count(*) FROM episode WHERE iteration = 0")[0][0]
+    assert json.loads(event["data"])["changed_from"]["selection"]["veto_level"] == 0.5
+    assert (
+        talked
+        == done.document["iterations"][0]["train"]["conversations"]
+        + done.document["iterations"][0]["heldout"]["conversations"]
+    )
 
 
 # -- settings and estimates -------------------------------------------------------------------------------------------

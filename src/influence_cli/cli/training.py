@@ -55,7 +55,10 @@ from influence_cli.training.tracking import Tracking
 
 _FREE_TO_CHANGE = (
     "iterations", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache", "trackers",
+    "selection", "layout", "algorithm",
 )  # fmt: skip
+"""What shapes no conversation that is to be had alike; a changed selection or algorithm holds for what is not yet learnt,
+and the run remembers that it was changed."""
 _SCORE_ROLES: tuple[Role, ...] = ("judge",)
 
 

@@ -133,18 +133,18 @@ class Conversing:
     async def _score(self, models: Models, iteration: int) -> dict[str, Any]:
         rubric = self._config.selection.rubric or ""
         with RunReader(self._directory) as run:
-            trajectories = list(run.numbered(finished=True, iteration=iteration))
-        if rubric not in shipped_rubrics():
-            return {"scores": compute_scores(trajectories, self._writer)}
-        rubrics = pick_rubrics([rubric])
-        tally = await score_trajectories(
-            trajectories,
-            lambda _: rubrics,
-            [models["judge"]],
-            Asking(seed=self._config.seed),
-            self._writer,
-            concurrency=self._config.concurrency,
-        )
+            trajectories = run.numbered(finished=True, iteration=iteration)
+            if rubric not in shipped_rubrics():
+                return {"scores": compute_scores(trajectories, self._writer)}
+            rubrics = pick_rubrics([rubric])
+            tally = await score_trajectories(
+                trajectories,
+                lambda _: rubrics,
+                [models["judge"]],
+                Asking(seed=self._config.seed),
+                self._writer,
+                concurrency=self._config.concurrency,
+            )
         return {"scores": tally.done, "failed": dict(tally.failed), "unusable": tally.unusable}
 
     async def _prove(self, models: Models, proof: Proof) -> dict[str, Any]:
