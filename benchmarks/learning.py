@@ -82,7 +82,7 @@ def summed_up(folders: dict[int, Path], iterations: int) -> dict:
             figures = training_figures(run)
         curves[seed] = [
             {key: row["heldout"]["reward"][key] for key in ("mean", "low", "high", "n")}
-            | {"moved": (row["train_stage"] or {}).get("moved"), "rows": (row["train_stage"] or {}).get("rows")}
+            | {"moved": (row["stages"]["train"] or {}).get("moved"), "rows": (row["stages"]["train"] or {}).get("rows")}
             for row in figures
         ]
     first = joined([heldout(folder, 0, seed) for seed, folder in folders.items()])

@@ -90,10 +90,10 @@ def test_the_report_stands_in_runs_show_and_at_the_end(influence, train, place):
     figures = influence("runs", "show", "made", "--json").document
     assert [row["iteration"] for row in figures["iterations"]] == [0, 1, 2, 3]
     first = figures["iterations"][0]
-    assert first["select"]["rows"] == first["train_stage"]["rows"] > 0
-    assert first["train_stage"]["digest"] == adapter_digest(place / "made/adapters/1")
-    assert figures["iterations"][1]["prove"]["served"] is True
-    assert figures["iterations"][1]["prove"]["difference"] > 0
+    assert first["stages"]["select"]["rows"] == first["stages"]["train"]["rows"] > 0
+    assert first["stages"]["train"]["digest"] == adapter_digest(place / "made/adapters/1")
+    assert figures["iterations"][1]["stages"]["prove"]["served"] is True
+    assert figures["iterations"][1]["stages"]["prove"]["difference"] > 0
     assert figures["iterations"][1]["change"]["mean"] != 0
 
 

@@ -28,9 +28,9 @@ def test_the_embedded_model_is_trained_proved_and_spoken_with(tmp_path, reposito
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first, second, last = json.loads(done.stdout)["iterations"]
-    assert first["train_stage"]["moved"] > 0
-    assert first["train_stage"]["digest"] == adapter_digest(tmp_path / "run/adapters/1")
-    assert second["train_stage"]["digest"] == adapter_digest(tmp_path / "run/adapters/2")
-    assert second["prove"]["served"] is last["prove"]["served"] is True
+    assert first["stages"]["train"]["moved"] > 0
+    assert first["stages"]["train"]["digest"] == adapter_digest(tmp_path / "run/adapters/1")
+    assert second["stages"]["train"]["digest"] == adapter_digest(tmp_path / "run/adapters/2")
+    assert second["stages"]["prove"]["served"] is last["stages"]["prove"]["served"] is True
     assert second["agent"] == f"transformers:smollm2@{tmp_path}/run/adapters/1"
     assert last["heldout"]["complete"] == 2

@@ -24,7 +24,7 @@ def iterations_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for heading in ("iteration", "held-out (95 %)", "change (95 %)", "veto", "rows", "loss", "moved", "adapter"):
         table.add_column(heading, justify="left" if heading == "adapter" else "right", no_wrap=True)
     for row in rows:
-        heldout, learnt = row["heldout"] or {}, row["train_stage"] or {}
+        heldout, learnt = row["heldout"] or {}, row["stages"]["train"] or {}
         table.add_row(
             str(row["iteration"]),
             _with_interval(heldout.get("reward")),

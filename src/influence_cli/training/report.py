@@ -51,7 +51,7 @@ def training_figures(run: RunReader) -> list[dict[str, Any]]:
                 "heldout": split_figures(run, iteration, "heldout", config.selection),
                 "change": _change(found, first) if iteration else None,
                 "train": split_figures(run, iteration, "train", config.selection),
-                **{name: _done(stages[iteration], name) for name in ("select", "train_stage", "prove")},
+                "stages": {name: _done(stages[iteration], name) for name in ("prove", "select", "train")},
                 "seconds": {name: stage["seconds"] for name, stage in stages[iteration].items()},
             }
         )
@@ -60,11 +60,11 @@ def training_figures(run: RunReader) -> list[dict[str, Any]]:
 
 def _done(stages: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any] | None:
     """Return what came of a finished stage; of training, its losses by their ends."""
-    stage = stages.get(name.removesuffix("_stage"))
+    stage = stages.get(name)
     if stage is None or stage["seconds"] is None:
         return None
     data: dict[str, Any] = stage["data"]
-    if name == "train_stage":
+    if name == "train":
         losses = data.pop("losses", [])
         return {**data, "first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None}
     return data

@@ -82,9 +82,9 @@ def metrics_of(figures: Mapping[str, Any], stages: Mapping[str, Any]) -> Iterato
                 yield from _number(f"{split}/reward/{key}", (found["reward"] or {}).get(key))
             for population, value in found["by_population"].items():
                 yield from _number(f"{split}/reward/{population}", value)
-    for stage in ("select", "train_stage", "prove"):
-        for key, value in (figures[stage] or {}).items():
-            yield from _number(f"{stage.removesuffix('_stage')}/{key}", value)
+    for stage, found in figures["stages"].items():
+        for key, value in (found or {}).items():
+            yield from _number(f"stages/{stage}/{key}", value)
     for stage, seconds in figures["seconds"].items():
         yield from _number(f"seconds/{stage}", seconds)
     for step, loss in enumerate((stages.get("train") or {}).get("losses", ())):

@@ -58,7 +58,7 @@ def test_tensorboard_reads_what_was_written(tmp_path, tiny_folder, monkeypatch):
     assert [event.step for event in events] == [0, 1, 2]
     assert [event.value for event in events] == pytest.approx(means)
     tags = found.Tags()
-    assert {"train/rows", "select/best", "system/peak_rss_mib", "seconds/train"} <= set(tags["scalars"])
+    assert {"stages/train/rows", "stages/select/best", "system/peak_rss_mib", "seconds/train"} <= set(tags["scalars"])
     assert {"config", "example/0", "state"} <= set(tags["tensors"])
     text = found.Tensors("example/0")[0].tensor_proto.string_val[0].decode()
     assert "    agent: " in text
@@ -151,6 +151,8 @@ def test_every_iteration_is_told_once_with_figures_and_conversations(tmp_path, t
     told = listening.heard[1:-1]
     assert [entry[0] for entry in told] == [0, 1, 2]
     _, metrics, examples = told[0]
-    assert {"heldout/reward/mean", "train/rows", "train/moved", "seconds/simulate", "loss/step-0"} <= set(metrics)
+    assert {"heldout/reward/mean", "stages/train/rows", "stages/train/moved", "seconds/simulate", "loss/step-0"} <= set(
+        metrics
+    )
     assert all(isinstance(value, float) for value in metrics.values())
     assert examples[0].text.startswith("user: ")
