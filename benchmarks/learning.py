@@ -51,7 +51,7 @@ def command(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> l
     return [
         *base, "--env", str(SMALL_TALK), "--model", "scripted:demo", "--agent", "transformers:smollm2",
         "--preference", f"scripted:{SMALL_TALK / 'rater.yaml'}", "--algo", algorithm, *settings, *more, "--no-veto",
-        "--iterations", str(options.iterations), "--n", str(options.n), "--level", "environment", "--top", options.top,
+        "--iterations", str(options.iterations), "--n", str(options.n), "--samples", "1", "--level", "environment", "--top", options.top,
         "--set", f"cache={options.work / 'answers'}", "--seed", str(seed), "--out", str(folder),
     ]  # fmt: skip
 
@@ -146,11 +146,13 @@ def main() -> None:
     for seed in seeds:
         for arm in options.arms:
             print(f"{arm}, seed {seed}", flush=True)
-            subprocess.run(
+            done = subprocess.run(
                 [*command(folders[arm][seed], arm, seed, options), "--json", "--quiet"],
-                check=True,
+                check=False,
                 stdout=subprocess.DEVNULL,
             )
+            if done.returncode:
+                sys.exit(done.returncode)
     arms = {arm: summed_up(found, options.iterations) for arm, found in folders.items()}
     results = {
         "what": "held-out reward of SmolLM2-135M before and after training on a scripted rater, by arm",

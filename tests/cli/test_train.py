@@ -297,7 +297,7 @@ def test_a_backend_that_ignores_the_adapter_is_found_out(train, monkeypatch):
         (["--set", "selection.rubric=manipulation"], "A rubric is used only with the reward score."),
         (["--reward", "score"], "The reward score needs the name of one."),
         (["--reward", "score", "--set", "selection.rubric=manipulatio"], "Did you mean 'manipulation' or "),
-        (["--samples", "1"], "No group by initial-state holds two conversations to compare"),
+        (["--samples", "1"], "Each initial state has one conversation: there is nothing to compare it with."),
         (["--set", "selection.minimum_spread=20"], "In no group of"),
     ],
 )

@@ -32,6 +32,7 @@ from influence_cli.cli.resolution import (
 from influence_cli.cli.sitting import on_signals, settled
 from influence_cli.cli.train import FLAGS
 from influence_cli.environments.environment import Environment
+from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
@@ -161,6 +162,7 @@ def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path]
     for split in ("train", "heldout"):
         start_tally(environments, phase_config(config, 0, split))
     _check_reward(config.selection)
+    _check_groups(environments, config)
     algorithm = registry.component("algorithm", config.algorithm.name)
     options = validate_options(algorithm, config.algorithm.options)
     trackers: dict[str, Tracker] = {}
@@ -185,6 +187,18 @@ def _check_reward(selection: SelectionConfig) -> None:
         )
     elif selection.rubric not in score_names():
         raise UnknownNameError("rubric or computed score", selection.rubric, score_names())
+
+
+def _check_groups(environments: Sequence[Environment], config: TrainConfig) -> None:
+    """Raise InfluenceError where no two conversations of an iteration can have one initial state to be compared in."""
+    phase = phase_config(config, 0, "train")
+    states = count_episodes(environments, phase.model_copy(update={"n": None, "samples": 1}))
+    alone = config.samples == 1 and count_episodes(environments, phase) <= states
+    if alone and config.selection.level == "initial-state":
+        raise InfluenceError(
+            "Each initial state has one conversation: there is nothing to compare it with.",
+            hint="Raise --samples, or compare more widely: --level scenario.",
+        )
 
 
 def _roles(config: TrainConfig) -> tuple[Role, ...]:

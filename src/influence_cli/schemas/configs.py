@@ -175,6 +175,7 @@ class TrainConfig(SimulationConfig):
         default="initial-state",
         description="Whether conversations from one initial state have users of all kinds, or all of one kind.",
     )
+    samples: int = Field(default=16, ge=1, description="Conversations from each initial state.")
     iterations: int = Field(default=5, ge=1, description="How often conversations are had and learnt from.")
     algorithm: AlgorithmConfig = Field(default_factory=AlgorithmConfig, description="How is learnt.")
     selection: SelectionConfig = Field(default_factory=SelectionConfig, description="What is learnt from.")
