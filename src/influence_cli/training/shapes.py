@@ -87,5 +87,5 @@ def _read(path: Path) -> ModelShape | None:
             head=int(data.get("head_dim") or int(data["hidden_size"]) // heads),
             tied=bool(data.get("tie_word_embeddings", False)),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
