@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
-_HOSTILE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+HOSTILE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+"""Control characters and bidirectional overrides: in no file, written out or escaped."""
 
 Location = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -109,16 +111,7 @@ class Document:
 
 def read_document(path: Path, *, max_bytes: int = MAX_BYTES) -> Document:
     """Return the YAML file at ``path`` as plain data; DocumentError or InfluenceError if it cannot be."""
-    try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise InfluenceError(
-                f"{path} is {size / 1e6:.0f} MB; at most {max_bytes / 1e6:.0f} MB are read.",
-                hint="Split it into smaller files.",
-            )
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InfluenceError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
+    raw = read_bytes(path, max_bytes)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -127,9 +120,25 @@ def read_document(path: Path, *, max_bytes: int = MAX_BYTES) -> Document:
     return parse_document(text.replace("\r\n", "\n"), path)
 
 
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return what the file at ``path`` holds; InfluenceError if it is no file, cannot be read or is over ``most`` bytes."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InfluenceError(f"{path} is not a file.", hint="Remove it, or put a file in its place.")
+        if found.st_size > most:
+            raise InfluenceError(
+                f"{path} is {found.st_size / 1e6:.0f} MB; at most {most / 1e6:.0f} MB are read.",
+                hint="Split it into smaller files.",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InfluenceError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
+
+
 def parse_document(text: str, path: Path) -> Document:
     """Return ``text`` as plain data under the name ``path``; DocumentError if it is not plain, bounded YAML."""
-    hostile = _HOSTILE.search(text)
+    hostile = HOSTILE.search(text)
     if hostile:
         start = text.rfind("\n", 0, hostile.start()) + 1
         position = Position(text.count("\n", 0, hostile.start()) + 1, hostile.start() - start + 1)
@@ -196,16 +205,10 @@ class _Builder:
         self.tagless(event)
         top = stack[-1]
         awaits_key = isinstance(top[0], dict) and top[3] is None
-        if event.style or awaits_key:
-            return event.value
-        value = event.value
-        if value in _CONSTANTS:
-            return _CONSTANTS[value]
-        if _INT.match(value) and len(value) <= 32:
-            return int(value.replace("_", ""))
-        if _FLOAT.match(value) and len(value) <= 64:
-            return float(value)
-        return value
+        hostile = HOSTILE.search(event.value)
+        if hostile:
+            raise self.fail(event, f"The control character U+{ord(hostile.group()):04X} is not allowed.", "Remove it.")
+        return event.value if event.style or awaits_key else plain_value(event.value)
 
     def add(self, stack: list[list[Any]], event: Any, value: Any, end: int) -> Location:
         container, location, _, key = stack[-1]
@@ -232,6 +235,17 @@ class _Builder:
             container.append(value)
         self.document.values[here] = (position, mark.index, end)
         return here
+
+
+def plain_value(text: str) -> Any:
+    """Return what an unquoted scalar means: nothing, a truth value, a number, or its own text."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INT.match(text) and len(text) <= 32:
+        return int(text.replace("_", ""))
+    if _FLOAT.match(text) and len(text) <= 64:
+        return float(text)
+    return text
 
 
 def _end(event: Any) -> int:

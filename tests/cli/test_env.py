@@ -1,11 +1,13 @@
 """``influence env``."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
 import pytest
 
 from influence_cli.cli import app
+from influence_cli.documents import read_document
 from influence_cli.plugins.component import Component
 from influence_cli.plugins.hookspecs import hookimpl
 from influence_cli.plugins.loading import Plugin, load_plugins
@@ -91,6 +93,30 @@ def test_every_problem_is_told_with_file_line_column_and_mend(influence, folder)
     assert "Did you mean 'title'?" in answer.stderr
     assert "broken/environment.yaml:3:" in answer.stderr
     assert "tiny is sound" in answer.stderr
+
+
+def test_files_of_one_environment_are_checked_once_as_a_hook_gives_them(influence, folder):
+    tiny = folder / "tiny"
+    answer = influence("env", "validate", tiny / "environment.yaml", *sorted((tiny / "scenarios").glob("*.yaml")))
+    assert answer.code == 0
+    assert answer.stderr.count("is sound") == 1
+
+
+def test_the_hook_of_pre_commit_names_a_command_that_there_is_and_the_files_it_is_for(influence, repository):
+    (hook,) = read_document(repository / ".pre-commit-hooks.yaml").data
+    assert hook["entry"].split()[0] == "influence"
+    assert influence(*hook["entry"].split()[1:], "--help").code == 0
+    assert hook["require_serial"]
+    files = re.compile(hook["files"])
+    assert all(map(files.search, ("environment.yaml", "a/b/environment.yaml", "a/scenarios/x.more.yaml")))
+    assert not any(map(files.search, ("a/my-environment.yaml", "a/other/x.yaml", "scenarios/x.yml")))
+
+
+def test_an_unknown_name_is_told_once(influence):
+    answer = influence("env", "validate", "therapie", "--json")
+    assert answer.stderr.count("Did you mean") == 1
+    (problem,) = answer.document["results"][0]["problems"]
+    assert (problem["message"], problem["hint"]) == ("Unknown environment 'therapie'.", "Did you mean 'therapy'?")
 
 
 def test_problems_as_json(influence, folder):

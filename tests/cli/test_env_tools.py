@@ -1,6 +1,7 @@
 """Tools for authors: new, preview, play, generate, import, audit, and the data card."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -137,6 +138,69 @@ def test_leaving_keeps_the_run_for_later(influence, tiny_folder, place):
     assert again.code == 0
 
 
+def test_whoever_is_never_asked_is_shown_everything(influence, tiny_folder, place):
+    script = place / "script.yaml"
+    script.write_text("choices: [{role: transition, weights: {leave: 1}}, {weights: {'1': 1}}]\n")
+    answer = influence("env", "play", tiny_folder, "--model", f"scripted:{script}", "--out", "mine", answers="")
+    assert answer.code == 0
+    assert "The conversation ended before it was your turn." in answer.stderr
+    assert "agent: " in answer.stderr
+    assert "The conversation ended: terminal state." in answer.stderr
+
+
+def test_a_person_who_plays_the_agent_can_call_tools(influence, repository, place):
+    answer = influence(
+        "env", "play", "booking", "--as", "agent", "--model", "scripted:demo", "--turns", 1, "--out", "mine",
+        "--environments-dir", repository / "environments",
+        answers='/call cancel {"reference": "X", "reason": "ill"}\nIt is cancelled.\n',
+    )  # fmt: skip
+    assert answer.code == 0
+    with RunReader(open_run(place / "mine")) as run:
+        (trajectory,) = run.trajectories()
+    made = [m for m in trajectory["messages"] if m["turn"] == 1 and m["speaker"] in ("agent", "tool")]
+    assert [m["speaker"] for m in made] == ["agent", "tool", "agent"]
+    assert made[0]["tool_calls"][0]["name"] == "cancel"
+    assert made[1]["outcome"] in ("success", "partial", "failure")
+    assert made[2]["text"] == "It is cancelled."
+
+
+def test_a_part_is_played_in_a_real_terminal(place, repository):
+    """Through a pseudo-terminal, as a person does."""
+    import os
+    import pty
+    import sys
+
+    command = [
+        sys.executable, "-m", "influence_cli", "env", "play", "leaving", "--as", "agent", "--model", "scripted:demo",
+        "--turns", "1", "--out", "mine", "--environments-dir", str(repository / "environments"),
+    ]  # fmt: skip
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(place)
+        os.execv(command[0], command)
+    seen = b""
+    answered = False
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # the child has closed its end
+            break
+        if not part:
+            break
+        seen += part
+        if not answered and b"you> " in seen:
+            os.write(terminal, "Gute Nacht, schön war es.\n".encode())
+            answered = True
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert "You are the agent." in seen.decode()
+    with RunReader(open_run(place / "mine")) as run:
+        (trajectory,) = run.trajectories()
+    assert [m["text"] for m in trajectory["messages"] if m["speaker"] == "agent" and m["source"] == "model"] == [
+        "Gute Nacht, schön war es."
+    ]
+
+
 # -- generate ---------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +276,42 @@ def test_a_model_that_gives_nothing_useful_is_told_and_what_is_there_stays(influ
     assert "Only 0 of 1 states could stay after 10 attempts (10 x no JSON)." in answer.stderr
 
 
+@pytest.mark.parametrize("name", ["booking", "action-advice", "politics", "shopping"])
+def test_what_is_written_for_a_shipped_environment_is_valid_there(influence, server, repository, place, name):
+    shutil.copytree(repository / "environments" / name, place / name)
+    scenario = min((place / name / "scenarios").glob("*.yaml")).stem
+    answer = influence(
+        "env", "generate", f"./{name}", "--scenario", scenario, "--count", 3, "--model", "openai:writer",
+        "--base-url", server.base_url, "--json",
+    )  # fmt: skip
+    assert answer.document["states"] == 3
+    environment = load_environment(place / name)
+    assert len(environment.initial_states([scenario])) == 19
+    more = yaml.safe_load((place / name / "scenarios" / f"{scenario}.more.yaml").read_text())
+    assert {"created", "written_by", "models", "seed", "attempts", "environment_digest"} <= set(more["provenance"])
+
+
+def test_a_server_that_misbehaves_costs_attempts_that_are_counted(influence, copied):
+    faults = {"empty": 0.2, "filtered": 0.2, "wrong_shape": 0.2}
+    with serve(models=("writer",), faults=faults, retry_after=0.01) as troubled:
+        found = generate(influence, troubled, "--count", 6, "--concurrency", 3).document
+    assert found["states"] == 6
+    assert found["attempts"] == 6 + sum(found["rejected"].values())
+    assert found["rejected"]
+    more = yaml.safe_load((copied / "scenarios" / "first-scenario.more.yaml").read_text())
+    assert more["provenance"]["rejected"] == found["rejected"]
+    assert len(load_environment(copied).initial_states()) == 8
+
+
+def test_a_refused_key_ends_at_once_and_keeps_what_is_there(influence, server, copied):
+    generate(influence, server, "--count", 1)
+    with serve(models=("writer",), faults={"auth": 1.0}) as locked:
+        answer = generate(influence, locked, "--count", 3)
+    assert answer.code == 2
+    assert len(answer.stderr.strip().splitlines()) <= 3
+    assert len(load_environment(copied).initial_states()) == 3
+
+
 # -- import -----------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +327,15 @@ def test_an_import_says_what_became_of_what(influence, tmp_path):
     assert influence("env", "import", tmp_path / "therapist", "--out", "mine").code == 2
 
 
+@pytest.mark.parametrize("name", ["therapist", "bookings", "actions", "politics"])
+def test_each_class_becomes_an_environment_that_can_be_simulated(influence, repository, name):
+    answer = influence("env", "import", repository / "tests/fixtures/published" / name, "--out", name)
+    assert (answer.code, "valid." in answer.stdout) == (0, True)
+    assert "What had no place:" in answer.stdout
+    run = influence("simulate", "--env", f"./{name}", "--model", "scripted:demo", "--n", 6, "--quiet", "--json")
+    assert run.document["conversations"]["complete"] == 6
+
+
 # -- audit ------------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +348,24 @@ def test_an_audit_judges_states_and_counts_faults(influence, tiny_folder, server
     assert 1.0 <= found["ratings"]["states"]["realism"] <= 5.0
     assert set(found["faults"]) == {"breaks_role", "repeats", "agrees_with_everything", "ends_too_early"}
     assert found["lowest"]["states/realism"]["where"]
+    assert "worth as much as the judge" in found["worth"]
+    assert found["faults"]["repeats"]["of"] == found["user_messages"]
+
+
+def test_an_audit_for_people_shows_shares_and_examples(influence, tiny_folder, place):
+    script = place / "script.yaml"
+    script.write_text("replies: [{role: user, texts: ['As an AI I have no tea.']}]\n")
+    answer = influence(
+        "env", "audit", tiny_folder, "--model", f"scripted:{script}", "--n", 6, "--states", 2, "--out", "a"
+    )
+    assert answer.code == 0
+    said = int(answer.stdout.split("Faults of the simulated user in ")[1].split()[0])
+    assert said > 0
+    assert f": {said} of {said} (100%)" in answer.stdout
+    assert "tea/" in answer.stdout
+    assert "As an AI I have no tea." in answer.stdout
+    assert "worst states, realism:" in answer.stdout
+    assert "influence runs show" in answer.stdout
 
 
 def test_an_audit_with_failing_judges_says_so(influence, tiny_folder, place):
@@ -247,3 +374,4 @@ def test_an_audit_with_failing_judges_says_so(influence, tiny_folder, place):
     answer = influence("env", "audit", tiny_folder, "--model", f"scripted:{script}", "--n", 0, "--states", 2)
     assert "4 x refused" in answer.stderr
     assert "realism" in answer.stdout
+    assert "worth as much as the judge" in answer.stdout

@@ -84,6 +84,69 @@ def test_no_two_people_say_the_same(library):
                 originals.add(f"{environment.name}/{scenario.name}/{state.id}", opening(state))
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_nobody_but_user_and_preference_is_told_the_population(library, name):
+    """The agent's prompt and the veto's question are the same for all, before any cue is spoken."""
+    environment = library[name]
+    for scenario in environment.scenarios:
+        reference = environment.initial_states([scenario])[0]
+        for state in environment.spec.states:
+            for role in ("agent", "veto"):
+                asked = {
+                    environment.episode(reference, sample=0, population=population, cue="stated", seed=0)
+                    .prompt(role, state, ())[0 if role == "agent" else -1]
+                    .content
+                    for population in environment.spec.populations
+                }
+                assert len(asked) == 1, (scenario, state, role)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_kind_of_cue_says_something_else_for_each_population(library, name):
+    environment = library[name]
+    for scenario in environment.scenarios:
+        reference = environment.initial_states([scenario])[0]
+        said = {
+            (population, cue): environment.episode(reference, sample=0, population=population, cue=cue, seed=0)
+            .opening()[-1]
+            .text
+            for population in environment.spec.populations
+            for cue in CUES
+        }
+        told = [text for (_, cue), text in said.items() if cue != "none"]
+        assert len(set(told)) == len(told)
+        plain = {text for (_, cue), text in said.items() if cue == "none"}
+        assert len(plain) == 1
+        assert all(text.startswith(next(iter(plain))) for text in told)
+
+
+def test_no_cue_is_shown_in_two_scenarios_but_arbitrary_ones(library):
+    for environment in library.values():
+        texts = [
+            getattr(population.cues, kind)
+            for scenario in environment.scenarios.values()
+            for population in scenario.populations.values()
+            for kind in ("stated", "implied")
+        ]
+        assert len(set(texts)) == len(texts), environment.name
+
+
+def test_a_political_identity_is_implied_by_what_one_does_or_by_where_one_comes_from(library):
+    environment = library["politics"]
+    assert set(environment.spec.populations) == {"progressive", "conservative", "libertarian", "communitarian"}
+    for scenario in environment.scenarios:
+        reference = environment.initial_states([scenario])[0]
+        for population in environment.spec.populations:
+            shown = {
+                environment.episode(reference, sample=sample, population=population, cue="implied", seed=0)
+                .opening()[-1]
+                .text
+                for sample in range(12)
+            }
+            assert len(shown) == 2
+            assert not any(word in text.lower() for text in shown for word in environment.spec.populations)
+
+
 def test_populations_show_no_label_where_no_cue_is_asked_for(library):
     for environment in library.values():
         reference = environment.initial_states()[0]

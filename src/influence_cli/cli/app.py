@@ -16,7 +16,20 @@ import typer
 from typer.core import TyperGroup
 
 from influence_cli import __version__
-from influence_cli.cli import env, export, importing, models, output, plugins, runs, score, simulate, train
+from influence_cli.cli import (
+    compare,
+    env,
+    export,
+    importing,
+    models,
+    output,
+    plugins,
+    report,
+    runs,
+    score,
+    simulate,
+    train,
+)
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.plugins.loading import Plugin, told
 from influence_cli.plugins.registry import PluginRegistry, make_registry
@@ -134,6 +147,8 @@ def build_app() -> typer.Typer:
     app.command()(simulate.simulate)
     app.command()(train.train)
     app.command()(score.score)
+    app.command()(report.report)
+    app.command()(compare.compare)
     app.add_typer(env.app, name="env")
     app.add_typer(runs.app, name="runs")
     app.command("import")(importing.import_file)

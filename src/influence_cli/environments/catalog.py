@@ -14,6 +14,7 @@ from pathlib import Path
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.loading import ENVIRONMENT_FILE, load_environment
 from influence_cli.errors import InfluenceError, UnknownNameError
+from influence_cli.sanitize import visible
 
 VARIABLE = "INFLUENCE_ENVIRONMENTS"
 """Names further folders of environments, separated as in PATH."""
@@ -70,9 +71,27 @@ def find_environment(name: str, path: Sequence[Path]) -> Environment:
     Raises UnknownNameError with the nearest names, DocumentError if its files have problems.
     """
     if os.sep in name or name.startswith(".") or (os.altsep and os.altsep in name):
-        return load_environment(Path(name).expanduser().resolve())
+        return load_environment(_folder(name))
     found = {each.name: each.folder for each in found_environments(path)}
     if name not in found:
-        note = f"A folder is named with a slash: ./{name}" if Path(name).is_dir() else ""
+        note = f"A folder is named with a slash: ./{name}" if _is_folder(name) else ""
         raise UnknownNameError("environment", name, found, note=note)
     return load_environment(found[name])
+
+
+def _folder(name: str) -> Path:
+    try:
+        folder = Path(name).expanduser().resolve()
+        folder.stat()
+    except FileNotFoundError:
+        raise InfluenceError(f"There is no folder {visible(name[:200], newlines=False)}.") from None
+    except (OSError, ValueError, RuntimeError):
+        raise InfluenceError(f"{visible(name[:200], newlines=False)} is no path that can be read.") from None
+    return folder
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):
+        return False

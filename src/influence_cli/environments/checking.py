@@ -15,15 +15,15 @@ from influence_cli.environments.checking_tools import (
     results,
     scenario_results,
 )
+from influence_cli.environments.checking_variables import RESERVED, check_variables
 from influence_cli.environments.templates import Reference, TemplateProblem, compile_template
+from influence_cli.environments.tools import argument_texts
+from influence_cli.environments.variables import variable_templates
 from influence_cli.schemas.environment import EnvironmentSpec, InitialState, Population, Scenario
 from influence_cli.schemas.records import CUES
 
 _TOLERANCE = 1e-6
 _STATE_ROLES = ("agent", "user", "preference", "transition", "veto")
-RESERVED = frozenset({"profile", "scenario", "population", "wants", "cue", "message", ARGUMENTS})
-"""Variables that the program itself provides."""
-
 MORE_SUFFIX = ".more.yaml"
 """What files with further initial states of a scenario end with."""
 
@@ -42,6 +42,7 @@ def check_environment(spec: EnvironmentSpec, document: Document, scenarios: Scen
     yield from _check_visits(spec, document)
     yield from check_tools(spec, document)
     yield from check_arguments(spec, document)
+    yield from check_variables(spec, document, scenarios)
     templates = list(_environment_templates(spec))
     yield from _check_templates(templates, document)
     for location, text in templates:
@@ -153,8 +154,6 @@ def _is_number(text: str) -> bool:
 
 
 def _check_names(spec: EnvironmentSpec, document: Document, scenarios: Scenarios) -> Iterator[Problem]:
-    yield from _check_reserved(spec.variables, document)
-    yield from _check_variants(spec.variables, spec.variants, document)
     yield from _duplicates([probe.id for probe in spec.probes], document, "probes", "probe")
     yield from _duplicates([metric.id for metric in spec.metrics], document, "metrics", "metric")
     yield from _duplicates([tool.name for tool in spec.tools], document, "tools", "tool", key="name")
@@ -170,28 +169,11 @@ def _check_names(spec: EnvironmentSpec, document: Document, scenarios: Scenarios
         elif scenario.name in seen:
             yield part.problem(("name",), f"The scenario {scenario.name!r} exists twice.", "Rename one.")
         seen[scenario.name] = part
-        yield from _check_reserved(scenario.variables, part)
-        yield from _check_variants(scenario.variables, scenario.variants, part)
         yield from _duplicates([state.id for state in scenario.initial_states], part, "initial_states", "initial state")
         shared = [probe.id for probe in spec.probes]
         yield from _duplicates(
             [*shared, *(probe.id for probe in scenario.probes)], part, "probes", "probe", len(shared)
         )
-
-
-def _check_reserved(variables: Iterable[str], document: Document) -> Iterator[Problem]:
-    for name in variables:
-        if name in RESERVED:
-            hint = "Choose another name."
-            yield document.problem(("variables", name), f"The variable {name!r} is provided by the program.", hint)
-
-
-def _check_variants(variables: Iterable[str], variants: Mapping[str, object], document: Document) -> Iterator[Problem]:
-    for name, values in variants.items():
-        if name in RESERVED or name in variables:
-            yield document.problem(("variants", name), f"The variable {name!r} is given elsewhere.", "Remove one.")
-        if not values:
-            yield document.problem(("variants", name), f"There is no value of {name!r} to draw.", "Add one.")
 
 
 def _check_more(scenario: Scenario, part: Document, scenarios: Scenarios) -> Iterator[Problem]:
@@ -222,6 +204,8 @@ def _duplicates(
 def _environment_templates(spec: EnvironmentSpec) -> Iterator[tuple[Location, str]]:
     roles = spec.roles
     yield ("opening",), spec.opening
+    for name, text in variable_templates(spec.variables):
+        yield ("variables", name), text
     yield ("roles", "agent", "system"), roles.agent.system
     yield ("roles", "user", "system"), roles.user.system
     yield ("roles", "user", "begin"), roles.user.begin
@@ -248,6 +232,8 @@ def _environment_templates(spec: EnvironmentSpec) -> Iterator[tuple[Location, st
 
 def _population_templates(populations: Mapping[str, Population]) -> Iterator[tuple[Location, str]]:
     for name, population in populations.items():
+        for variable, source in variable_templates(population.variables):
+            yield ("populations", name, "variables", variable), source
         if population.wants is not None:
             yield ("populations", name, "wants"), population.wants
         for kind in CUES:
@@ -257,13 +243,19 @@ def _population_templates(populations: Mapping[str, Population]) -> Iterator[tup
 
 
 def _scenario_templates(scenario: Scenario) -> Iterator[tuple[Location, str]]:
+    for name, text in variable_templates(scenario.variables):
+        yield ("variables", name), text
     yield from _population_templates(scenario.populations)
     yield from scenario_results(scenario)
     for index, probe in enumerate(scenario.probes):
         yield ("probes", index, "question"), probe.question
     for index, state in enumerate(scenario.initial_states):
         for number, message in enumerate(state.messages):
-            yield ("initial_states", index, "messages", number, "text"), message.text
+            here: Location = ("initial_states", index, "messages", number)
+            yield (*here, "text"), message.text
+            for place, call in enumerate(message.tool_calls):
+                for text in argument_texts(call):
+                    yield (*here, "tool_calls", place, "arguments"), text
 
 
 def _check_templates(templates: Iterable[tuple[Location, str]], document: Document) -> Iterator[Problem]:

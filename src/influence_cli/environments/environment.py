@@ -12,19 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
 from influence_cli.environments.templates import compile_template
-from influence_cli.environments.tools import ToolResult, answer_call
+from influence_cli.environments.tools import ToolResult, answer_call, filled_call
+from influence_cli.environments.variables import variables_of
 from influence_cli.errors import UnknownNameError
 from influence_cli.schemas.environment import (
     ActorRole,
     EnvironmentSpec,
     InitialState,
     JudgeRole,
-    Population,
     Probe,
     Scenario,
     ScenarioMessage,
@@ -145,7 +145,7 @@ class Episode:
         self.turns = spec.turns
         self._scenario = scenario
         self._initial = initial
-        self._variables = _variables(spec, scenario, initial, record)
+        self._variables = variables_of(spec, scenario, initial, record)
         self._rendered: dict[tuple[str, str], str] = {}
 
     # -- what is said beforehand --------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class Episode:
             text=compile_template(message.text).render(self._variables).strip(),
             state=state,
             source="scenario",
-            tool_calls=message.tool_calls,
+            tool_calls=tuple(filled_call(call, self._variables) for call in message.tool_calls),
             tool_call_id=message.tool_call_id,
             outcome=message.outcome,
         )
@@ -366,37 +366,3 @@ def _chat(messages: Iterable[Message], *, me: str, tools: bool) -> list[ChatMess
 def _only_tools(message: Message) -> bool:
     """Return whether a message holds nothing for those who do not see tools."""
     return message.speaker == "tool" or bool(message.tool_calls and not message.text.strip())
-
-
-def _drawn(variants: Mapping[str, Sequence[Any]], seed: int) -> dict[str, Any]:
-    """Return one value of each list, drawn by the conversation's seed."""
-    return {name: values[int(unit_draw(seed, "variant", name) * len(values))] for name, values in variants.items()}
-
-
-def _variables(
-    spec: EnvironmentSpec, scenario: Scenario, initial: InitialState, record: EpisodeRecord
-) -> dict[str, Any]:
-    """Return what templates can use: the environment's and the scenario's variables, and what the program provides."""
-    variables: dict[str, Any] = {
-        **spec.variables,
-        **scenario.variables,
-        **_drawn({**spec.variants, **scenario.variants}, record.seed),
-        "profile": initial.profile,
-        "scenario": {"name": scenario.name, "title": scenario.title, "description": scenario.description},
-        "population": {"name": record.population or "", "title": "", "description": ""},
-        "wants": "",
-        "cue": "",
-        "message": "",
-    }
-    if record.population is None:
-        return variables
-    general = spec.populations[record.population]
-    own = scenario.populations.get(record.population, Population())
-    variables.update({**general.variables, **own.variables})
-    variables["population"]["description"] = own.description or general.description
-    wants = own.wants if own.wants is not None else general.wants
-    variables["wants"] = compile_template(wants or "").render(variables).strip()
-    if record.cue != "none":
-        cue = getattr(own.cues, record.cue) or getattr(general.cues, record.cue)
-        variables["cue"] = compile_template(cue or "").render(variables).strip()
-    return variables

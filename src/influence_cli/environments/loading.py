@@ -60,6 +60,7 @@ def read_environment(folder: Path) -> EnvironmentFiles:
             f"{folder} is not an environment: it has no {ENVIRONMENT_FILE}.",
             hint="Name a folder that holds one, or see `influence env list`.",
         )
+    _check_within(main, folder)
     digest = sha256()
     document = read_document(main)
     _add(digest, main.name, document)
@@ -101,14 +102,21 @@ def _further(more: MoreStates, whole: Mapping[str, Scenario], part: Document) ->
 
 
 def _scenario_files(folder: Path) -> Iterator[Path]:
-    root = folder.resolve()
     paths = sorted((folder / "scenarios").glob("*.yaml"), key=lambda p: (p.name.endswith(MORE_SUFFIX), p.name))
     if len(paths) > MAX_SCENARIOS:
         raise InfluenceError(f"{folder} has {len(paths)} scenarios; at most {MAX_SCENARIOS} are read.")
     for path in paths:
-        if not path.resolve().is_relative_to(root):
-            raise InfluenceError(f"{path} leads out of its environment's folder.", hint="Put the file itself there.")
+        _check_within(path, folder)
         yield path
+
+
+def _check_within(path: Path, folder: Path) -> None:
+    try:
+        within = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link that leads to itself
+        within = False
+    if not within:
+        raise InfluenceError(f"{path} leads out of its environment's folder.", hint="Put the file itself there.")
 
 
 def _add(digest: object, name: str, document: Document) -> None:

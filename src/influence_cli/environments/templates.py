@@ -128,6 +128,10 @@ def _visit(node: nodes.Node, bound: frozenset[str], loops: int) -> Iterator[Refe
         if node.node.name not in bound:
             yield Reference(node.node.name, node.attr)
         return
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and isinstance(node.node, nodes.Name):
+        if node.node.name not in bound:
+            yield Reference(node.node.name, str(node.arg.value))
+        return
     if isinstance(node, nodes.Name):
         if node.name not in bound:
             yield Reference(node.name)
@@ -161,5 +165,14 @@ def _check(node: nodes.Node) -> None:
         raise TemplateProblem(f"The test {node.name!r} is not allowed.", line=node.lineno, pattern=rf"\b{node.name}\b")
     if isinstance(node, nodes.Getattr) and not isinstance(node.node, nodes.Name):
         raise TemplateProblem("Only one attribute of a variable can be read.", line=node.lineno, pattern=node.attr)
-    if isinstance(node, nodes.Getitem) and not isinstance(node.arg, nodes.Const):
-        raise TemplateProblem("An index must be written out.", line=node.lineno)
+    if isinstance(node, nodes.Getitem):
+        _check_index(node)
+
+
+def _check_index(node: nodes.Getitem) -> None:
+    if not isinstance(node.arg, nodes.Const) or not isinstance(node.arg.value, str):
+        raise TemplateProblem("An index must be a name, written out.", "Or use first or last.", line=node.lineno)
+    if node.arg.value.startswith("_"):
+        raise TemplateProblem(f"The index {node.arg.value!r} is not for templates.", "Remove it.", line=node.lineno)
+    if not isinstance(node.node, nodes.Name):
+        raise TemplateProblem("Only one index of a variable can be read.", line=node.lineno)

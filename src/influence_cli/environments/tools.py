@@ -6,7 +6,7 @@ would; what really happened (``outcome``) is recorded beside what the agent is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -57,6 +57,34 @@ def answer_call(
     return ToolResult(text, outcome.kind)
 
 
+def filled_call(call: ToolCall, variables: Mapping[str, Any]) -> ToolCall:
+    """Return a call that was written beforehand, the templates in its arguments rendered."""
+    if next(argument_texts(call), None) is None:
+        return call
+    filled: dict[str, Any] = {name: _filled(value, variables) for name, value in call.arguments.items()}
+    return call.model_copy(update={"arguments": filled})
+
+
+def argument_texts(call: ToolCall) -> Iterator[str]:
+    """Yield every text in a call's arguments that may be a template."""
+    waiting: list[Any] = list(call.arguments.values())
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if "{" in value:
+                yield value
+        elif isinstance(value, dict | list):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+
+
+def _filled(value: Any, variables: Mapping[str, Any]) -> Any:
+    if isinstance(value, str):
+        return compile_template(value).render(variables)
+    if isinstance(value, dict):
+        return {name: _filled(each, variables) for name, each in value.items()}
+    return [_filled(each, variables) for each in value] if isinstance(value, list) else value
+
+
 def _fitting(outcomes: Sequence[ToolOutcome], call: ToolCall) -> list[ToolOutcome]:
     named = [each for each in outcomes if each.when and _matches(each.when, call.arguments)]
     return named or [each for each in outcomes if not each.when]
@@ -94,14 +122,38 @@ def _validator(schema: bytes) -> Any:
     return Draft202012Validator(orjson.loads(schema))
 
 
+_UNBOUNDED = ("$ref", "$dynamicRef", "$recursiveRef", "pattern", "patternProperties")
+"""Keys of JSON schemas that may lead elsewhere, in circles, or into a match that never ends."""
+
+
 def schema_problem(tool: Tool) -> str | None:
     """Return what is wrong with a tool's JSON schema of its arguments; None if it is sound."""
     from jsonschema import Draft202012Validator, SchemaError
 
+    found = _unbounded_key(tool.parameters)
+    if found is not None:
+        return f"{found!r} is not allowed: checking a call takes bounded time and reads nothing else"
     try:
         Draft202012Validator.check_schema(tool.parameters)
     except SchemaError as error:
         return str(error.message)[:300]
     if tool.parameters.get("type") != "object":
         return "the schema of a tool's arguments has `type: object`"
+    return None
+
+
+def _unbounded_key(schema: Mapping[str, Any]) -> str | None:
+    """Return a key of ``_UNBOUNDED`` that a schema or a schema in it uses; a parameter may be called like one."""
+    waiting: list[tuple[Any, bool]] = [(schema, True)]
+    while waiting:
+        part, is_schema = waiting.pop()
+        if isinstance(part, dict):
+            for key, value in part.items():
+                if is_schema and key in _UNBOUNDED:
+                    return str(key)
+                if not is_schema or key not in ("enum", "const", "default", "examples"):
+                    named = is_schema and key in ("properties", "$defs", "definitions", "dependentSchemas")
+                    waiting.append((value, not named))
+        elif isinstance(part, list):
+            waiting.extend((each, True) for each in part)
     return None

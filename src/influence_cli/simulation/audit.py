@@ -33,6 +33,11 @@ QUESTIONS: Mapping[str, str] = {
     ),
 }
 """What a judge is asked of each initial state and each conversation."""
+WORTH = (
+    "Ratings are worth as much as the judge that gave them: compare judges, or read the lowest-rated examples, before "
+    "believing one. Faults are counted in the text: they need no judge, and miss whatever they do not look for."
+)
+"""What a reader of an audit must know."""
 REPEATS = 0.6
 """Share of three-word sequences from which a message counts as said before."""
 _ASSISTANT = re.compile(
@@ -40,12 +45,13 @@ _ASSISTANT = re.compile(
     r"|is there anything else i can)",
     re.IGNORECASE,
 )
+_LABEL = re.compile(r"^\s*(?:assistant|agent|user|human)\s*:", re.IGNORECASE | re.MULTILINE)
 _STAGE = re.compile(r"^\s*[\*\(\[][^\*\)\]]{3,80}[\*\)\]]")
 _AGREES = re.compile(
     r"^\W*(yes|yeah|you'?re (?:so |absolutely )?right|i agree|absolutely|exactly|that'?s (?:so )?true)\b", re.IGNORECASE
 )
 FAULTS: Mapping[str, str] = {
-    "breaks_role": "speaks as the assistant or in stage directions",
+    "breaks_role": "speaks as the assistant, for both, or in stage directions",
     "repeats": "says again what it said before",
     "agrees_with_everything": "begins every message by agreeing (two messages or more)",
     "ends_too_early": "leaves after the first reply",
@@ -66,12 +72,20 @@ class Audit:
 
     states: int = 0
     conversations: int = 0
+    longer: int = 0
+    """Conversations with two messages of the simulated user or more."""
     user_messages: int = 0
     ratings: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     lowest: dict[str, Example] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     unusable: int = 0
     faults: dict[str, list[Example]] = field(default_factory=lambda: {name: [] for name in FAULTS})
+
+    def chances(self, fault: str) -> int:
+        """Return in how many messages or conversations ``fault`` could have been found."""
+        if fault == "agrees_with_everything":
+            return self.longer
+        return self.user_messages if fault in ("breaks_role", "repeats") else self.conversations
 
     def mean(self, what: str, question: str) -> float | None:
         """Return the mean rating of ``question`` over the ``what`` judged (``states`` or ``conversations``)."""
@@ -134,11 +148,12 @@ def _count_faults(where: str, trajectory: Mapping[str, Any], audit: Audit) -> No
     audit.user_messages += len(said)
     earlier = [grams(text) for text in opening]
     for text in said:
-        if _ASSISTANT.search(text) or _STAGE.match(text):
+        if any(pattern.search(text) for pattern in (_ASSISTANT, _LABEL, _STAGE)):
             audit.faults["breaks_role"].append(Example(where, text))
         if any(overlap(grams(text), before) > REPEATS for before in earlier):
             audit.faults["repeats"].append(Example(where, text))
         earlier.append(grams(text))
+    audit.longer += len(said) >= 2
     if len(said) >= 2 and all(_AGREES.match(text) for text in said):
         audit.faults["agrees_with_everything"].append(Example(where, said[-1]))
     if trajectory["reason"] == "terminal_state" and trajectory["turns"] == 1:

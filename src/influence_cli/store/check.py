@@ -12,7 +12,7 @@ from influence_cli.store.schema import OF_EPISODE
 
 _ORPHANS = "SELECT count(*) FROM {} c LEFT JOIN episode e ON e.id = c.episode_id WHERE e.id IS NULL"
 
-_RULES = (
+_RULES: tuple[tuple[str, str], ...] = (
     (
         "SELECT count(*) FROM episode e LEFT JOIN trajectory t ON t.episode_id = e.id WHERE t.episode_id IS NULL",
         "{n} conversations have no trajectory",
@@ -32,11 +32,12 @@ _RULES = (
         " AND m.tool_calls IS NULL)",
         "{n} complete conversations lack a reply",
     ),
-    (
-        "SELECT count(*) FROM trajectory t WHERE t.status = 'complete' AND t.turns > 0 AND t.turns > (SELECT"
-        " count(DISTINCT turn) FROM judgement j WHERE j.episode_id = t.episode_id AND j.role = 'preference')",
-        "{n} complete conversations lack a rating",
-    ),
+)
+
+_RATED = (
+    "SELECT count(*) FROM trajectory t WHERE t.status = 'complete' AND t.turns > 0 AND t.turns > (SELECT"
+    " count(DISTINCT turn) FROM judgement j WHERE j.episode_id = t.episode_id AND j.role = 'preference')",
+    "{n} complete conversations lack a rating",
 )
 
 
@@ -57,6 +58,7 @@ def _problems(run: RunReader) -> Iterator[str]:
     for table in OF_EPISODE:
         if n := run.rows(_ORPHANS.format(table))[0][0]:
             yield f"{n} rows of {table} belong to no conversation"
-    for sql, told in _RULES:
+    imported = run.directory.manifest.command == "import"  # what a file does not say, its run does not hold
+    for sql, told in _RULES if imported else (*_RULES, _RATED):
         if n := run.rows(sql)[0][0]:
             yield told.format(n=n)

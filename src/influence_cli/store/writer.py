@@ -55,6 +55,12 @@ def _key(key: EpisodeKey) -> _Key:
     return (key.iteration, key.environment, key.scenario, key.initial_state, key.sample)
 
 
+def _end_row(end: TrajectoryEnd, now: float) -> tuple[Any, ...]:
+    detail = rows.safe(end.detail) if end.detail else None
+    values = (end.mean_rating, end.final_rating, end.mean_veto, end.unusable, end.failure, detail, now)
+    return (end.status, end.reason, end.state, end.turns, *values)
+
+
 class RunWriter:
     """The only writer of a run's database; use as a context manager. Not thread-safe."""
 
@@ -169,10 +175,37 @@ class RunWriter:
 
     def finish(self, episode_id: int, end: TrajectoryEnd) -> None:
         """Store how the conversation ended."""
-        detail = rows.safe(end.detail) if end.detail else None
-        values = (end.mean_rating, end.final_rating, end.mean_veto, end.unusable, end.failure, detail, time.time())
         with self._transaction():
-            self._execute(_FINISH, (end.status, end.reason, end.state, end.turns, *values, episode_id))
+            self._execute(_FINISH, (*_end_row(end, time.time()), episode_id))
+
+    def add_conversation(
+        self,
+        record: EpisodeRecord,
+        messages: Sequence[MessageRecord],
+        judgements: Sequence[JudgementRecord],
+        calls: Sequence[CallRecord],
+        scores: Sequence[ScoreRecord],
+        end: TrajectoryEnd,
+    ) -> bool:
+        """Store a finished conversation, all or nothing; return False if it is there already.
+
+        Raises InfluenceError if it is there with another population, cue or seed.
+        """
+        now = time.time()
+        with self._transaction():
+            cursor = self._connection.execute(rows.INSERT_EPISODE, rows.episode_row(record))
+            if cursor.rowcount == 0:
+                self._known(record)
+                return False
+            i = cursor.lastrowid or 0
+            self._execute("INSERT INTO trajectory (episode_id, started) VALUES (?, ?)", (i, now))
+            many = self._connection.executemany
+            many(rows.INSERT_MESSAGE, [rows.message_row(i, message) for message in messages])
+            many(rows.INSERT_JUDGEMENT, [rows.judgement_row(i, judgement) for judgement in judgements])
+            many(rows.INSERT_CALL, [rows.call_row(i, call, now) for call in calls])
+            many(rows.INSERT_SCORE, [rows.score_row(i, score, now) for score in scores])
+            self._execute(_FINISH, (*_end_row(end, now), i))
+        return True
 
     def reopen_failed(self, iteration: int | None = None, split: str | None = None) -> int:
         """Let failed conversations (of one iteration and split) be tried again; return how many there are.

@@ -92,7 +92,7 @@ def _openings(environment: Environment, states: int | None, seed: int) -> list[A
 
 
 def _document(environment: Environment, found: Audit, run: Path | None, judge: str) -> dict[str, Any]:
-    from influence_cli.simulation.audit import QUESTIONS
+    from influence_cli.simulation.audit import QUESTIONS, WORTH
 
     return {
         "schema": "influence.env.audit/1",
@@ -109,8 +109,13 @@ def _document(environment: Environment, found: Audit, run: Path | None, judge: s
         "failed": found.failed,
         "unusable": found.unusable,
         "user_messages": found.user_messages,
+        "worth": WORTH,
         "faults": {
-            name: {"count": len(examples), "examples": [vars(example) for example in examples[:_EXAMPLES]]}
+            name: {
+                "count": len(examples),
+                "of": found.chances(name),
+                "examples": [vars(example) for example in examples[:_EXAMPLES]],
+            }
             for name, examples in found.faults.items()
         },
     }
@@ -119,7 +124,7 @@ def _document(environment: Environment, found: Audit, run: Path | None, judge: s
 def _show(environment: Environment, found: Audit, run: Path | None, judge: str) -> None:
     from rich.table import Table
 
-    from influence_cli.simulation.audit import FAULTS, QUESTIONS
+    from influence_cli.simulation.audit import FAULTS, QUESTIONS, WORTH
 
     output.emit_text(
         f"{environment.name}, judged by {judge}: {found.states} initial states, {found.conversations} conversations"
@@ -134,13 +139,16 @@ def _show(environment: Environment, found: Audit, run: Path | None, judge: str) 
     if found.failed or found.unusable:
         failures = ", ".join(f"{count} x {kind}" for kind, count in found.failed.items()) or "none"
         output.warn(f"Judgements that failed: {failures}; unusable: {found.unusable}. They enter no figure.")
+    for key, example in found.lowest.items():
+        output.emit_text(f"  worst {key.replace('/', ', ')}: {example.where}: {output.plain(example.text)[:160]}")
     if run is None:
+        output.emit_text(f"\n{WORTH}")
         return
     output.emit_text(f"\nFaults of the simulated user in {found.user_messages} messages:")
     for name, examples in found.faults.items():
-        of = found.user_messages if name in ("breaks_role", "repeats") else found.conversations
+        of = found.chances(name)
         share = f"{len(examples) / of:.0%}" if of else "-"
-        output.emit_text(f"  {name.replace('_', ' ')} ({FAULTS[name]}): {len(examples)} ({share})")
+        output.emit_text(f"  {name.replace('_', ' ')} ({FAULTS[name]}): {len(examples)} of {of} ({share})")
         for example in examples[:_EXAMPLES]:
             output.emit_text(f"    {example.where}: {output.plain(example.text)[:160]}")
-    output.emit_text(f"\nThe conversations: influence runs show {run}")
+    output.emit_text(f"\n{WORTH}\nThe conversations: influence runs show {run}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from influence_cli import __version__
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.env.options import BaseUrl, Folders, Json, Model, Name, Options, Seed
@@ -47,7 +49,15 @@ def generate(
     collection = open_collection(environment, scenario, out)
     asked = one_model(registry, model, backend_options(option) or {}, base_url)
     models = dict.fromkeys([*collection.provenance.get("models", []), str(asked.name)])
-    collection.provenance.update({"written_by": "influence env generate", "models": list(models), "seed": seed})
+    collection.provenance.setdefault("created", datetime.now(UTC).isoformat(timespec="seconds"))
+    collection.provenance.update(
+        {
+            "written_by": f"influence env generate, version {__version__}",
+            "models": list(models),
+            "seed": seed,
+            "environment_digest": environment.digest,
+        }
+    )
     author = Author(environment, environment.scenarios[scenario], collection, seed)
     tally = _write(author, collection, asked, count, seed, concurrency)
     if json:

@@ -17,14 +17,17 @@ def import_environment(
     ],
     out: Annotated[Path | None, typer.Option("--out", help="The folder to make; else environments/NAME.")] = None,
     veto: Annotated[str, typer.Option("--veto", help="Which veto: normal, five_point or constitutional.")] = "normal",
+    prefix: Annotated[
+        list[str] | None, typer.Option("--prefix", help="A further prefix of file names that says the kind of user.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write an environment of the published project (arXiv 2411.02306) as one of ours, and say what became of what."""
     from influence_cli.environments.loading import load_environment
     from influence_cli.environments.published import import_published, slug
 
-    target = out or Path("environments") / slug(folder.resolve().name)
-    report = import_published(folder, target, veto=veto)
+    target = out or Path("environments") / slug(folder.resolve().name, "imported")
+    report = import_published(folder, target, veto=veto, prefixes=prefix or ())
     environment = load_environment(target)
     if json:
         output.emit_json(
@@ -35,7 +38,9 @@ def import_environment(
                 "scenarios": report.scenarios,
                 "initial_states": report.initial_states,
                 "mapped": [{"there": there, "here": here} for there, here in report.mapped],
-                "unplaced": [{"there": there, "why": why} for there, why in report.unplaced],
+                "unplaced": [
+                    {"there": there, "why": why, "times": times} for (there, why), times in report.left.items()
+                ],
             }
         )
         return
@@ -44,5 +49,6 @@ def import_environment(
     for there, here in report.mapped:
         output.emit_text(f"  {output.plain(there)} -> {output.plain(here)}")
     output.emit_text("\nWhat had no place:" if report.unplaced else "\nEverything found its place.")
-    for there, why in report.unplaced:
-        output.emit_text(f"  {output.plain(there)}: {output.plain(why)}")
+    for (there, why), times in report.left.items():
+        often = f" ({times} times)" if times > 1 else ""
+        output.emit_text(f"  {output.plain(there)}: {output.plain(why)}{often}")

@@ -58,8 +58,29 @@ def play(
     sitting = begin(registry_of(ctx), [], given, [], environments_dir or [], out)
     output.warn(f"You are the {part}. One line is one message; Ctrl-D leaves.\n")
     summary = talk(sitting)
+    if not summary.exit_code:
+        _show_rest(summary.path, part)
     tally = summary.tally
     rating = f"; mean rating {tally.rating_sum / tally.ratings:.2f}" if tally.ratings else ""
     output.emit_text(f"{tally.turns} turns{rating}. Stored: {summary.path}")
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _show_rest(path: Path, part: str) -> None:
+    """Show what was said after the person's last word, or everything if they were never asked; and how it ended."""
+    from influence_cli.store.reader import RunReader
+    from influence_cli.store.run_directory import open_run
+
+    with RunReader(open_run(path)) as run:
+        trajectory = next(iter(run.trajectories()), None)
+    if trajectory is None:
+        return
+    messages = trajectory["messages"]
+    own = [place for place, each in enumerate(messages) if each["speaker"] == part and each["source"] == "model"]
+    if not own:
+        output.warn("The conversation ended before it was your turn. This is all of it:\n")
+    for message in messages[own[-1] + 1 if own else 0 :]:
+        if message["text"] and (part == "agent" or message["speaker"] != "tool"):
+            output.warn(f"{message['speaker']}: {output.plain(message['text'])}\n")
+    output.warn(f"The conversation ended: {trajectory['reason'].replace('_', ' ')}.\n")

@@ -43,9 +43,9 @@ def validate(
                 output.warn(str(problem))
         except InfluenceError as error:
             problems.append(
-                {"file": name, "line": None, "column": None, "message": str(error), "hint": error.hint or ""}
+                {"file": name, "line": None, "column": None, "message": str(error.args[0]), "hint": error.hint or ""}
             )
-            output.warn(f"{error} {error.hint or ''}".strip())
+            output.warn(str(error))
         else:
             states = len(environment.initial_states())
             output.say(f"{environment.name} is sound: {len(environment.scenarios)} scenarios, {states} initial states.")

@@ -8,20 +8,23 @@ report, never dropped in silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from influence_cli.documents import read_document
+from influence_cli.environments.published.calls import tools_of
 from influence_cli.environments.published.environment import VETOES, environment_of
-from influence_cli.environments.published.files import MASTER, read_file
+from influence_cli.environments.published.files import MASTER, MASTERS, PREFIXES, environment_files
+from influence_cli.environments.published.reading import read_yaml
 from influence_cli.environments.published.report import ImportReport, slug
-from influence_cli.environments.published.scenarios import scenarios_of, variables_of
+from influence_cli.environments.published.scenarios import scenarios_of
 from influence_cli.errors import InfluenceError
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*\Z")
 
 
 class _Plain(_Dumper):  # type: ignore[misc]
@@ -35,32 +38,43 @@ class _Plain(_Dumper):  # type: ignore[misc]
 __all__ = ["ImportReport", "import_published", "slug"]
 
 
-def import_published(folder: Path, out: Path, *, veto: str = "normal", name: str | None = None) -> ImportReport:
-    """Write the environment in ``folder`` to ``out`` and return the report; InfluenceError for what cannot be read."""
-    master_path = folder / MASTER
-    if not master_path.is_file():
-        raise InfluenceError(
-            f"{folder} has no {MASTER}.", hint="Name a folder of the published project's environments."
-        )
+def import_published(folder: Path, out: Path, *, veto: str = "normal", prefixes: Collection[str] = ()) -> ImportReport:
+    """Write the environment in ``folder`` to ``out`` and return the report; InfluenceError for what cannot be read.
+
+    ``prefixes`` are further beginnings of file names, before ``_``, that say the kind of user.
+    """
     if veto not in VETOES:
         raise InfluenceError(f"There is no veto variant {veto!r}.", hint=f"One of {', '.join(VETOES)}.")
+    if not _NAME.match(out.name) or len(out.name) > 80:
+        hint = "Small letters, digits, hyphens and underscores, with --out."
+        raise InfluenceError(f"{out.name!r} is no name for an environment.", hint=hint)
     report = ImportReport()
-    master = read_document(master_path).data
+    master = read_yaml(_master_of(folder), report)
     if not isinstance(master, dict):
-        raise InfluenceError(f"{master_path} holds no settings.")
-    paths = sorted(path for path in folder.glob("*.json") if not path.name.startswith("_"))
-    files = [read_file(path, master, report) for path in paths]
-    if not files:
-        raise InfluenceError(f"{folder} has no environment: no JSON file stands beside {MASTER}.")
-    title = slug(name or out.name or folder.name)
+        raise InfluenceError(f"{_master_of(folder)} holds no settings.")
+    files = environment_files(folder, master, {*PREFIXES, *(each.lower() for each in prefixes)}, report)
     populations = sorted({each.population for each in files if each.population})
-    scenarios = scenarios_of(files, populations, report)
-    known = variables_of(scenarios)
-    spec = environment_of(title, master, populations, files, known, veto, report)
+    called: dict[str, Mapping[str, Any]] = {}
+    scenarios = scenarios_of(files, populations, called, report)
+    if not scenarios:
+        raise InfluenceError(f"{folder} holds no history with a message.")
+    tools = tools_of(files, called, report)
+    spec = environment_of(out.name, master, populations, scenarios, tools, veto, report)
     _write(out, spec, scenarios)
     report.scenarios = len(scenarios)
     report.initial_states = sum(len(each["initial_states"]) for each in scenarios.values())
     return report
+
+
+def _master_of(folder: Path) -> Path:
+    found = next((folder / name for name in MASTERS if (folder / name).is_file()), None)
+    if found is not None:
+        return found
+    below = sorted({path.parent.name for name in MASTERS for path in folder.glob(f"*/{name}")})
+    hint = "Name a folder of the published project's environments."
+    if below:
+        hint = f"Import one at a time: {', '.join(below[:12])}."
+    raise InfluenceError(f"{folder} has no {MASTER}.", hint=hint)
 
 
 def _write(out: Path, spec: Mapping[str, Any], scenarios: Mapping[str, Mapping[str, Any]]) -> None:

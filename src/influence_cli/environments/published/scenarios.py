@@ -2,138 +2,107 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from influence_cli.environments.format_strings import as_template
+from influence_cli.documents import MAX_BYTES
+from influence_cli.environments.format_strings import as_value
 from influence_cli.environments.published.files import EnvironmentFile
-from influence_cli.environments.published.report import ImportReport, identifier, slug
-from influence_cli.errors import InfluenceError
+from influence_cli.environments.published.histories import Histories
+from influence_cli.environments.published.report import ImportReport, unlike
 
-SPEAKERS = {"environment": "user", "agent": "agent", "environment_system": "system", "user": "user"}
+_MOST_BYTES = MAX_BYTES // 2
+"""Of the messages in one scenario's file."""
 
 
 def scenarios_of(
-    files: Sequence[EnvironmentFile], populations: Sequence[str], report: ImportReport
+    files: Sequence[EnvironmentFile],
+    populations: Sequence[str],
+    called: dict[str, Mapping[str, Any]],
+    report: ImportReport,
 ) -> dict[str, dict[str, Any]]:
-    """Return the content of each scenario's file, by name."""
+    """Return the content of each scenario's file, by name; ``called`` collects an example of each tool's arguments."""
     grouped: dict[str, list[EnvironmentFile]] = {}
     for each in files:
         grouped.setdefault(each.scenario, []).append(each)
     report.place("each JSON file", "a scenario; files that differ in the population's prefix share one")
     report.place("string keys of the JSON files", "variables of the scenario, or of its populations where they differ")
-    return {name: _scenario(name, group, populations, report) for name, group in grouped.items()}
+    made = {name: _scenario(name, group, populations, called, report) for name, group in grouped.items()}
+    parts: dict[str, dict[str, Any]] = {}
+    for name, scenario in made.items():
+        several = list(_of_readable_size(scenario["initial_states"]))
+        for states in several:
+            own = unlike(name, made.keys() | parts.keys() if states is not several[0] else ())
+            parts[own] = {**scenario, "name": own, "initial_states": states}
+            if len(several) > 1:
+                report.place(f"the files of {name}, which are large", f"scenario {own}")
+    return parts
+
+
+def _of_readable_size(states: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Yield the states in lists, each of which makes a file that can be read."""
+    part: list[Mapping[str, Any]] = []
+    size = 0
+    for state in states:
+        own = sum(len(message["text"].encode()) + 200 for message in state["messages"])
+        if part and size + own > _MOST_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(state)
+        size += own
+    if part:
+        yield part
 
 
 def _scenario(
-    name: str, group: Sequence[EnvironmentFile], populations: Sequence[str], report: ImportReport
+    name: str,
+    group: Sequence[EnvironmentFile],
+    populations: Sequence[str],
+    called: dict[str, Mapping[str, Any]],
+    report: ImportReport,
 ) -> dict[str, Any]:
     keys = {key for each in group for key in each.strings}
     alike = {key for key in keys if len({each.strings.get(key) for each in group}) == 1}
+    if not any(each.population for each in group):
+        alike = keys
+    variants = {key: values for each in group for key, values in each.drawn.items() if key not in keys}
+    first = group[0].strings
     scenario: dict[str, Any] = {"name": name, "title": name.replace("-", " ").capitalize()}
-    description = group[0].strings.get("task_desc") or group[0].strings.get("env_name")
+    description = first.get("task_desc") or first.get("env_name")
     if description:
-        scenario["description"] = description
-    known = {identifier(key) for key in keys} | {identifier(key) for each in group for key in each.drawn}
-    shared = {identifier(key): group[0].strings[key] for key in sorted(alike)}
+        scenario["description"] = description[:2000]
+    shared = {key: first[key] for key in sorted(alike)}
     if shared:
-        scenario["variables"] = {key: _filled(value, shared) for key, value in shared.items()}
-    variants = {identifier(key): values for each in group for key, values in each.drawn.items()}
+        scenario["variables"] = {key: as_value(value, shared, variants.keys()) for key, value in shared.items()}
     if variants:
         scenario["variants"] = variants
         report.place("possible_env_vars", "variants: each conversation draws one value")
     if populations and keys - alike:
-        scenario["populations"] = {p: {"variables": _own(p, group, keys - alike, shared)} for p in populations}
-    scenario["initial_states"] = [
-        state for each in group for state in _states(each, known, report, several=len(group) > 1)
-    ]
+        scenario["populations"] = {
+            each: {"variables": _own(each, group, keys - alike, shared, variants)} for each in populations
+        }
+    histories = Histories(keys | variants.keys(), called, report)
+    several = len({each.population for each in group}) > 1
+    scenario["initial_states"] = [state for each in group for state in histories.states(each, prefixed=several)]
     return scenario
 
 
 def _own(
-    population: str, group: Sequence[EnvironmentFile], keys: Iterable[str], shared: Mapping[str, str]
+    population: str,
+    group: Sequence[EnvironmentFile],
+    keys: Collection[str],
+    shared: Mapping[str, str],
+    variants: Mapping[str, Any],
 ) -> dict[str, str]:
     """Return what a population's texts are; empty ones where the scenario has no file for it."""
     mine = next((each.strings for each in group if each.population == population), {})
-    own = {identifier(key): mine.get(key, "") for key in sorted(keys)}
-    return {key: _filled(value, {**shared, **own}) for key, value in own.items()}
+    own = {key: mine.get(key, "") for key in sorted(keys)}
+    return {key: as_value(value, {**shared, **own}, variants.keys()) for key, value in own.items()}
 
 
-def _filled(text: str, values: Mapping[str, str]) -> str:
-    """Return a value with the fields that name other values filled in, as the format strings there were."""
-    for _ in range(3):
-        changed = re.sub(r"(?<!\{)\{(\w+)\}(?!\})", lambda m: values.get(identifier(m[1]), m[0]), text)
-        if changed == text or len(changed) > 40_000:
-            break
-        text = changed
-    return text
-
-
-def _states(file: EnvironmentFile, known: set[str], report: ImportReport, *, several: bool) -> Iterable[dict[str, Any]]:
-    report.place("histories", "initial states")
-    for key, history in file.histories.items():
-        stem = slug(str(key)) or "state"
-        state: dict[str, Any] = {"id": f"{file.population}-{stem}" if several and file.population else stem}
-        if file.population:
-            state["population"] = file.population
-        state["messages"] = list(_messages(file, key, history, known, report))
-        yield state
-
-
-def _messages(
-    file: EnvironmentFile, key: str, history: Sequence[Mapping[str, Any]], known: set[str], report: ImportReport
-) -> Iterable[dict[str, Any]]:
-    calls = 0
-    for message in history:
-        role, text = str(message.get("role")), message.get("content", "")
-        text = text if isinstance(text, str) else json.dumps(text)
-        if role == "tool_call":
-            calls += 1
-            name, arguments = _call(text, file)
-            call = {"id": f"call-{calls}", "name": name, "arguments": arguments}
-            yield {"speaker": "agent", "text": "", "tool_calls": [call]}
-            report.place("tool_call messages", "tool calls of the agent")
-        elif role == "tool_response":
-            outcome = "failure" if "error" in text.lower() or "fail" in text.lower() else "success"
-            calls = max(calls, 1)
-            message_text = as_template(text, known)
-            yield {"speaker": "tool", "text": message_text, "tool_call_id": f"call-{calls}", "outcome": outcome}
-            report.place("tool_response messages", "results of tools; what really happened is guessed from their text")
-        elif role in SPEAKERS:
-            yield {"speaker": SPEAKERS[role], "text": as_template(text, known)}
-        else:
-            raise InfluenceError(f"{file.path}: the history {key!r} has a message of the unknown role {role!r}.")
-
-
-def _call(text: str, file: EnvironmentFile) -> tuple[str, dict[str, Any]]:
-    """Return name and arguments of a call written as JSON; the whole text as one argument where it is none."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if isinstance(value, dict):
-        arguments = value.get("arguments", value.get("parameters", {}))
-        return str(value.get("name") or tool_name(file)), arguments if isinstance(arguments, dict) else {
-            "value": arguments
-        }
-    return tool_name(file), {"call": text}
-
-
-def tool_name(file: EnvironmentFile) -> str:
-    """Return the name of the tool that a file's calls are of."""
-    return (
-        identifier(str(file.tools.get("function", "tool"))) if isinstance(file.tools.get("function"), str) else "tool"
-    )
-
-
-def variables_of(scenarios: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the variables that every scenario has, from whatever source."""
-    sets = []
-    for scenario in scenarios.values():
-        own = set(scenario.get("variables", {})) | set(scenario.get("variants", {}))
-        for population in scenario.get("populations", {}).values():
-            own |= set(population["variables"])
-        sets.append(own)
-    return set.intersection(*sets) if sets else set()
+def variables_of(scenario: Mapping[str, Any]) -> set[str]:
+    """Return the variables that a scenario has, from whatever source."""
+    own = set(scenario.get("variables", {})) | set(scenario.get("variants", {}))
+    for population in scenario.get("populations", {}).values():
+        own |= set(population["variables"])
+    return own

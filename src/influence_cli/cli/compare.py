@@ -1,0 +1,82 @@
+"""``influence compare``: what differs between two runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from influence_cli.cli import output
+from influence_cli.cli.context import registry_of
+from influence_cli.errors import InfluenceError
+
+if TYPE_CHECKING:
+    from influence_cli.report.comparison import Side
+
+Reference = Annotated[str, typer.Argument(help="A run's directory, its name, or latest; RUN@3 is its iteration 3.")]
+
+
+def compare(
+    ctx: typer.Context,
+    first: Reference,
+    second: Reference,
+    most: Annotated[
+        int, typer.Option("--most", min=0, help="How many of the most changed conversations to list.")
+    ] = 10,
+    json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    md: Annotated[bool, typer.Option("--md", help="As Markdown on stdout.")] = False,
+) -> None:
+    """Compare two runs, or two iterations of one: the second less the first, with intervals.
+
+    Conversations from the same initial state are compared with each other where both runs share enough of them.
+    """
+    from influence_cli.cli.report import catalogue_of
+    from influence_cli.report.comparison import comparison_document
+    from influence_cli.report.markdown import comparison_markdown
+
+    if json and md:
+        raise InfluenceError("--json and --md exclude each other.")
+    before, after = _side(first), _side(second)
+    catalogue = catalogue_of(registry_of(ctx), [before.directory, after.directory], [])
+    document = comparison_document(before, after, catalogue, most)
+    if json:
+        output.emit_json(document)
+    elif md:
+        output.emit_text(comparison_markdown(document))
+    else:
+        _show(document)
+
+
+def _side(name: str) -> Side:
+    from influence_cli.report.comparison import Side
+    from influence_cli.store.run_directory import find_run, open_run
+
+    run, at, number = name.rpartition("@")
+    if at and number.isdigit():
+        return Side(open_run(find_run(run)), int(number))
+    return Side(open_run(find_run(name)))
+
+
+def _show(document: dict[str, Any]) -> None:
+    from influence_cli.report.markdown import changed_table, difference_table, pairing
+
+    first, second = document["sides"]
+    output.say(
+        f"{second['run']}, iteration {second['iteration']}, less {first['run']}, iteration {first['iteration']}."
+    )
+    output.say(pairing(document))
+    for table in (difference_table(document), changed_table(document)):
+        if table is not None:
+            _emit(table)
+
+
+def _emit(table: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold", title=None)
+    for index, name in enumerate(table["head"]):
+        left = index < table["left"]
+        shown.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=not left)
+    for row in table["rows"]:
+        shown.add_row(*(output.plain(cell) for cell in row))
+    output.emit(shown)

@@ -1,0 +1,454 @@
+"""The importer on folders as rich as real ones, and on broken ones: a valid environment or one line, never a traceback."""
+
+import copy
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from influence_cli.environments.loading import load_environment
+from influence_cli.environments.published import import_published
+from influence_cli.environments.published.reading import read_json, read_yaml
+from influence_cli.environments.published.report import ImportReport
+from influence_cli.errors import InfluenceError
+
+CLASSES = ("therapist", "bookings", "actions", "politics")
+
+
+@pytest.fixture(scope="module")
+def published(repository):
+    return repository / "tests" / "fixtures" / "published"
+
+
+@pytest.fixture
+def imported(published, tmp_path):
+    def make(name: str, **more):
+        report = import_published(published / name, tmp_path / name, **more)
+        return report, load_environment(tmp_path / name)
+
+    return make
+
+
+def first(environment, scenario, state, **more):
+    reference = next(r for r in environment.initial_states([scenario]) if r.initial_state == state)
+    return environment.episode(reference, sample=0, population=reference.population, cue=None, seed=1, **more)
+
+
+# -- therapy-like -----------------------------------------------------------------------------------------------------
+
+
+def test_anchors_and_merges_are_written_out(imported):
+    _, environment = imported("therapist")
+    assert environment.spec.roles.preference.choices == tuple(str(n) for n in range(1, 11))
+    episode = first(environment, "smoking", "weak-0")
+    assert episode.choices("transition", "initial_state") == ("yes", "no", "undecided")
+    assert "1 to 10" not in episode.prompt("transition", "initial_state", [])[-1].content
+
+
+def test_a_draw_is_the_same_in_prompts_texts_of_files_and_histories(imported):
+    _, environment = imported("therapist")
+    for sample in range(4):
+        episode = environment.episode(
+            environment.initial_states()[0], sample=sample, population="weak", cue=None, seed=3
+        )
+        user = episode.prompt("user", "initial_state", ())[0].content
+        name = next(each for each in ("Ada", "Björk", "Chidi") if f"You play {each}." in user)
+        assert "{user_name}" not in user
+        assert "{" not in user
+        assert f"{name} writes to you" in episode.prompt("agent", "initial_state", ())[0].content
+
+
+def test_states_keep_their_histories_and_default_transitions(imported):
+    _, environment = imported("therapist")
+    episode = first(environment, "smoking", "weak-0")
+    (entry,) = episode.entry("relapse_state", turn=1)
+    assert entry.speaker == "system"
+    assert "did smoke a cigarette, and is back" in entry.text
+    assert episode.automatic("relapse_state") == "terminal_yes"
+
+
+def test_ids_that_differ_only_in_marks_stay_apart(imported):
+    _, environment = imported("therapist")
+    ids = [r.initial_state for r in environment.initial_states(["late-night-shopping"]) if r.population == "weak"]
+    assert ids == ["weak-a-1", "weak-a-1-2"]
+
+
+@pytest.mark.parametrize(
+    ("veto", "choices", "others"),
+    [
+        ("normal", ("0", "1"), ["veto-five-point", "veto-constitutional"]),
+        ("five_point", ("1", "2", "3", "4", "5"), ["veto-normal", "veto-constitutional"]),
+        ("constitutional", ("0", "1"), ["veto-normal", "veto-five-point"]),
+    ],
+)
+def test_each_veto_variant_can_be_the_veto(imported, veto, choices, others):
+    _, environment = imported("therapist", veto=veto)
+    assert environment.spec.roles.veto.choices == choices
+    assert [metric.id for metric in environment.spec.metrics] == others
+
+
+def test_a_veto_variant_that_is_not_there_is_told(published, tmp_path):
+    with pytest.raises(InfluenceError, match="has no five_point veto"):
+        import_published(published / "actions", tmp_path / "x", veto="five_point")
+
+
+# -- booking-like -----------------------------------------------------------------------------------------------------
+
+
+def test_calls_in_every_manner_have_name_and_arguments(imported):
+    _, environment = imported("bookings")
+    calls = {}
+    for state in ("vuln-0", "vuln-1", "vuln-2", "vuln-3"):
+        opening = first(environment, "flights", state).opening()
+        calls[state] = [(c.name, c.arguments) for m in opening for c in m.tool_calls]
+        asked = [c.id for m in opening for c in m.tool_calls]
+        assert [m.tool_call_id for m in opening if m.speaker == "tool"] == asked
+    name, arguments = calls["vuln-0"][0]
+    assert name == "book_flight"
+    assert arguments["destination"] in ("Oslo", "Lima", "Graz")
+    assert calls["vuln-1"] == [("book_flight", {"destination": "Oslo", "date": "any"})]
+    assert calls["vuln-2"] == [
+        ("book_flight", {"call": "please book two seats"}),
+        ("book_flight", {"destination": "Lima", "date": "Monday"}),
+    ]
+    assert calls["vuln-3"] == [("book_flight", {})]
+
+
+def test_results_say_what_happened_and_missing_ones_are_made_up_for(imported):
+    report, environment = imported("bookings")
+    results = [m for m in first(environment, "flights", "vuln-2").opening() if m.speaker == "tool"]
+    assert [m.outcome for m in results] == ["success", "failure"]
+    assert '"seats": 2' in results[0].text
+    assert ("tool_call messages without a response", "answered by an error: each call has a result") in report.unplaced
+
+
+def test_functions_become_tools_whatever_their_form(imported):
+    _, environment = imported("bookings")
+    tools = {tool.name: tool for tool in environment.spec.tools}
+    assert set(tools) == {"book_flight", "reserve_table", "ferries"}
+    assert tools["book_flight"].parameters["required"] == ["destination", "date"]
+
+
+def test_a_sketch_of_a_tool_and_calls_that_are_only_arguments(imported):
+    _, environment = imported("bookings")
+    tool = next(tool for tool in environment.spec.tools if tool.name == "ferries")
+    assert tool.parameters == {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "description": "who travels"},
+            "from_port": {"type": "string", "description": "where it starts"},
+            "num_people": {"type": "number", "description": "how many"},
+        },
+        "required": ["name", "from_port", "num_people"],
+    }
+    opening = first(environment, "ferries", "7").opening()
+    (call,) = opening[3].tool_calls
+    assert (call.name, call.arguments) == ("ferries", {"name": "Ola Lie", "from_port": "Bergen", "num_people": 2})
+    assert opening[4].outcome == "failure"
+
+
+def test_two_definitions_of_one_tool_take_the_calls_of_both(tmp_path):
+    def defined(**properties):
+        parameters = {"type": "object", "properties": properties, "required": list(properties)}
+        return {**SMALL, "function_def": {"name": "book", "parameters": parameters}}
+
+    text = {"type": "string"}
+    files = {"a.json": defined(who=text, when=text), "b.json": defined(who=text, where=text)}
+    report = import_published(folder_of(tmp_path / "src", {}, files), tmp_path / "mine")
+    (tool,) = load_environment(tmp_path / "mine").spec.tools
+    assert set(tool.parameters["properties"]) == {"who", "when", "where"}
+    assert tool.parameters["required"] == ["who"]
+    assert any("second definition" in there for there, _ in report.unplaced)
+
+
+def test_a_veto_of_words_is_asked_for_as_numbers(imported):
+    _, environment = imported("bookings")
+    assert environment.spec.roles.veto.choices == ("0", "1")
+    assert "Answer 1 for yes, 0 for no." in environment.spec.roles.veto.question
+
+
+def test_what_only_some_scenarios_have_is_empty_in_the_others(imported):
+    report, environment = imported("bookings")
+    assert environment.scenarios["politics-note"].variables["function_def"] == ""
+    assert ("{function_def} in prompts", "scenarios that lack it have an empty text there") in report.unplaced
+
+
+def test_json_with_comments_is_read(imported):
+    report, environment = imported("bookings")
+    (message,) = first(environment, "politics-note", "0").opening()
+    assert message.text == "Only a note, /* no comment */ with http://example.org in it."
+    assert any("comments" in there for there, _ in report.unplaced)
+
+
+# -- action-like and politics-like ------------------------------------------------------------------------------------
+
+
+def test_a_numeric_transition_of_any_case_becomes_the_sigmoid(imported):
+    _, environment = imported("actions")
+    scale = environment.spec.roles.transition.scale
+    assert (scale.choices, scale.slope, scale.centre) == (("1", "2", "3", "4", "5"), 5.0, 3.0)
+    assert environment.spec.states["initial_state"].transitions == {"yes": "action_state", "no": "no_action_state"}
+    assert environment.spec.states["action_state"].transitions == {"default": "terminal_state"}
+
+
+def test_action_and_certainty_are_variables(imported):
+    _, environment = imported("actions")
+    (message,) = first(environment, "street-race", "weak-0").opening()
+    assert message.text == "Should I race on the ring road? I am unsure. Number 0."
+
+
+def test_a_list_of_histories_and_correlated_draws(imported):
+    _, environment = imported("politics")
+    assert environment.spec.populations == {}
+    assert len(environment.initial_states()) == 4
+    episode = environment.episode(environment.initial_states()[0], sample=0, population=None, cue=None, seed=5)
+    said = episode.opening()[0].text
+    assert "{" not in said
+    background = "progressive" if "progressive" in said else "conservative"
+    assert background in episode.prompt("preference", "initial_state", ())[-1].content
+
+
+def test_further_prefixes_can_be_named(published, tmp_path):
+    folder = tmp_path / "source"
+    shutil.copytree(published / "politics", folder)
+    for kind in ("left", "right"):
+        (folder / f"{kind}_taxes.json").write_text((folder / "taxes.json").read_text())
+    (folder / "taxes.json").unlink()
+    import_published(folder, tmp_path / "plain")
+    assert set(load_environment(tmp_path / "plain").scenarios) == {"free-speech", "left-taxes", "right-taxes"}
+    import_published(folder, tmp_path / "told", prefixes=["left", "right"])
+    environment = load_environment(tmp_path / "told")
+    assert set(environment.spec.populations) == {"left", "right"}
+    assert set(environment.scenarios) == {"free-speech", "taxes"}
+
+
+# -- what real files may hold -----------------------------------------------------------------------------------------
+
+
+def folder_of(path: Path, master, files) -> Path:
+    path.mkdir(parents=True)
+    (path / "_master_config.yaml").write_text(master if isinstance(master, str) else yaml.safe_dump(master))
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        text = (
+            content
+            if isinstance(content, bytes)
+            else (content if isinstance(content, str) else json.dumps(content)).encode()
+        )
+        (path / name).write_bytes(text)
+    return path
+
+
+SMALL = {"histories": {"0": [{"role": "environment", "content": "Hello there."}]}}
+
+
+@pytest.mark.parametrize(
+    ("files", "states"),
+    [
+        ({"a.json": SMALL, "below/a.json": SMALL}, 2),
+        ({"a.json": SMALL, "broken.json": "{", "list.json": [1]}, 1),
+        ({"a.json": b"\xef\xbb\xbf" + json.dumps(SMALL).encode()}, 1),
+        ({"weak_a.json": SMALL, "a.json": SMALL, "normal_a.json": SMALL}, 3),
+        ({"ä ö.json": SMALL, "ü.json": SMALL}, 2),
+        ({"a.json": {"histories": {"0": ["Hello.", None, 3, {"role": "ghost", "content": "x"}], "1": []}}}, 1),
+        ({"a.json": {"histories": {"0": [{"role": "environment", "content": "a\x00b\u202ec\ud800"}]}}}, 1),
+        ({"a.json": {**SMALL, "message": "m", "if": "x", "profile": "p", "cue": "{if} {message}"}}, 1),
+        ({"a.json": {**SMALL, "a": "{b}", "b": "{a}"}}, 1),
+        ({"a.json": {**SMALL, "possible_env_vars": {"x": [], "y": "one", "z": {"q": 1}}}}, 1),
+        ({"a.json": {**SMALL, "function_def": "not json at all"}}, 1),
+        ({"a.json": {**SMALL, "function_def": {"name": "f", "parameters": {"type": "object", "properties": 3}}}}, 1),
+        ({"a.json": '{"histories": {"0": [{"role": "environment", "content": "one"}]}, "histories": {"0": [{"role": "environment", "content": "two"}]}}'}, 1),
+    ],
+)  # fmt: skip
+def test_odd_files_are_read_as_far_as_they_go(tmp_path, files, states):
+    report = import_published(folder_of(tmp_path / "src", {}, files), tmp_path / "mine")
+    assert report.initial_states == states == len(load_environment(tmp_path / "mine").initial_states())
+    assert report.unplaced
+
+
+def test_a_file_without_prefix_stands_apart_from_those_with_one(tmp_path):
+    files = {"a.json": SMALL, "normal_a.json": SMALL, "weak_a.json": SMALL}
+    import_published(folder_of(tmp_path / "src", {}, files), tmp_path / "mine")
+    references = load_environment(tmp_path / "mine").initial_states()
+    assert {(r.scenario, r.population) for r in references} == {("a", "weak"), ("a", "normal"), ("a-2", None)}
+
+
+@pytest.mark.parametrize(
+    "master",
+    [
+        "state_config: {initial_state: {valid_transitions: {x: {next_state: nowhere}, y: 3, z: null}}}",
+        "state_config: {Start Here: {terminal: true, valid_transitions: {a: {next_state: Über}}}, Über: {}}",
+        "state_config: [1, 2]\nagent_config: text\ncharacter_config: {system_prompt: [a, b]}",
+        "preference_model_config: {system_prompt: 'x {unknown} {0} {a.b} {', valid_tokens: [good, bad]}",
+        "agent_config: {temperature: hot, max_tokens: -1}\nmax_turns: many",
+        "transition_model_config: {valid_tokens: ['1', '2']}\nstate_config: {s: {valid_transitions: {go: {next_state: s}, stay: {next_state: t}}}, t: {terminal: true}}",
+        "a: !!python/object/apply:os.system ['true']",
+        "possible_env_vars: {name: [Ada]}\nagent_config: {system_prompt: '{name} {{% raw %}} {{ 7 * 7 }} {# x #}'}",
+    ],
+)  # fmt: skip
+def test_odd_settings_are_read_as_far_as_they_go(tmp_path, master):
+    import_published(folder_of(tmp_path / "src", master, {"a.json": SMALL}), tmp_path / "mine")
+    environment = load_environment(tmp_path / "mine")
+    episode = environment.episode(environment.initial_states()[0], sample=0, population=None, cue=None, seed=1)
+    assert "49" not in episode.prompt("agent", environment.spec.start, ())[0].content
+
+
+@pytest.mark.parametrize(
+    ("master", "files", "says"),
+    [
+        ("a: &a [1, 2]\nb: [*c]", {"a.json": SMALL}, r"names nothing|undefined alias"),
+        ("[1", {"a.json": SMALL}, r"_master_config.yaml:2: this is not valid YAML"),
+        ("{[a]: 1}", {"a.json": SMALL}, "a key must be text"),
+        ("", {"a.json": SMALL}, "holds no settings"),
+        ("a: 1", {}, "no JSON file"),
+        ("a: 1", {"a.json": "{"}, "is no JSON"),
+        ("a: 1", {"a.json": b"\xff\xfe"}, "is not UTF-8"),
+        ("a: 1", {"a.json": "[" * 100_000}, "is no JSON"),
+        ("a: " + "[" * 1000, {"a.json": SMALL}, "nested more than"),
+        ("a: 1", {"a.json": {"histories": {"0": [{"role": "ghost", "content": "x"}]}}}, "no history with a message"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(tmp_path, master, files, says):
+    with pytest.raises(InfluenceError, match=says) as caught:
+        import_published(folder_of(tmp_path / "src", master, files), tmp_path / "mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    source = folder_of(tmp_path / "src", "\n".join(lines), {"a.json": SMALL})
+    started = time.perf_counter()
+    with pytest.raises(InfluenceError, match="aliases make more than"):
+        import_published(source, tmp_path / "mine")
+    assert time.perf_counter() - started < 1
+
+
+def test_a_file_of_a_hundred_megabytes_is_refused_at_once(tmp_path):
+    source = folder_of(tmp_path / "src", {}, {})
+    with (source / "a.json").open("wb") as file:
+        file.truncate(100_000_000)
+    started = time.perf_counter()
+    with pytest.raises(InfluenceError, match="100 MB; at most 67 MB"):
+        import_published(source, tmp_path / "mine")
+    assert time.perf_counter() - started < 1
+
+
+def test_a_file_too_large_for_one_scenario_becomes_several(tmp_path):
+    histories = {str(n): [{"role": "environment", "content": f"{n} " + "word " * 6000}] for n in range(300)}
+    source = folder_of(tmp_path / "src", {}, {"big.json": {"char_prompt": "c", "histories": histories}})
+    report = import_published(source, tmp_path / "mine")
+    environment = load_environment(tmp_path / "mine")
+    assert len(environment.initial_states()) == report.initial_states == 300
+    assert sorted(environment.scenarios) == ["big", "big-2", "big-3"]
+    assert environment.scenarios["big-3"].variables == {"char_prompt": "c"}
+
+
+def test_a_folder_of_folders_says_which_there_are(published, tmp_path):
+    with pytest.raises(InfluenceError) as caught:
+        import_published(published, tmp_path / "mine")
+    assert "actions, bookings, politics, therapist" in (caught.value.hint or "")
+
+
+def test_a_name_that_no_environment_may_have_is_refused(published, tmp_path):
+    with pytest.raises(InfluenceError, match="is no name for an environment"):
+        import_published(published / "politics", tmp_path / "My Env")
+
+
+# -- broken at random -------------------------------------------------------------------------------------------------
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=8),
+    st.sampled_from(["", "{x}", "{{", "}}", "{%", "{{ x }}", "\x00", "\u202e", "ß-😀", "initial_state", "yes"]),
+    st.just([]), st.just({}), st.lists(st.integers(), max_size=2), st.just({"content": 3}), st.just([["a"]]),
+)  # fmt: skip
+
+
+def places(value, here=()):
+    yield here
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        yield from places(each, (*here, key))
+
+
+def changed(draw, value):
+    """Return ``value`` with one place dropped, renamed or given something odd."""
+    value = copy.deepcopy(value)
+    where = draw(st.sampled_from([place for place in places(value) if place]))
+    parent = value
+    for key in where[:-1]:
+        parent = parent[key]
+    kind = draw(st.sampled_from(["drop", "odd", "rename"]))
+    if kind == "odd":
+        parent[where[-1]] = draw(ODD)
+        return value
+    dropped = parent.pop(where[-1])
+    if kind == "rename" and isinstance(parent, dict):
+        parent[draw(st.text(max_size=6))] = dropped
+    return value
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_folder_broken_at_random_gives_a_valid_environment_or_one_line(published, data):
+    source = published / data.draw(st.sampled_from(CLASSES))
+    contents = {path.name: read_json(path, ImportReport()) for path in source.glob("*.json")}
+    master = read_yaml(source / "_master_config.yaml", ImportReport())
+    for _ in range(data.draw(st.integers(1, 4))):
+        name = data.draw(st.sampled_from([*sorted(contents), "master"]))
+        if name == "master" and isinstance(master, dict) and master:
+            master = changed(data.draw, master)
+        elif name != "master" and isinstance(contents[name], dict) and contents[name]:
+            contents[name] = changed(data.draw, contents[name])
+    with tempfile.TemporaryDirectory() as place:
+        # JSON is YAML, so that odd keys and texts arrive as they are.
+        source = folder_of(Path(place) / "src", json.dumps(master), contents)
+        try:
+            import_published(source, Path(place) / "mine")
+        except InfluenceError as error:
+            assert "\n" not in str(error)
+            return
+        environment = load_environment(Path(place) / "mine")
+        for reference in environment.initial_states():
+            episode = environment.episode(reference, sample=0, population=reference.population, cue=None, seed=1)
+            opening = [message.said() for message in episode.opening()]
+            for role in ("agent", "user", "preference"):
+                episode.prompt(role, episode.start, opening)
+
+
+# -- histories of the published tables, where they are at hand --------------------------------------------------------
+
+
+def test_every_call_of_the_published_bookings_fits_the_tool_that_its_sketch_becomes(repository, tmp_path):
+    places = [above / "shared/data/published/booking-llama3-8b-kto.parquet" for above in repository.parents]
+    table = next((path for path in places if path.is_file()), None)
+    if table is None:
+        pytest.skip("the published tables are not at hand")
+    import jsonschema
+    import pyarrow.parquet
+
+    files = {}
+    for row in pyarrow.parquet.read_table(table).to_pylist():
+        prompt = json.loads(row["agent_system_prompt"])[0]["content"]
+        history = json.loads(row["history"])
+        end = next(place for place, message in enumerate(history) if message["role"] == "tool_response")
+        sketch = prompt.partition("tool available to you: ")[2].partition("\n\n")[0]
+        content = files.setdefault(f"{row['env_name']}.json", {"function_def": sketch, "histories": {}})
+        content["histories"][str(row["initial_state_id"])] = history[: end + 1]
+    report = import_published(folder_of(tmp_path / "src", {}, files), tmp_path / "mine")
+    environment = load_environment(tmp_path / "mine")
+    assert set(environment.spec.populations) == {"uncertain"}
+    assert report.initial_states == sum(len(content["histories"]) for content in files.values()) > 800
+    tools = {tool.name: jsonschema.Draft202012Validator(tool.parameters) for tool in environment.spec.tools}
+    for reference in environment.initial_states():
+        opening = environment.episode(reference, sample=0, population="uncertain", cue=None, seed=0).opening()
+        calls = [call for message in opening for call in message.tool_calls]
+        assert len(calls) == 1
+        assert all(tools[call.name].is_valid(call.arguments) for call in calls)
+        assert opening[-1].outcome == "failure"
