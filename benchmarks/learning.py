@@ -14,16 +14,18 @@ import math
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from influence_cli.scoring.statistics import Sample, difference_interval
+from influence_cli.scoring.statistics import difference_interval
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
-from influence_cli.training.report import training_figures
+from influence_cli.training.report import samples, training_figures
 from influence_cli.training.rewards import candidates
+from influence_cli.training.selection import Candidate
 
 HERE = Path(__file__).resolve().parent
 SMALL_TALK = HERE / "environments" / "small-talk"
@@ -56,22 +58,15 @@ def command(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> l
     ]  # fmt: skip
 
 
-def heldout(folder: Path, iteration: int, seed: int) -> Sample:
-    """Return the held-out rewards of an iteration; scenarios of another seed are other ones."""
-    directory = open_run(folder)
-    with RunReader(directory) as run:
-        rated = candidates(run, iteration, "heldout", directory.manifest.config.selection).rated
-    scenarios = [f"{seed}/{each.scenario}" for each in rated]
-    return Sample(np.array([each.reward for each in rated]), scenarios, [each.initial_state for each in rated])
-
-
-def joined(samples: list[Sample]) -> Sample:
-    """Return several samples as one."""
-    return Sample(
-        np.concatenate([each.values for each in samples]),
-        [name for each in samples for name in each.scenarios],
-        [name for each in samples for name in each.states],
-    )
+def heldout(folders: dict[int, Path], iteration: int) -> list[Candidate]:
+    """Return the held-out conversations of an iteration, of all seeds; scenarios of another seed are other ones."""
+    found = []
+    for seed, folder in folders.items():
+        directory = open_run(folder)
+        with RunReader(directory) as run:
+            rated = candidates(run, iteration, "heldout", directory.manifest.config.selection).rated
+        found += [replace(each, environment=f"{each.environment} {seed}") for each in rated]
+    return found
 
 
 def summed_up(folders: dict[int, Path], iterations: int) -> dict:
@@ -85,8 +80,7 @@ def summed_up(folders: dict[int, Path], iterations: int) -> dict:
             | {"moved": (row["stages"]["train"] or {}).get("moved"), "rows": (row["stages"]["train"] or {}).get("rows")}
             for row in figures
         ]
-    first = joined([heldout(folder, 0, seed) for seed, folder in folders.items()])
-    last = joined([heldout(folder, iterations, seed) for seed, folder in folders.items()])
+    first, last = samples(heldout(folders, 0), heldout(folders, iterations))
     rise = difference_interval(last, first)
     headroom = OPTIMUM - float(first.values.mean())
     return {

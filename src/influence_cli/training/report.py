@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 
 from influence_cli.schemas.configs import SelectionConfig, TrainConfig
@@ -85,7 +84,7 @@ def split_figures(run: RunReader, iteration: int, split: Split, config: Selectio
         "complete": counts["complete"],
         "failed": counts["failed"],
         "unrated": found.unrated,
-        "reward": _interval(mean_interval(_sample(found.rated))) if found.rated else None,
+        "reward": _interval(mean_interval(samples(found.rated)[0])) if found.rated else None,
         "veto": sum(vetoes) / len(vetoes) if vetoes else None,
         "by_population": {name: sum(values) / len(values) for name, values in sorted(populations.items())},
     }
@@ -95,12 +94,23 @@ def _change(now: Sequence[Candidate], first: Sequence[Candidate]) -> dict[str, A
     """Return the held-out reward now less that before anything was learnt, scenarios resampled together."""
     if not now or not first:
         return None
-    return _interval(difference_interval(_sample(now), _sample(first)))
+    return _interval(difference_interval(*samples(now, first)))
 
 
-def _sample(rated: Sequence[Candidate]) -> Sample:
-    scenarios = [f"{each.environment}/{each.scenario}" for each in rated]
-    return Sample(np.array([each.reward for each in rated]), scenarios, [each.initial_state for each in rated])
+def samples(*groups: Sequence[Candidate]) -> list[Sample]:
+    """Return the rewards of each group as a sample, scenarios and initial states numbered alike in all."""
+    flat = [each for group in groups for each in group]
+    whole = Sample.named(
+        [each.reward for each in flat],
+        [f"{each.environment}/{each.scenario}" for each in flat],
+        [each.initial_state for each in flat],
+    )
+    found, start = [], 0
+    for group in groups:
+        part = slice(start, start + len(group))
+        found.append(Sample(whole.values[part], whole.scenarios[part], whole.states[part]))
+        start += len(group)
+    return found
 
 
 def _interval(found: Interval) -> dict[str, Any]:
