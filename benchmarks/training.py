@@ -36,8 +36,8 @@ def make_rows(count: int) -> list[dict]:
     rows = []
     for number in range(count):
         said = [("system", text(20, 40))]
-        for _ in range(draw.randint(1, 4)):
-            said += [("user", text(5, 60)), ("assistant", text(10, 120))]
+        for _ in range(draw.randint(1, 3)):
+            said += [("user", text(5, 30)), ("assistant", text(10, 60))]
         messages = [{"role": role, "content": content} for role, content in said]
         rows.append(
             {
@@ -84,7 +84,7 @@ def ours(rows: Path, threads: int) -> dict:
     from influence_trl.stage import Stage, StageFolder
     from influence_trl.training import train
 
-    options = ExpertIterationOptions(**SETTINGS, threads=threads, checkpoint_steps=10_000, device="cpu")
+    options = ExpertIterationOptions(**SETTINGS, threads=threads, checkpoint_steps=10_000, device="cpu", probe_rows=4)
     with tempfile.TemporaryDirectory() as folder:
         job = TrainingJob(iteration=0, base="transformers:smollm2", rows=str(rows), folder=folder, seed=1)
         stage = Stage(
@@ -198,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", choices=["ours", "bare", "tokens"])
     parser.add_argument("--rows")
-    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--count", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", default=str(HERE / "results" / "training.json"))

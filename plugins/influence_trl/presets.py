@@ -77,6 +77,18 @@ def check_launch(options: TrainingOptions) -> None:
         raise InfluenceError("The preset single has one process.", hint="Use launch=ddp for several.")
     if options.quantize is not None and name in ("fsdp", "deepspeed-3"):
         raise InfluenceError(f"A quantised base cannot be spread over processes by {name}.", hint="Use launch=ddp.")
+    if name in _DISTRIBUTED and not _gpu(options):
+        raise InfluenceError(
+            f"The preset {name} spreads a model over GPUs, and none is used here.", hint="On a CPU, use launch=ddp."
+        )
+
+
+def _gpu(options: TrainingOptions) -> bool:
+    if options.device == "cpu":
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def test_a_config_file_of_ones_own_is_passed_on(stage, tmp_path):
         ({"launch": "rocket"}, "no launch preset or accelerate config file 'rocket'.*Presets: single"),
         ({"processes": 2}, "preset single has one process"),
         ({"launch": "fsdp", "quantize": "4bit"}, "cannot be spread"),
+        ({"launch": "fsdp", "device": "cpu"}, "spreads a model over GPUs, and none is used here"),
     ],
 )
 def test_what_cannot_be_launched_is_told(options, told):
