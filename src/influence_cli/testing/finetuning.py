@@ -3,7 +3,8 @@
     GET, POST /v1/fine_tuning/jobs    GET /v1/fine_tuning/jobs/ID    GET .../ID/events
     GET /tuning                       what was uploaded and asked for
 
-Files are those of :mod:`influence_cli.testing.batches`. A job succeeds once it was looked at often enough, and its model is served from then on.
+Files are those of :mod:`influence_cli.testing.batches`. A job succeeds once it was looked at often enough, and its
+model is served from then on.
 """
 
 from __future__ import annotations
