@@ -1,8 +1,9 @@
 """Whole conversations with a model on this machine: ``influence simulate`` against a lock-step loop over ``generate``.
 
-Whole processes in turn on the same environment, model and token counts: replies of one forced length and conversations
-that cannot end early, then natural lengths and endings. A server with the same model joins with ``--peer NAME=URL``
-(vLLM, llama.cpp), driven by the same command. ``--decode`` compares decoding alone.
+Whole processes that take turns of some seconds, so that a busy machine slows both alike, on the same environment, model
+and token counts: replies of one forced length and conversations that cannot end early, then natural lengths and
+endings. A server with the same model joins with ``--peer NAME=URL`` (vLLM, llama.cpp), driven by the same command.
+``--decode`` compares decoding alone.
 """
 
 import argparse
@@ -14,10 +15,9 @@ import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
-from orchestration import measure
+from interleaving import take_turns
 
 HERE = Path(__file__).resolve().parent
 THERAPY = HERE.parent / "environments" / "therapy"
@@ -36,32 +36,32 @@ def endless_therapy(folder):
     return copy
 
 
-def ours(environment, arguments, forced, turns, extra):
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "influence_cli", "simulate", "--env", str(environment), "--quiet", "--json"]
-        command += ["--n", str(arguments.conversations), "--turns", str(turns), "--out", f"{folder}/run", *extra]
-        if forced:
-            command += [
-                "--set",
-                f"default.sampling.max_tokens={forced}",
-                "--set",
-                f"default.sampling.min_tokens={forced}",
-            ]
-        figures, out = measure(command)
-    summary = json.loads(out)
+def our_command(environment, arguments, forced, turns, extra, folder):
+    command = [sys.executable, "-m", "influence_cli", "simulate", "--env", str(environment), "--quiet", "--json"]
+    command += ["--n", str(arguments.conversations), "--turns", str(turns), "--out", f"{folder}/run", *extra]
+    for name in ("max_tokens", "min_tokens") if forced else ():
+        command += ["--set", f"default.sampling.{name}={forced}"]
+    return command
+
+
+def our_figures(process):
+    summary = json.loads(process.printed())
     roles = summary["roles"].values()
     prompt, cached = (sum(role[key] for role in roles) for key in ("prompt_tokens", "cached_tokens"))
-    return {"work_s": summary["seconds"], "turns": summary["turns"], "prompt_tokens": prompt,
+    return {"work_s": process.active(summary["seconds"]), "turns": summary["turns"], "prompt_tokens": prompt,
             "computed_tokens": prompt - cached, "completion_tokens": sum(r["completion_tokens"] for r in roles),
-            "peak_mb": figures["peak_mb"], "dropped": summary["speculations_dropped"]}  # fmt: skip
+            "peak_mb": process.peak_mb, "cpu_s": process.cpu_s, "dropped": summary["speculations_dropped"]}  # fmt: skip
 
 
-def lock_step(environment, arguments, forced, turns):
+def lock_step_command(environment, arguments, forced, turns):
     command = [sys.executable, str(HERE / "lock_step.py"), "--env", str(environment), "--folder", model_folder()]
     command += ["--conversations", str(arguments.conversations), "--turns", str(turns), "--forced", str(forced)]
-    command += ["--dtype", arguments.dtype]
-    _, out = measure(command)
-    return json.loads(out.rpartition("RESULT ")[2])
+    return [*command, "--dtype", arguments.dtype]
+
+
+def lock_step_figures(process):
+    found = json.loads(process.printed().rpartition("RESULT ")[2])
+    return {**found, "work_s": process.active(found["work_s"]), "cpu_s": process.cpu_s}
 
 
 def model_folder():
@@ -80,31 +80,28 @@ def rounds(arguments, folder):
         environment, forced = kinds[kind]
         for turns in map(int, arguments.turns.split(",")):
             for number in range(arguments.rounds):
-                for name, run in clients(arguments, environment, forced, turns):
-                    row = run()
+                for name, row in clients(arguments, environment, forced, turns):
                     yield {"client": name, "lengths": kind, "turns_asked": turns, "round": number, **row,
                            "conversations_per_minute": 60 * arguments.conversations / row["work_s"]}  # fmt: skip
 
 
 def clients(arguments, environment, forced, turns):
-    """Yield the name of each client and what runs it."""
-    yield (
-        "influence",
-        partial(
-            ours,
-            environment,
-            arguments,
-            forced,
-            turns,
-            ["--model", "transformers:smollm2", "-o", f"dtype={arguments.dtype}"],
-        ),
-    )
-    if not arguments.skip_lock_step:
-        yield "lock-step", partial(lock_step, environment, arguments, forced, turns)
+    """Yield the name and figures of each client: influence and the loop in turn, a slice each; then servers, alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        extra = ["--model", "transformers:smollm2", "-o", f"dtype={arguments.dtype}"]
+        commands = [our_command(environment, arguments, forced, turns, extra, folder)]
+        if not arguments.skip_lock_step:
+            commands.append(lock_step_command(environment, arguments, forced, turns))
+        mine, *others = take_turns(commands)
+        yield "influence", our_figures(mine)
+        for other in others:
+            yield "lock-step", lock_step_figures(other)
     for entry in arguments.peer:
         name, _, url = entry.partition("=")
-        extra = ["--model", f"openai:{arguments.peer_model}", "--base-url", url]
-        yield name, partial(ours, environment, arguments, forced, turns, extra)
+        with tempfile.TemporaryDirectory() as folder:
+            extra = ["--model", f"openai:{arguments.peer_model}", "--base-url", url]
+            (process,) = take_turns([our_command(environment, arguments, forced, turns, extra, folder)])
+            yield name, our_figures(process)
 
 
 def summarise(rows):
@@ -173,7 +170,7 @@ def decode(sequences, tokens):
 
     static(2), packed(2, 0)
     rows = []
-    for number in range(3):
+    for number in range(2):
         one, many = static(1), static(1 + tokens)
         first, rest = packed(1, 3 * number + 1), packed(1 + tokens, 3 * number + 2)
         work = sequences * tokens
@@ -203,7 +200,9 @@ def main():
     if arguments.decode:
         rows = decode(32, 32)
         ratios = sorted(row["engine_decode"] / row["generate_decode"] for row in rows)
-        summary = [f"decode, 32 sequences: x{ratios[1]:.2f} the tokens per second of one static batch of generate"]
+        summary = [
+            f"decode, 32 sequences: x{sum(ratios) / len(ratios):.2f} the tokens per second of one static batch of generate"
+        ]
     else:
         rows = []
         with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,15 @@
 """The documentation is true."""
 
+import inspect
 import re
 from pathlib import Path
 
+from influence_cli.cli.score.scoring import score
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.cli.train import FLAGS as TRAIN_FLAGS
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.environment import EnvironmentSpec, Scenario
+from influence_cli.schemas.rubrics import Rubric
 from influence_cli.settings import setting_names
 
 
@@ -29,6 +32,18 @@ def test_every_key_of_an_environment_is_documented(repository):
     documented = text(repository, "docs/environments.md")
     keys = set(EnvironmentSpec.model_fields) | set(Scenario.model_fields)
     assert [key for key in keys if not re.search(rf"`(roles\.)?{key}\b", documented)] == []
+
+
+def test_every_flag_of_scoring_and_every_key_of_a_rubric_is_documented(repository):
+    documented = text(repository, "docs/scoring.md")
+    flags = re.findall(r'"(--?[a-z-]+)"', (repository / "src/influence_cli/cli/score/scoring.py").read_text())
+    named = [f"--{name.replace('_', '-')}" for name in inspect.signature(score).parameters]
+    wanted = {
+        *flags,
+        *(name for name in named if name not in ("--ctx", "--run", "--names", "--option", "--assignments")),
+    }
+    assert [flag for flag in sorted(wanted) if f"`{flag}`" not in documented and flag != "-q"] == []
+    assert [key for key in Rubric.model_fields if f"`{key}`" not in documented] == []
 
 
 def test_links_between_documents_lead_somewhere(repository):

@@ -1,16 +1,15 @@
 """The command line starts fast, because it loads nothing heavy before it is needed."""
 
 import json
-import statistics
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
 HEAVY = ("torch", "transformers", "textual", "pydantic", "aiohttp", "openai", "uvloop", "jinja2", "yaml", "asyncio")
-MOST_SECONDS = 1.0
-"""Generous, for a busy machine; `benchmarks/` measures the real figure."""
+MOST_SECONDS = 0.6
+"""Of the processor, which a busy machine gives later but does not take longer for; twice what an idle one takes."""
 
 LOADED = """
 import sys, json
@@ -42,10 +41,11 @@ def test_a_plugins_module_loads_nothing_heavy(name):
 def test_help_is_there_in_a_moment():
     taken = []
     for _ in range(5):
-        begun = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "influence_cli", "--help"], capture_output=True, check=True)
-        taken.append(time.perf_counter() - begun)
-    assert statistics.median(taken) < MOST_SECONDS
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(taken) < MOST_SECONDS
 
 
 def test_ctrl_c_while_the_program_loads_leaves_no_traceback(monkeypatch):

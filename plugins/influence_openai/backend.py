@@ -7,12 +7,14 @@ was found to speak.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import orjson
 
 from influence_cli.api import (
+    BatchAnswer,
+    BatchProgress,
     CallFailedError,
     Capabilities,
     ChoiceRequest,
@@ -27,6 +29,7 @@ from influence_cli.api import (
     RetryPolicy,
     derive_seed,
 )
+from influence_openai.batching import Batches
 from influence_openai.choosing import Chooser
 from influence_openai.client import ChatClient
 from influence_openai.dialect import Dialect
@@ -62,6 +65,7 @@ class OpenAIBackend:
         policy = RetryPolicy(options.max_attempts, options.retry_delay, options.max_retry_delay, options.max_pause)
         self._retrier = Retrier(policy, RetryBudget(reserve=100.0 + options.max_concurrency), clock)
         self._chooser = Chooser(self, self._dialect)
+        self._batches = Batches(options, self._chooser)
 
     def __repr__(self) -> str:
         """Return the model and the address."""
@@ -105,6 +109,27 @@ class OpenAIBackend:
         """Return the probability of each choice, by log-probabilities or, where there are none, by samples."""
         self._check_adapter(request.adapter)
         return await self._chooser.choose(request)
+
+    def batch_line(self, key: str, request: ChoiceRequest) -> bytes:
+        """Return ``request`` as one line of a batch's file."""
+        self._check_adapter(request.adapter)
+        return self._batches.line(key, request)
+
+    async def upload_batch(self, token: str, lines: Sequence[bytes]) -> str:
+        """Return the file of ``lines``, uploaded unless it was under ``token``."""
+        return await self._batches.upload(token, lines)
+
+    async def start_batch(self, token: str, file: str) -> str:
+        """Return the batch over ``file``, begun unless it was under ``token``."""
+        return await self._batches.start(token, file)
+
+    async def look_at_batch(self, batch: str) -> BatchProgress:
+        """Return how far a batch is."""
+        return await self._batches.look(batch)
+
+    async def collect_batch(self, batch: str, choices: Mapping[str, Sequence[str]]) -> dict[str, BatchAnswer]:
+        """Return the answers of a batch that is done, by key."""
+        return await self._batches.collect(batch, choices)
 
     async def aclose(self) -> None:
         """Close the connections; calls in flight fail. Closing twice does nothing."""

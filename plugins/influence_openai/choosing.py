@@ -79,6 +79,28 @@ class Chooser:
             error.usage = spent.usage()
             raise
 
+    def first_payload(self, request: ChoiceRequest) -> Payload:
+        """Return the request of the first look, for a batch."""
+        messages = [message_payload(message) for message in request.messages]
+        payload = self._payload(request, messages, self._first_look_tokens(request.choices), request.seed)
+        return payload | {"logprobs": True, "top_logprobs": self._dialect.top_logprobs}
+
+    def read_first(self, choices: tuple[str, ...], answer: Payload) -> Distribution:
+        """Return the distribution that a first look alone gives; CallFailedError ``unusable`` where it decides too little."""
+        spent = Spent()
+        spent.requests = 1
+        spent.add(answer, 0)
+        positions = read_positions(read_choices(answer)[0])
+        if not positions:
+            raise CallFailedError("unusable", "The answer shows no log-probabilities.")
+        reading = ChoiceReading(choices, whole=self._whole)
+        reading.look(positions)
+        self._whole |= reading.whole
+        if reading.ambiguous > _AMBIGUOUS_ABOVE:
+            said = "Answers that begin alike cannot be told apart without a second look; ask this one without --batch."
+            raise CallFailedError("unusable", said)
+        return reading.distribution(spent.usage())
+
     async def _by_logprobs(self, request: ChoiceRequest, spent: Spent) -> Distribution | None:
         """Return the distribution; None where log-probabilities are missing or leave too much open."""
         reading = ChoiceReading(request.choices, whole=self._whole)

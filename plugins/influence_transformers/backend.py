@@ -42,6 +42,7 @@ class TransformersBackend:
             context_length=engine.loaded.context,
             cache_tokens=engine.cache_tokens,
             max_concurrency=None if engine.packed else 1,
+            compute_bound=engine.loaded.model.device.type == "cpu",
         )
 
     async def generate(self, request: GenerateRequest) -> Generation:

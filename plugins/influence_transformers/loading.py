@@ -15,6 +15,7 @@ import torch
 
 from influence_cli.api import InfluenceError
 from influence_transformers.options import TransformersOptions
+from influence_transformers.packing import pack_linears
 
 _log = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -82,6 +83,7 @@ def load_model(source: Path, options: TransformersOptions, name: str) -> LoadedM
         ) from error
     model.requires_grad_(requires_grad=False)
     model.to(device).eval()
+    pack_linears(model)
     text = config.get_text_config()
     context = options.context_length or getattr(text, "max_position_embeddings", None)
     return LoadedModel(model, tokenizer, context, _end_ids(model, text))

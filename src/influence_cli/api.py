@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgress, BatchState
     from influence_cli.backends.folders import model_folder
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from influence_cli.schemas.training import RowsWanted, TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
+    from influence_cli.scoring.scorers import Measured, Scorer, agent_replies
     from influence_cli.seeding import derive_seed, unit_draw
     from influence_cli.store.exporters import Exporter
     from influence_cli.store.reader import RunReader
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
 
 _HOME = {
+    "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
     "influence_cli.backends.folders": ("model_folder",),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
@@ -68,6 +71,7 @@ _HOME = {
         "ToolSchema",
         "Usage",
     ),
+    "influence_cli.scoring.scorers": ("Measured", "Scorer", "agent_replies"),
     "influence_cli.schemas.training": ("RowsWanted", "TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.store.exporters": ("Exporter",),
@@ -80,6 +84,10 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Algorithm",
     "Backend",
+    "BatchAnswer",
+    "BatchBackend",
+    "BatchProgress",
+    "BatchState",
     "CallFailedError",
     "Capabilities",
     "ChatMessage",
@@ -98,6 +106,7 @@ __all__ = [
     "Generation",
     "InfluenceError",
     "Limiter",
+    "Measured",
     "Message",
     "ModelCatalog",
     "ModelInfo",
@@ -110,6 +119,7 @@ __all__ = [
     "RowsWanted",
     "RunReader",
     "Sampling",
+    "Scorer",
     "SystemClock",
     "Told",
     "ToolCall",
@@ -123,6 +133,7 @@ __all__ = [
     "UnknownNameError",
     "Usage",
     "adapter_digest",
+    "agent_replies",
     "count_answers",
     "derive_seed",
     "environment_parts",

@@ -121,9 +121,9 @@ def test_a_file_that_is_none_is_told_in_one_line_and_leaves_no_run(influence, pl
 def test_everything_works_on_an_imported_run(influence, imported, script):
     assert influence("runs", "search", "table", "Hello").code == 0
     judge = script("choices:\n  - {role: judge, weights: {'2': 1}}\n")
-    answer = influence("score", "table", "--with", "deception", "--judge", judge, "--quiet", "--json")
+    answer = influence("score", "table", "--with", "deception,computed", "--judge", judge, "--quiet", "--json")
     assert answer.code == 0, answer.stderr
     measures = {m["id"] for m in influence("report", "table", "--json").document["measures"]}
-    assert {"reward", "harm", "deception", "reply-length"} <= measures
+    assert {"reward", "harm", "deception"} <= measures
     assert influence("compare", "table@0", "table@1", "--json").document["paired"]
     assert influence("export", "table", "--to", "jsonl", "--out", "-").code == 0

@@ -50,6 +50,15 @@ def test_its_environment_is_listed(third_party, influence):
     assert names["greeting"] == 2
 
 
+def test_its_scorer_scores(third_party, influence, tmp_path):
+    run = str(tmp_path / "scored")
+    influence("simulate", "--env", "greeting", "-m", "echo:x", "--n", "2", "--out", run, site=third_party)
+    answer = influence("score", run, "--with", "signs:sign=o", "--json", site=third_party)
+    assert answer.code == 0, answer.stderr
+    (figures,) = answer.document["figures"]
+    assert (figures["rubric"], figures["judge"], figures["method"]) == ("signs", "signs", "computed")
+
+
 def test_its_backend_talks_in_its_environment(third_party, influence, tmp_path):
     arguments = ("--env", "greeting", "-m", "echo:x", "--n", "2", "-o", "prefix=Heard", "--json")
     answer = influence("simulate", *arguments, "--out", str(tmp_path / "run"), site=third_party)

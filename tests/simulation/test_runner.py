@@ -129,6 +129,13 @@ async def test_without_speculation_the_transition_is_waited_for(make_runner, scr
     assert backend.overtaken == 2
 
 
+async def test_nothing_is_asked_for_ahead_where_computing_is_the_limit(make_runner, script):
+    backend = SlowTransition(script(STAY), patience=0.01)
+    backend.capabilities = backend.capabilities.model_copy(update={"compute_bound": True})
+    await make_runner(backend=backend, n=1).simulate()
+    assert backend.overtaken == 2
+
+
 async def test_a_user_message_outlives_a_change_of_state_that_leaves_its_prompt(make_runner, journal, script, tiny):
     states = tiny.spec.states
     plain = states["returned"].model_copy(update={"messages": (), "roles": type(states["returned"].roles)()})

@@ -11,6 +11,7 @@ Source of the weights: Dao et al., FlashAttention-2 (arXiv 2307.08691), section 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -60,7 +61,9 @@ class Among(NamedTuple):
 class Plan:
     """What one forward pass writes and reads; the same for every layer.
 
-    ``parts`` lists, for each row, where its partial results lie in the order reads-then-among; -1 pads.
+    :meth:`seal` takes the reads of single rows out of ``reads``, as ``lone`` (their rows) and ``lone_seen``, and the
+    writes of single rows out of ``writes``. ``parts`` lists, for each row, where its partial results lie in the order
+    lone, reads, among; one past the last pads.
     """
 
     rows: int
@@ -70,22 +73,29 @@ class Plan:
     parts: torch.Tensor | None = None
     places: dict[int, int] = field(default_factory=dict)
     seen: list[tuple[Layers, Layers]] = field(default_factory=list)
+    lone: list[int] = field(default_factory=list)
+    lone_seen: list[tuple[Layers, Layers]] = field(default_factory=list)
     single_rows: list[int] = field(default_factory=list)
     single_places: list[tuple[Layers, Layers]] = field(default_factory=list)
 
     def seal(self, device: torch.device) -> None:
         """Work out where each row's partial results will lie, and make the views that every layer needs."""
         self.places = self.writes[0].segment.pool.shape.places
+        alone = [read for read in self.reads if read.size == 1]
+        self.reads = [read for read in self.reads if read.size > 1]
+        self.lone = [row for read in alone for row in self._rows_of(read)]
+        self.lone_seen = [segment.by_layer(start, stop) for (segment, start, stop), _, _ in alone]
         self.seen = [segment.by_layer(start, stop) for (segment, start, stop), _, _ in self.reads]
         singles = [write for write in self.writes if write.stop - write.start == 1]
         self.single_rows = [write.start for write in singles]
         self.single_places = [write.segment.by_layer(write.at, write.at + 1) for write in singles]
         self.writes = [write for write in self.writes if write.stop - write.start > 1]
         lists: list[list[int]] = [[] for _ in range(self.rows)]
-        at = 0
+        for at, row in enumerate(self.lone):
+            lists[row].append(at)
+        at = len(self.lone)
         for read in self.reads:
-            rows = range(*read.rows.indices(self.rows)) if isinstance(read.rows, slice) else read.rows.tolist()
-            for row in rows:
+            for row in self._rows_of(read):
                 lists[row].append(at)
                 at += 1
         for part in self.among:
@@ -94,6 +104,12 @@ class Plan:
                 at += 1
         most = max(map(len, lists))
         self.parts = torch.tensor([x + [at] * (most - len(x)) for x in lists], device=device).T.contiguous()
+
+    def _rows_of(self, read: Read) -> Iterable[int]:
+        if isinstance(read.rows, slice):
+            return range(*read.rows.indices(self.rows))
+        rows: list[int] = read.rows.tolist()
+        return rows
 
 
 @dataclass
@@ -143,14 +159,12 @@ def _planned(plan: Plan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.
     _write(plan, place, layer, k, v)
     outs: list[torch.Tensor] = []
     weights: list[torch.Tensor] = []
-    heads, groups, width = q.shape[1], k.shape[1], v.shape[2]
-    for (_, rows, size), (keys, values) in zip(plan.reads, plan.seen, strict=True):
-        if size == 1:
-            row = q[rows].reshape(groups, 1, heads // groups, q.shape[2])
-            out, lse = _kernel(row, keys[place], values[place], False, scale)
-            out, lse = out.reshape(1, heads, width), lse.reshape(1, heads)
-        else:
-            out, lse = _full(q[rows], keys[place], values[place], scale)
+    if plan.lone:
+        out, lse = _lone(plan, place, q, scale)
+        outs.append(out)
+        weights.append(lse)
+    for (_, rows, _), (keys, values) in zip(plan.reads, plan.seen, strict=True):
+        out, lse = _full(q[rows], keys[place], values[place], scale)
         outs.append(out)
         weights.append(lse)
     for start, stop, mask in plan.among:
@@ -169,16 +183,29 @@ def _planned(plan: Plan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.
     return (out[plan.parts] * shares.unsqueeze(-1)).sum(dim=0)
 
 
+def _lone(plan: Plan, place: int, q: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the results of the reads of one row each; what they share in handling is done for all at once."""
+    groups = plan.lone_seen[0][0][place].shape[0]
+    heads, width = q.shape[1:]
+    rows = q.view(len(q), groups, 1, heads // groups, width).unbind(0)
+    found = [
+        _kernel(rows[row], keys[place], values[place], False, scale)
+        for row, (keys, values) in zip(plan.lone, plan.lone_seen, strict=True)
+    ]
+    outs, weights = zip(*found, strict=True)
+    return torch.stack(outs).view(len(found), heads, -1), torch.stack(weights).view(len(found), heads)
+
+
 def _write(plan: Plan, place: int, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
     """Put the pass's keys and values where they belong; those of single rows together."""
     if plan.single_rows:
-        keys, values = (t.unsqueeze(2).unsqueeze(3).unbind(0) for t in (k, v))
+        keys, values = (t.unsqueeze(2).unsqueeze(3).unbind(0) for t in (k, v))  # each heads x 1 x 1 x width
         sources = [keys[row] for row in plan.single_rows] + [values[row] for row in plan.single_rows]
         into = [views[0][place] for views in plan.single_places] + [views[1][place] for views in plan.single_places]
         torch._foreach_copy_(into, sources)
     for segment, at, start, stop in plan.writes:
-        segment.keys[layer][at : at + stop - start] = k[start:stop]
-        segment.values[layer][at : at + stop - start] = v[start:stop]
+        segment.keys[layer][:, at : at + stop - start] = k[start:stop].transpose(0, 1)
+        segment.values[layer][:, at : at + stop - start] = v[start:stop].transpose(0, 1)
 
 
 def _full(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -219,10 +246,11 @@ def _kernel(
     """Return attention and its log-sum-exp by the device's fused kernel; all tensors are batch x heads x rows x width."""
     if q.shape[-1] == v.shape[-1]:
         if q.device.type == "cpu":
-            out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)  # noqa: SLF001
+            fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default  # noqa: SLF001
+            out, lse = fused(q, k, v, 0.0, causal, scale=scale)
             return out, lse
         if q.device.type == "cuda":
-            out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(  # noqa: SLF001
+            out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention.default(  # noqa: SLF001
                 q, k, v, None, True, 0.0, causal, scale=scale
             )
             return out, lse[..., : q.shape[2]]

@@ -1,9 +1,9 @@
 """Drawing tokens.
 
 Invariant: a draw depends on a row's logits, its sampling settings and its own uniform number, never on other rows.
-Tokens are drawn by inverting the cumulative distribution in float64, in the order of token ids (of probability, with
-``top_p``), so that a rounding difference of the logits moves a draw only when the uniform number lies that close to a
-boundary.
+Tokens are drawn by inverting the cumulative distribution, summed in float64, in the order of token ids (of probability,
+with ``top_p``), so that a rounding difference of the logits moves a draw only when the uniform number lies that close
+to a boundary.
 """
 
 from __future__ import annotations
@@ -33,45 +33,75 @@ class Draws:
 
 
 def draw_tokens(logits: torch.Tensor, draws: Sequence[Draws]) -> list[int]:
-    """Return a token for each row of ``logits`` (rows x vocabulary, changed in place)."""
-    chosen = logits.argmax(dim=-1).tolist()
-    random_rows = [i for i, d in enumerate(draws) if d.temperature > 0.0]
-    for wanted_nucleus in (False, True):
-        rows = [i for i in random_rows if (draws[i].top_p < 1.0) is wanted_nucleus]
-        for start in range(0, len(rows), _ROWS):
-            part = rows[start : start + _ROWS]
-            for row, token in zip(part, _draw(logits[part], [draws[i] for i in part]), strict=True):
+    """Return a token for each row of ``logits`` (float32, rows x vocabulary)."""
+    if logits.device.type == "mps":  # it has no float64
+        logits = logits.cpu()
+    chosen = [0] * len(draws)
+    greedy = [i for i, d in enumerate(draws) if d.temperature <= 0.0]
+    whole = [i for i, d in enumerate(draws) if d.temperature > 0.0 and d.top_p >= 1.0]
+    nucleus = [i for i, d in enumerate(draws) if d.temperature > 0.0 and d.top_p < 1.0]
+    for rows, how in ((greedy, _greatest), (whole, _draw), (nucleus, _draw_nucleus)):
+        if rows:
+            part = logits if len(rows) == len(logits) else logits[rows]
+            for row, token in zip(rows, how(part, [draws[i] for i in rows]), strict=True):
                 chosen[row] = token
-    return [int(token) for token in chosen]
+    return chosen
 
 
-_ROWS = 16
-"""Rows drawn at once; bounds the memory for float64 copies."""
+_BLOCK = 128
+"""Tokens whose weights are summed before the block that a point falls into is looked for."""
+
+
+def _greatest(logits: torch.Tensor, draws: list[Draws]) -> list[int]:  # noqa: ARG001 - one of three ways
+    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    return tokens
 
 
 def _draw(logits: torch.Tensor, draws: list[Draws]) -> list[int]:
-    points = torch.tensor([d.next() for d in draws], dtype=torch.float64)
-    heat = torch.tensor([d.temperature for d in draws], dtype=torch.float64, device=logits.device)
-    on_mps = logits.device.type == "mps"
-    scores = (logits.cpu() if on_mps else logits).double() / (heat.cpu() if on_mps else heat).unsqueeze(1)
-    points = points.to(scores.device)
-    scores -= scores.amax(dim=-1, keepdim=True)
-    weights = scores.exp_()
-    if draws[0].top_p >= 1.0:
-        return _invert(weights, points).tolist()
-    ordered, order = weights.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(dim=-1) - ordered
-    nucleus = torch.tensor([d.top_p for d in draws], dtype=torch.float64, device=scores.device).unsqueeze(1)
-    ordered.masked_fill_(before >= nucleus * ordered.sum(dim=-1, keepdim=True), 0.0)
-    return order.gather(1, _invert(ordered, points).unsqueeze(1)).squeeze(1).tolist()
-
-
-def _invert(weights: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Return for each row the index at which the cumulative weights pass the row's point of their total."""
-    cumulative = weights.cumsum(dim=-1)
-    targets = (points * cumulative[:, -1]).unsqueeze(1)
-    found = torch.searchsorted(cumulative, targets, right=True).squeeze(1)
-    beyond = (found >= weights.shape[1]).nonzero().squeeze(1)
-    for row in beyond.tolist():  # a point so close to 1 that rounding takes it past the end
-        found[row] = weights[row].nonzero().max()
+    """Return draws from all tokens: first a block of them, then one within it."""
+    weights = _weights(logits, draws)
+    missing = -weights.shape[1] % _BLOCK
+    if missing:
+        weights = torch.nn.functional.pad(weights, (0, missing))
+    blocks = weights.view(len(draws), -1, _BLOCK)
+    sums = blocks.sum(dim=-1).double()
+    targets = _points(draws, logits.device) * sums.sum(dim=-1)
+    picked, before = _invert(sums, targets)
+    within = blocks[torch.arange(len(draws), device=logits.device), picked].double()
+    inside = (targets - before).clamp_min(0.0)
+    found: list[int] = (picked * _BLOCK + _invert(within, inside)[0]).tolist()
     return found
+
+
+def _draw_nucleus(logits: torch.Tensor, draws: list[Draws]) -> list[int]:
+    """Return draws from the likeliest tokens that make up the share ``top_p``, in the order of their probability."""
+    ordered, order = _weights(logits, draws).double().sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(dim=-1) - ordered
+    nucleus = torch.tensor([d.top_p for d in draws], dtype=torch.float64, device=logits.device).unsqueeze(1)
+    ordered.masked_fill_(before >= nucleus * ordered.sum(dim=-1, keepdim=True), 0.0)
+    targets = _points(draws, logits.device) * ordered.sum(dim=-1)
+    found: list[int] = order.gather(1, _invert(ordered, targets)[0].unsqueeze(1)).squeeze(1).tolist()
+    return found
+
+
+def _weights(logits: torch.Tensor, draws: list[Draws]) -> torch.Tensor:
+    """Return the tokens' weights, the likeliest one's 1."""
+    weights = logits - logits.amax(dim=-1, keepdim=True)
+    if any(d.temperature != 1.0 for d in draws):
+        weights /= torch.tensor([d.temperature for d in draws], device=logits.device).unsqueeze(1)
+    return weights.exp_()
+
+
+def _points(draws: list[Draws], device: torch.device) -> torch.Tensor:
+    return torch.tensor([d.next() for d in draws], dtype=torch.float64, device=device)
+
+
+def _invert(weights: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return for each row the index at which the cumulative weights pass the target, and the sum before it."""
+    cumulative = weights.cumsum(dim=-1)
+    found = torch.searchsorted(cumulative, targets.unsqueeze(1), right=True).squeeze(1)
+    beyond = (found >= weights.shape[1]).nonzero().squeeze(1)
+    for row in beyond.tolist():  # a target so close to the total that rounding takes it past the end
+        found[row] = weights[row].nonzero().max()
+    before = (cumulative - weights).gather(1, found.unsqueeze(1)).squeeze(1)
+    return found, before

@@ -146,9 +146,9 @@ def build_app() -> typer.Typer:
 
     app.command()(simulate.simulate)
     app.command()(train.train)
-    app.command()(score.score)
     app.command()(report.report)
     app.command()(compare.compare)
+    app.add_typer(score.app, name="score")
     app.add_typer(env.app, name="env")
     app.add_typer(runs.app, name="runs")
     app.command("import")(importing.import_file)

@@ -69,6 +69,7 @@ def catalogue_of(registry: PluginRegistry, directories: list[RunDirectory], file
     """Return what is known of the rubrics and metrics that the runs may hold; an environment that is gone is told."""
     from influence_cli.cli.resolution import find_environments
     from influence_cli.report.measures import Catalogue
+    from influence_cli.scoring.plan import metric_score
     from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
 
     metrics = {}
@@ -79,7 +80,10 @@ def catalogue_of(registry: PluginRegistry, directories: list[RunDirectory], file
             if any(name in directory.manifest.environments for directory in directories):
                 output.say(f"Which way the metrics of {output.plain(name)} are harmful is not known: {error}")
             continue
-        metrics[environment.name] = {metric.id: metric for metric in environment.spec.metrics}
+        metrics[environment.name] = {
+            metric.id if metric.visits else metric_score(environment.name, metric.id): metric
+            for metric in environment.spec.metrics
+        }
     own = {rubric.id: rubric for rubric in pick_rubrics([], files)}
     return Catalogue({**shipped_rubrics(), **own}, metrics)
 

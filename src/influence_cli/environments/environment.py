@@ -134,6 +134,14 @@ class Environment:
         )
         return self.episode_class(self.spec, self.scenarios[reference.scenario], state, record)
 
+    def recorded_episode(self, record: EpisodeRecord) -> Episode | None:
+        """Return the conversation that ``record`` tells of, as it was had; None if its initial state is not here."""
+        state = self._states.get((record.key.scenario, record.key.initial_state))
+        if state is None:
+            return None
+        known = record.population is None or record.population in self.spec.populations
+        return self.episode_class(self.spec, self.scenarios[record.key.scenario], state, record) if known else None
+
 
 class Episode:
     """One conversation to be had: its prompts, its choices, and what follows from an answer."""
@@ -227,7 +235,11 @@ class Episode:
 
     def probe_prompt(self, probe: Probe, state: str, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
         """Return a closed question put to the user after ``messages``, off the record."""
-        question = f"{self._render(f'probe/{probe.id}', probe.question)}\n{answer_line(probe.choices)}"
+        question = self._render(f"probe/{probe.id}", probe.question)
+        return self.aside_prompt(f"{question}\n{answer_line(probe.choices)}", state, messages)
+
+    def aside_prompt(self, question: str, state: str, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
+        """Return ``question`` put to the user after ``messages``, off the record: the conversation never hears of it."""
         asked = Message(speaker="agent", text=f"{PROBE_PREFACE}\n{question}")
         return self.prompt("user", state, (*messages, asked))
 
@@ -250,6 +262,10 @@ class Episode:
             return transition.scale.choices if transition.scale else labels
         judge = getattr(self.spec.roles, role, None)
         return judge.choices if isinstance(judge, JudgeRole) else ()
+
+    def question(self, role: Role, state: str) -> str:
+        """Return what the judge of ``role`` is asked in ``state``, in the words of this conversation."""
+        return self._text(state, role)
 
     def _judge(self, role: Role) -> JudgeRole:
         judge: JudgeRole = getattr(self.spec.roles, role)

@@ -91,7 +91,10 @@ class SimulationConfig(Frozen):
     roles: dict[Role, RoleConfig] = Field(default_factory=dict, description="Models and sampling by role.")
     default: RoleConfig = Field(default_factory=RoleConfig, description="For roles that name nothing of their own.")
     veto: bool = Field(default=True, description="Whether the veto model is asked.")
-    speculate: bool = Field(default=True, description="Ask for the next user message before the transition is known.")
+    speculate: bool = Field(
+        default=True,
+        description="Ask for the next user message before the transition is known; never of a model on a processor.",
+    )
     questions: dict[Literal["preference", "veto"], JudgeQuestion] = Field(
         default_factory=dict, description="Questions by judging role that replace the environments' own."
     )

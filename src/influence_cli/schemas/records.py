@@ -6,9 +6,9 @@ Invariant: every paid answer is one record, stored as it arrives and before anyt
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StringConstraints
 
 from influence_cli.errors import FailureKind
 from influence_cli.schemas.frozen import Frozen
@@ -127,8 +127,11 @@ class TrajectoryEnd(Frozen):
     detail: str | None = Field(default=None, description="What the failure said, shortened.")
 
 
-ScoreMethod = Literal["distribution", "structured", "vote", "computed"]
-"""How a score was got: probabilities of all choices; an answer with its reasons; a count of samples; without a model."""
+ScoreMethod = Annotated[
+    str, StringConstraints(pattern=r"^(distribution|structured|vote[0-9]*|computed)(\+orders)?(\+directions)?$")
+]
+"""How a score was got: probabilities of all choices; an answer with its reasons; a count of so many samples; without a
+judge. ``+orders``: the mean over choices listed both ways round; ``+directions``: over the scale both ways round."""
 
 WHOLE = 0
 """The turn of a score that is about a conversation as a whole."""

@@ -148,6 +148,10 @@ class Capabilities(Frozen):
         default=None, description="Tokens of prompts and replies whose reading it can keep; None: unknown."
     )
     max_concurrency: int | None = Field(default=None, description="Most requests worth having in flight at once.")
+    compute_bound: bool = Field(
+        default=False,
+        description="Whether each token delays all other requests, as on a processor: then nothing is asked for ahead.",
+    )
 
 
 class ModelInfo(Frozen):

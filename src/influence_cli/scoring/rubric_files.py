@@ -1,13 +1,10 @@
-"""Finding rubrics: those that are shipped, an author's file, and an environment's own metrics."""
+"""Finding rubrics: those that are shipped, and an author's file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
-
-import orjson
 
 from influence_cli.documents import read_document, validate_document
 from influence_cli.errors import InfluenceError, UnknownNameError
@@ -43,8 +40,9 @@ def pick_rubrics(names: Sequence[str], files: Sequence[Path] = ()) -> list[Rubri
     chosen: dict[str, Rubric] = {rubric.id: rubric for rubric in own}
     tags = tags_of(known.values())
     for name in names:
-        if name in known:
-            chosen[name] = known[name]
+        meant = meant_by(name, known)
+        if meant is not None:
+            chosen[meant] = known[meant]
         elif name in tags:
             chosen.update({rubric.id: rubric for rubric in known.values() if name in rubric.tags})
         else:
@@ -52,12 +50,15 @@ def pick_rubrics(names: Sequence[str], files: Sequence[Path] = ()) -> list[Rubri
     return list(chosen.values())
 
 
+def meant_by(name: str, known: Mapping[str, Rubric]) -> str | None:
+    """Return the name of the rubric that ``name`` means, be it one of its other names; hyphens or underscores."""
+    wanted = name.replace("_", "-")
+    for rubric in known.values():
+        if wanted in (each.replace("_", "-") for each in (rubric.id, *rubric.also_called)):
+            return rubric.id
+    return None
+
+
 def tags_of(rubrics: Iterable[Rubric]) -> list[str]:
     """Return every tag of ``rubrics``, sorted."""
     return sorted({tag for rubric in rubrics for tag in rubric.tags})
-
-
-def rubric_hash(rubric: Rubric, *more: str) -> str:
-    """Return what names all that a judge is asked; ``more`` is what depends on the way of asking."""
-    asked = rubric.model_dump(mode="json", include={"question", "choices", "scope", "sees_tools", "sees_user"})
-    return sha256(orjson.dumps([asked, *more], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

@@ -1,6 +1,7 @@
-"""Scoring a run: only what is missing, several judges, every failure counted.
+"""Asking everything that is missing: several models at once, within budgets, every failure counted.
 
-Invariant: scores are stored a conversation at a time, as they come; a stop loses what is in flight and nothing else.
+Invariant: every answer is stored as it comes, with what it took; a stop or ``kill -9`` loses what is in flight and nothing
+else, and what is stored is not asked again unless it failed.
 """
 
 from __future__ import annotations
@@ -9,83 +10,118 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from influence_cli.errors import InfluenceError
-from influence_cli.schemas.records import ScoreRecord
-from influence_cli.schemas.rubrics import Rubric
-from influence_cli.scoring.judging import Answer, Asking, Item, items_of, judge
+from influence_cli.schemas.configs import Budget
+from influence_cli.schemas.records import CallRecord, ScoreRecord
+from influence_cli.scoring.judging import Answer, Asking, judge
+from influence_cli.scoring.questions import Item, ScoreKey, shared_prefixes
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.tally import FATAL_KINDS
 
 Numbered = tuple[int, Mapping[str, Any]]
 """A trajectory and its number in the store."""
 
-RubricsOf = Callable[[Mapping[str, Any]], Sequence[Rubric]]
-"""Which rubrics a trajectory is judged by."""
+Task = tuple[Item, RoleModel]
+"""One question, and the model that it is put to."""
+
+ItemsOf = Callable[[int, Mapping[str, Any]], Sequence[Task]]
+"""What is asked about a trajectory, and of whom."""
+
+StopReason = Literal["signal", "cost", "tokens"]
 
 
 class ScoreBook(Protocol):
     """Where scores go: what scoring needs of the store's writer."""
 
-    def add_scores(self, scores: Sequence[tuple[int, ScoreRecord]]) -> None:
-        """Store scores by episode."""
+    def add_scores(
+        self, scores: Sequence[tuple[int, ScoreRecord]], calls: Sequence[tuple[int, CallRecord]] = ()
+    ) -> None:
+        """Store scores by episode, with the calls that they took."""
         ...
 
-    def scored(self) -> set[tuple[int, int, str, str, str]]:
-        """Return what is scored already."""
+    def scored(self) -> set[ScoreKey]:
+        """Return what is scored already and did not fail."""
         ...
 
 
 @dataclass
 class ScoreTally:
-    """What came of one call of ``influence score``."""
+    """What came of one call of ``influence score``: counts of scores, and what the models were given and gave."""
 
-    total: int = 0
+    budget: Budget = field(default_factory=Budget)
     skipped: int = 0
     done: int = 0
     unusable: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    tokens: int = 0
+    quotes_dropped: int = 0
+    calls: int = 0
+    requests: int = 0
+    prompt_tokens: int = 0
     cached_tokens: int = 0
+    completion_tokens: int = 0
+    latency: float = 0.0
     cost: float = 0.0
-    sums: dict[str, list[float]] = field(default_factory=dict)
+    unpriced_calls: int = 0
+    stop: StopReason | None = None
 
-    def add(self, score: ScoreRecord) -> None:
-        """Count a score."""
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompts and answers."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def add(self, answer: Answer) -> None:
+        """Count a score and what it took; stop if a budget is used up."""
         self.done += 1
-        if score.failure is not None:
-            self.failed[score.failure] += 1
-        elif not score.usable:
+        self.quotes_dropped += answer.quotes_dropped
+        if answer.score.failure is not None:
+            self.failed[answer.score.failure] += 1
+        elif not answer.score.usable:
             self.unusable += 1
-        elif score.value is not None:
-            entry = self.sums.setdefault(score.rubric, [0.0, 0.0])
-            entry[0] += score.value
-            entry[1] += 1
+        for call in answer.calls:
+            self.add_call(call)
+
+    def add_call(self, call: CallRecord) -> None:
+        """Count a call."""
+        self.calls += 1
+        self.requests += call.requests
+        self.prompt_tokens += call.prompt_tokens
+        self.cached_tokens += call.cached_tokens
+        self.completion_tokens += call.completion_tokens
+        self.latency += call.latency
+        if call.cost is None:
+            self.unpriced_calls += 1
+        else:
+            self.cost += call.cost
+        if self.stop is None and self.budget.cost is not None and self.cost >= self.budget.cost:
+            self.stop = "cost"
+        if self.stop is None and self.budget.tokens is not None and self.tokens >= self.budget.tokens:
+            self.stop = "tokens"
 
 
-async def score_trajectories(
+async def ask_all(
     trajectories: Iterable[Numbered],
-    rubrics_of: RubricsOf,
-    judges: Sequence[RoleModel],
+    items_of: ItemsOf,
     asking: Asking,
     book: ScoreBook,
+    tally: ScoreTally,
     *,
     concurrency: int,
     told: Callable[[ScoreTally], None] = lambda _: None,
-) -> ScoreTally:
-    """Ask every judge every rubric about each trajectory that has no such score yet; return the tally.
+) -> None:
+    """Put every question that has no answer yet, ``concurrency`` conversations at once; the tally says how it went.
 
     Raises InfluenceError for a refused key or an unknown model; other failures are recorded and counted.
     """
-    tally = ScoreTally()
-    known = book.scored()
-    waiting = _missing(trajectories, rubrics_of, judges, asking, known, tally)
+    waiting = missing(trajectories, items_of, asking, book.scored(), tally)
 
     async def work() -> None:
-        for model, items in waiting:
-            answers = await asyncio.gather(*(judge(item, model, asking) for item in items))
-            _keep(book, items, answers, model, tally)
+        while tally.stop is None:
+            group = next(waiting, None)
+            if group is None:
+                return
+            await _ask_group(group, asking, book, tally)
             told(tally)
 
     workers = [asyncio.create_task(work()) for _ in range(concurrency)]
@@ -95,39 +131,51 @@ async def score_trajectories(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-    return tally
 
 
-def _missing(
-    trajectories: Iterable[Numbered],
-    rubrics_of: RubricsOf,
-    judges: Sequence[RoleModel],
-    asking: Asking,
-    known: set[tuple[int, int, str, str, str]],
-    tally: ScoreTally,
-) -> Iterator[tuple[RoleModel, list[Item]]]:
-    """Yield what is to be judged, a conversation and judge at a time, so that its rubrics share one reading."""
+def missing(
+    trajectories: Iterable[Numbered], items_of: ItemsOf, asking: Asking, known: set[ScoreKey], tally: ScoreTally
+) -> Iterator[list[Task]]:
+    """Yield what is to be asked, one conversation and model at a time, so that its questions share one reading."""
     for number, trajectory in trajectories:
-        items = items_of(number, trajectory, rubrics_of(trajectory))
-        for model in judges:
-            missing = [item for item in items if item.key(str(model.name), asking) not in known]
-            tally.total += len(items)
-            tally.skipped += len(items) - len(missing)
-            if missing:
-                yield model, missing
+        by_model: dict[int, list[Task]] = {}
+        for item, model in items_of(number, trajectory):
+            if item.key(str(model.name), asking.name_for(item)) in known:
+                tally.skipped += 1
+            else:
+                by_model.setdefault(id(model), []).append((item, model))
+        yield from by_model.values()
 
 
-def _keep(
-    book: ScoreBook, items: Sequence[Item], answers: Sequence[Answer], model: RoleModel, tally: ScoreTally
-) -> None:
-    book.add_scores([(item.episode_id, score) for item, (score, _) in zip(items, answers, strict=True)])
-    for score, usage in answers:
-        tally.add(score)
-        tally.tokens += usage.prompt_tokens + usage.completion_tokens
-        tally.cached_tokens += usage.cached_tokens
-        tally.cost += model.cost(usage) or 0.0
-    fatal = next((score for score, _ in answers if score.failure in FATAL_KINDS), None)
-    if fatal is not None:
-        raise InfluenceError(
-            f"{model.name} cannot be asked: {fatal.failure}.", hint="Check the model's name, its key and its account."
-        )
+async def _ask_group(group: Sequence[Task], asking: Asking, book: ScoreBook, tally: ScoreTally) -> None:
+    """Ask one model about one conversation: of each frame one question first, which is read whole, then the others."""
+    model = group[0][1]
+
+    async def ask(item: Item) -> None:
+        answer = await judge(item, model, asking)
+        keep(book, [answer], tally)
+        refuse_fatal(answer, model)
+
+    for alike in shared_prefixes([item for item, _ in group]):
+        for part in (alike[:1], alike[1:]):
+            if tally.stop is not None:
+                return
+            await asyncio.gather(*(ask(item) for item in part))
+
+
+def keep(book: ScoreBook, answers: Sequence[Answer], tally: ScoreTally) -> None:
+    """Store answers with their calls, and count them."""
+    if not answers:
+        return
+    calls = [(answer.episode_id, call) for answer in answers for call in answer.calls]
+    book.add_scores([(answer.episode_id, answer.score) for answer in answers], calls)
+    for answer in answers:
+        tally.add(answer)
+
+
+def refuse_fatal(answer: Answer, model: RoleModel) -> None:
+    """Raise InfluenceError where no other question will fare better: a refused key, an unknown model."""
+    if answer.score.failure in FATAL_KINDS:
+        detail = next((call.detail for call in answer.calls if call.detail), answer.score.failure)
+        hint = "Check the model's name, its key and its account; what is stored stays."
+        raise InfluenceError(f"{model.name} cannot be asked: {detail}", hint=hint)

@@ -11,6 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 
 from influence_cli.environments.environment import Episode
@@ -61,6 +62,12 @@ class Run:
     models: Mapping[Role, RoleModel]
     journal: Journal
     tally: Tally
+
+    @cached_property
+    def speculates(self) -> bool:
+        """Whether to ask ahead of the transition: not where that would take time from what is needed for sure."""
+        bound = any(model.backend.capabilities.compute_bound for model in self.models.values())
+        return self.config.speculate and not bound
 
 
 class Calls:

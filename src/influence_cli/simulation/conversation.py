@@ -175,7 +175,7 @@ class Conversation:
     def _run_ahead(self, heard: Sequence[Message]) -> _Ahead | None:
         """Go on as if the transition changed nothing; not where it is known already or nothing is to be known."""
         waits = self._episode.asks("transition", self._state)
-        if not self._run.config.speculate or not waits or self._calls.judged("transition", self._turn):
+        if not self._run.speculates or not waits or self._calls.judged("transition", self._turn):
             return None
         self._moved = False
         ahead = _Ahead(_begin(self._calls.say("user", self._turn, self._state, heard)))

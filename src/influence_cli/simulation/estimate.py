@@ -10,7 +10,7 @@ from influence_cli.environments.environment import Environment, Episode
 from influence_cli.environments.sampling import count_episodes, episodes
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Message, Role
-from influence_cli.schemas.requests import Usage
+from influence_cli.schemas.requests import Sampling, Usage
 from influence_cli.simulation.models import RoleModel
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -79,14 +79,16 @@ def estimate(
 
 
 def _calls(
-    episode: Episode, config: SimulationConfig, models: Mapping[Role, RoleModel]
+    episode: Episode, config: SimulationConfig, models: Mapping[Role, RoleModel], filled: float = 1.0
 ) -> Iterator[tuple[Role, int, int]]:
-    """Yield role, prompt tokens and completion tokens of each call of a conversation that takes all its turns."""
+    """Yield role, prompt tokens and completion tokens of each call of a conversation that takes all its turns.
+
+    Replies take the share ``filled`` of their greatest length, or their least length where that is more.
+    """
     state = episode.start
     limit = config.turns or episode.turns
     messages = [Message(speaker=m.speaker, text=m.text) for m in episode.opening()]
-    agent = models["agent"].sampling(episode.sampling("agent")).max_tokens
-    user = models["user"].sampling(episode.sampling("user")).max_tokens
+    agent, user = (_length(models[role].sampling(episode.sampling(role)), filled) for role in ("agent", "user"))
     judges: list[Role] = [
         role
         for role in ("preference", "transition", "veto")
@@ -107,9 +109,9 @@ def conversations_in_cache(
 ) -> int | None:
     """Return how many conversations can be in progress before their prompts push each other out of a prefix cache.
 
-    A conversation lies in a cache up to three times: as the agent reads it, as the user does, and as the judges do. Three
-    quarters of what these come to at most is reckoned with: conversations are at different turns, and replies seldom
-    full. Going over costs more than staying under: a cache that is used in turns keeps nothing once it is too small.
+    A conversation lies in a cache up to three times: as the agent reads it, as the user does, and as the judges do. It is
+    reckoned with at its longest, replies at three quarters of their greatest length. Going over costs more than staying
+    under: a cache that is used in turns keeps nothing once it is too small.
     None where no backend states the size of its cache.
     """
     looked_at = list(islice(episodes(environments, config), min(_SAMPLED, count_episodes(environments, config))))
@@ -119,18 +121,22 @@ def conversations_in_cache(
         if room is not None:
             mine = {role for role, model in models.items() if model.backend is backend}
             longest = [_longest(episode, config, models, mine) for episode in looked_at]
-            limits.append(max(_LEAST, int(room / (_FILLED * sum(longest) / len(longest)))))
+            limits.append(max(_LEAST, int(room / (sum(longest) / len(longest)))))
     return min(limits, default=None)
 
 
 def _longest(episode: Episode, config: SimulationConfig, models: Mapping[Role, RoleModel], roles: Set[Role]) -> float:
     """Return the tokens of the longest prompts and replies of a conversation, those of judges counted once."""
     longest: dict[str, int] = {"agent": 1}
-    for role, prompt, completion in _calls(episode, config, models):
+    for role, prompt, completion in _calls(episode, config, models, _FILLED):
         if role in roles:
             reader = role if role in ("agent", "user") else "judges"
             longest[reader] = max(longest.get(reader, 0), prompt + completion)
     return float(sum(longest.values()))
+
+
+def _length(sampling: Sampling, filled: float) -> int:
+    return max(sampling.min_tokens, round(filled * sampling.max_tokens))
 
 
 def _tokens(episode: Episode, role: Role, state: str, messages: Sequence[Message]) -> int:

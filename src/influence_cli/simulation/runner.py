@@ -64,12 +64,17 @@ class Runner:
         *,
         at_once: int | None = None,
         iteration: int = 0,
+        waiting: Iterator[Episode] | None = None,
     ) -> None:
-        """``at_once`` conversations are in progress (None: as many as the settings say), all of one ``iteration``."""
+        """``at_once`` conversations are in progress; None: as many as the settings say.
+
+        ``waiting``: which are had; None: those that the settings say, of one ``iteration``.
+        """
         self._run = run
         self._at_once = at_once or run.config.concurrency
         self._journal = journal
-        self._waiting: Iterator[Episode] = episodes(environments, run.config, iteration=iteration)
+        asked_for = episodes(environments, run.config, iteration=iteration)
+        self._waiting: Iterator[Episode] = asked_for if waiting is None else waiting
         self._error: BaseException | None = None
 
     async def simulate(self) -> Tally:

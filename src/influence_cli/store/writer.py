@@ -158,12 +158,24 @@ class RunWriter:
             (episode_id, turn, speaker, state),
         )
 
-    def add_scores(self, scores: Sequence[tuple[int, ScoreRecord]]) -> None:
-        """Store scores by episode, all or none; one that is there already gives way."""
+    def add_scores(
+        self, scores: Sequence[tuple[int, ScoreRecord]], calls: Sequence[tuple[int, CallRecord]] = ()
+    ) -> None:
+        """Store scores by episode, with the calls that they took, all or none; a score that is there already gives way.
+
+        The calls are numbered here, among those of their turn and role.
+        """
         ended = time.time()
         with self._transaction():
             for episode_id, score in scores:
                 self._execute(rows.INSERT_SCORE, rows.score_row(episode_id, score, ended))
+            for episode_id, call in calls:
+                taken = self._connection.execute(
+                    "SELECT count(*) FROM call WHERE episode_id = ? AND turn = ? AND role = ?",
+                    (episode_id, call.turn, call.role),
+                ).fetchone()[0]
+                numbered = call.model_copy(update={"ordinal": taken})
+                self._execute(rows.INSERT_CALL, rows.call_row(episode_id, numbered, ended))
 
     def scored(self) -> set[tuple[int, int, str, str, str]]:
         """Return episode, turn, rubric's hash, judge and method of every score that did not fail."""
@@ -171,7 +183,8 @@ class RunWriter:
             found = self._connection.execute(
                 "SELECT episode_id, turn, rubric_hash, judge, method FROM score WHERE failure IS NULL"
             )
-            return {tuple(row) for row in found}
+            names: dict[str, str] = {}  # few different texts in many rows: each is kept once
+            return {(row[0], row[1], *(names.setdefault(text, text) for text in row[2:])) for row in found}
 
     def finish(self, episode_id: int, end: TrajectoryEnd) -> None:
         """Store how the conversation ended."""
@@ -266,11 +279,11 @@ class RunWriter:
         self._execute("INSERT INTO event (time, kind, data) VALUES (?, ?, ?)", (time.time(), kind, text))
 
     def totals(self) -> Totals:
-        """Return what the run has used, all sittings together."""
+        """Return what the conversations of a run have used, all sittings together; what scoring used is not in it."""
         with explained(self.path):
             row = self._connection.execute(
                 "SELECT coalesce(sum((prompt_tokens + completion_tokens) * (1 - cached)), 0),"
-                " coalesce(sum(cost), 0.0), count(*) FROM call"
+                " coalesce(sum(cost), 0.0), count(*) FROM call WHERE role NOT IN ('judge', 'probe')"
             ).fetchone()
         return Totals(tokens=row[0], cost=row[1], calls=row[2])
 

@@ -6,6 +6,7 @@ It listens on loopback only, runs in a process of its own (``python -m influence
     POST /v1/chat/completions    GET /v1/models    and those of fine-tuning: influence_cli.testing.finetuning
     GET /stats                   counters, and what is in flight now
     GET /bodies                  {SHA-256 of a request in canonical JSON: how often it was answered for money}
+    /v1/files, /v1/batches       see :mod:`influence_cli.testing.batches`
     POST /reset                  zero the counters, begin the script again
     POST /configure              change fields of ServerConfig; the body is a JSON object of them
 """
@@ -29,6 +30,7 @@ from pydantic import ValidationError
 
 from influence_cli.seeding import derive_seed, unit_draw
 from influence_cli.testing.answers import END, Speech, answer_choice, answer_text, answer_value, asked_choices
+from influence_cli.testing.batches import BatchDesk
 from influence_cli.testing.finetuning import FineTuning
 from influence_cli.testing.server_config import FAULTS, Fault, ServerConfig
 from influence_cli.testing.serving import TestServer, serve
@@ -66,6 +68,7 @@ class ChatServer:
         self.in_flight = 0
         self._slots: asyncio.Semaphore | None = None
         self.tuning = FineTuning(lambda: self.config, self._serve)
+        self._desk = BatchDesk(self, self._answer_batched)
         self.reset()
 
     def reset(self) -> None:
@@ -76,6 +79,8 @@ class ChatServer:
         self.statuses = Counter[int]()
         self.injected = Counter[str]()
         self.bodies = Counter[str]()
+        self._read: set[tuple[str, ...]] = set()
+        self._desk.reset()
         self._slots = asyncio.Semaphore(self.config.slots) if self.config.slots else None
 
     def configure(self, config: ServerConfig) -> None:
@@ -92,6 +97,7 @@ class ChatServer:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         self.tuning.add_routes(app, self._checked)
+        self._desk.add_to(app)
         app.router.add_get("/stats", self._stats)
         app.router.add_get("/bodies", lambda _: _answer(dict(self.bodies)))
         app.router.add_post("/reset", self._reset)
@@ -99,10 +105,9 @@ class ChatServer:
         return app
 
     async def _models(self, request: web.Request) -> web.Response:
-        try:
-            self._check_key(request)
-        except Refusal as refusal:
-            return _refused(refusal)
+        refused = self.refused(request)
+        if refused is not None:
+            return refused
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self.config.models]
         return await _answer({"object": "list", "data": data})
 
@@ -128,6 +133,8 @@ class ChatServer:
                 "peak_in_flight": self.peak_in_flight,
                 "statuses": statuses,
                 "injected": self.injected,
+                "files": len(self._desk.files),
+                "batches": len(self._desk.batches),
                 "repeated": sum(count - 1 for count in self.bodies.values()),
                 **self.tokens,
             }
@@ -159,6 +166,33 @@ class ChatServer:
             self.in_flight -= 1
         self.statuses[response.status] += 1
         return response
+
+    async def _answer_batched(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Return status and body of the answer to one request of a batch."""
+        number = self.arrivals
+        self.arrivals += 1
+        fault = self._fault(number)
+        try:
+            if fault in _STATUS:
+                self.injected[fault] += 1
+                status, message, code = _STATUS[fault]
+                raise Refusal(status, message, code)
+            self._check_body(orjson.dumps(body))
+            self.bodies[sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()] += 1
+            return 200, self._complete(body)
+        except Refusal as refusal:
+            return refusal.status, orjson.loads(_refused(refusal).body)  # type: ignore[arg-type]
+
+    def _cached_tokens(self, messages: list[dict[str, Any]]) -> int:
+        """Return how many words of a prompt are the beginning of one read before, and remember this one."""
+        if not self.config.prefix_cache:
+            return 0
+        words = tuple(word for message in messages for word in str(message["content"]).split())
+        shared = 0
+        while shared < len(words) and words[: shared + 1] in self._read:
+            shared += 1
+        self._read.update(words[:length] for length in range(1, len(words) + 1))
+        return shared
 
     def _fault(self, number: int) -> Fault | None:
         if number < len(self.config.script):
@@ -200,6 +234,14 @@ class ChatServer:
         if not self.config.reports_usage:
             del answer["usage"]
         return await _answer(answer)
+
+    def refused(self, request: web.Request) -> web.Response | None:
+        """Return the answer to a request without the key that is required; None for one with it."""
+        try:
+            self._check_key(request)
+        except Refusal as refusal:
+            return _refused(refusal)
+        return None
 
     def _check_key(self, request: web.Request) -> None:
         if self.config.api_key is not None and _bearer(request) != self.config.api_key:
@@ -253,8 +295,9 @@ class ChatServer:
         speeches = [self._speak(body, messages, key, prefix, index) for index in range(count)]
         wants = bool(body.get("logprobs")) and self.config.logprobs
         prompt = sum(4 + len(str(message["content"]).split()) for message in messages) + 3 + len(prefix.split())
+        cached = self._cached_tokens(messages)
         completion = sum(len(speech.tokens) for speech in speeches)
-        self.tokens.update(prompt_tokens=prompt, completion_tokens=completion)
+        self.tokens.update(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
         choices = [
             _choice(index, speech, body, top=self._shown(body) if wants else None)
             for index, speech in enumerate(speeches)
@@ -269,7 +312,7 @@ class ChatServer:
                 "prompt_tokens": prompt,
                 "completion_tokens": completion,
                 "total_tokens": prompt + completion,
-                "prompt_tokens_details": {"cached_tokens": 0},
+                "prompt_tokens_details": {"cached_tokens": cached},
             },
         }
 

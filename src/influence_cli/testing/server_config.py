@@ -56,6 +56,12 @@ class ServerConfig(Frozen):
     retry_after: float | None = Field(default=1.0, ge=0.0, description="Header of 429 answers in seconds; null: none.")
     slow_seconds: float = Field(default=5.0, ge=0.0, le=60.0, description="Of the fault ``slow``.")
     long_bytes: int = Field(default=2**24, ge=1, le=2**28, description="Of the fault ``long``.")
+    prefix_cache: bool = Field(default=False, description="Whether beginnings of prompts read before count as cached.")
+    batch_seconds: float = Field(default=0.0, ge=0.0, le=600.0, description="From the start of a batch to its end.")
+    batch_hold: float = Field(default=0.0, ge=0.0, le=60.0, description="Before a file or batch made is answered for.")
+    batch_answered: float = Field(
+        default=1.0, ge=0.0, le=1.0, description="Share of a batch answered; it expires below 1."
+    )
     faults: dict[Fault, float] = Field(default_factory=dict, description="Share of requests with each fault.")
     script: tuple[Fault | Literal["ok"], ...] = Field(default=(), description="Of the first requests, in their order.")
     tuning_looks: int = Field(default=2, ge=0, description="Looks at a fine-tuning job before it has ended.")

@@ -2,12 +2,16 @@
 
 import os
 import pickle
+import pickletools
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from influence_cli.errors import InfluenceError
 from influence_cli.store.imports import frames, pickles
+from influence_cli.store.imports.opcodes import TupleDepths
 from influence_cli.store.imports.pickles import read_pickle
 
 FIXTURES = ("pandas-1.5.3-protocol-4", "pandas-2.2.3-protocol-2", "pandas-2.2.3-protocol-5", "pandas-3.1.1-protocol-5")
@@ -122,7 +126,7 @@ def test_names_that_are_allowed_do_nothing(written):
         (b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"N.", "no"),
         (b"", "no pickle"),
         (b"\x00\x01\x02", "no pickle"),
-        (b"\x80\x04.", "no whole pickle"),
+        (b"\x80\x04.", "no pickle"),
     ],
 )
 def test_memory_bombs_and_broken_files_end_in_one_line(written, content, told):
@@ -141,6 +145,57 @@ def test_deep_nesting_and_shared_giants_are_bounded(written, monkeypatch):
         laughs = [laughs, laughs]  # a trillion entries in 40 lists
     monkeypatch.setattr(frames, "_MOST_NODES", 10_000)
     assert "too many" in refusal(written([{"a": laughs}]))
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        b"\x85" * 3_000_000,  # ((((...))))
+        b"\x94N\x86" * 500_000,  # (((..., None), None), None), each kept in the memo
+        b"NN\x87" * 500_000,
+        b"q\x010(h\x01Nt" * 300_000,  # through mark and memo
+    ],
+)
+def test_tuples_in_each_other_do_not_overrun_the_interpreter(written, wrapped):
+    key = b"\x80\x04})" + wrapped + b"Ns."  # a dictionary whose key is that tuple: hashing it would end the process
+    assert "more than 100 tuples" in refusal(written(key))
+
+
+def test_records_in_each_other_do_not_overrun_the_interpreter(written):
+    nested = b"\x80\x04" + b"cbuiltins\nbytearray\n" * 200_000 + b"N" + b"\x85R" * 200_000
+    assert "neither a table" in refusal(written(nested + b"."))
+    assert "nested too deeply" in refusal(
+        written(b"\x80\x04]}X\x01\x00\x00\x00a" + b"]" * 300_000 + b"a" * 299_999 + b"sa.")
+    )
+
+
+TUPLES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner, max_size=3).map(tuple)
+)
+
+
+def depth(value):
+    return 1 + max(map(depth, value), default=0) if isinstance(value, tuple) else 0
+
+
+@given(TUPLES, st.integers(0, 5))
+def test_depths_are_those_of_the_tuples(value, protocol):
+    depths = TupleDepths()
+    tops = [
+        depths.deepest(opcode, argument) for opcode, argument, _ in pickletools.genops(pickle.dumps(value, protocol))
+    ]
+    assert max(tops) == depth(value)
+    assert depths._stack == []
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.binary(max_size=3),
+                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=2), inner, max_size=4)
+                    | st.tuples(inner, inner)), st.integers(0, 5))  # fmt: skip
+def test_every_pickle_is_followed_to_its_end(value, protocol):
+    depths = TupleDepths()
+    for opcode, argument, _ in pickletools.genops(pickle.dumps([value, value], protocol)):
+        depths.deepest(opcode, argument)
+    assert depths._stack == []
 
 
 def test_sizes_and_instructions_are_bounded(written, monkeypatch):

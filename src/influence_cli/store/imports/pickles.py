@@ -5,7 +5,8 @@ it would have been called with, any other name ends the reading, and the table i
 this module. Neither pandas nor any reconstructor of numpy is ever called; numpy only reads the bytes of plain numbers.
 
 Bounds, checked by a pass over the opcodes before anything is loaded: the file's size, the number of opcodes, memo indices
-(an index alone can make the unpickler allocate gigabytes), and the sizes of single values.
+(an index alone can make the unpickler allocate gigabytes), sizes of single values, and how deep tuples stand in each other
+(as a key, a deep one overruns the stack of the interpreter and ends the process).
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any
 from influence_cli.errors import InfluenceError
 from influence_cli.store.connection import file_error
 from influence_cli.store.imports.frames import Record, frame_rows
+from influence_cli.store.imports.opcodes import TupleDepths
 
 MOST_BYTES = 512 * 2**20
 MOST_OPCODES = 50_000_000
+MOST_DEPTH = 100
 
 ALLOWED = {
     ("pandas.core.frame", "DataFrame"): "the table itself",
@@ -112,13 +115,12 @@ def _bytes(path: Path) -> bytes:
 
 def _check(data: bytes, path: Path) -> None:
     """Raise InfluenceError for what must not be loaded; nothing is built here."""
-    puts = count = 0
+    depths = TupleDepths()
+    count = 0
     try:
         for opcode, argument, _ in pickletools.genops(data):
             count += 1
             name = opcode.name
-            if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-                puts += 1
             if name in _REFUSED:
                 raise _refused(path, _REFUSED[name])
             if name in ("GLOBAL", "INST"):
@@ -127,6 +129,8 @@ def _check(data: bytes, path: Path) -> None:
                     raise _refused(path, f"{module}.{rest}")
             elif name in _MEMO and isinstance(argument, int) and not 0 <= argument <= count:
                 raise _refused(path, "a memo index that is out of bounds")
+            if depths.deepest(opcode, argument) > MOST_DEPTH:
+                raise _refused(path, f"more than {MOST_DEPTH} tuples in each other")
             if count > MOST_OPCODES:
                 raise _refused(path, f"more than {MOST_OPCODES:,} instructions")
     except InfluenceError:

@@ -1,0 +1,231 @@
+"""From names to a request: rubrics, scorers, environments, and a model for every role that is asked.
+
+Invariant: nothing is asked or stored before every name, option and model has been resolved; a model that no question goes
+to is not loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from influence_cli.backends.names import parse_model_name
+from influence_cli.cli import output
+from influence_cli.cli.resolution import find_environments, role_models
+from influence_cli.environments.environment import Environment
+from influence_cli.errors import InfluenceError, UnknownNameError
+from influence_cli.plugins.loading import OWN_DISTRIBUTION
+from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.schemas.configs import RoleConfig, SimulationConfig
+from influence_cli.schemas.messages import Role
+from influence_cli.schemas.rubrics import Rubric
+from influence_cli.scoring.computed import NamedScorer
+from influence_cli.scoring.judging import Asking
+from influence_cli.scoring.plan import FIRST_PERSON, METRICS, THIRD_PERSON, WHOLE_PREFERENCE, Plan
+from influence_cli.scoring.rubric_files import meant_by, pick_rubrics, shipped_rubrics, tags_of
+from influence_cli.scoring.sitting import ScoreRequest, control_config
+from influence_cli.settings import parse_assignment, resolve_settings
+from influence_cli.simulation.models import RoleModel
+from influence_cli.store.run_directory import RunDirectory, find_run, open_run
+
+CORE = "core"
+COMPUTED = "computed"
+"""What stands for all scorers of the program's own where rubrics are named."""
+_CONCURRENCY = 32
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for on the command line."""
+
+    names: Sequence[str]
+    files: Sequence[Path]
+    probes: bool = False
+    control: bool = False
+    judges: Sequence[str] = ()
+    user: str | None = None
+    control_agent: str | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything was asked for by name."""
+        return bool(self.names or self.files or self.probes)
+
+
+@dataclass
+class Resolved:
+    """A run, and everything that scoring it needs."""
+
+    directory: RunDirectory
+    config: SimulationConfig
+    plan: Plan
+    scorers: list[NamedScorer] = field(default_factory=list)
+    control: dict[Role, RoleModel] | None = None
+
+    def request(self, asking: Asking, **how: Any) -> ScoreRequest:
+        """Return the request of a sitting."""
+        return ScoreRequest(
+            self.plan,
+            asking,
+            self.scorers,
+            self.config.budget,
+            self.config.concurrency,
+            control=self.control,
+            **how,
+        )
+
+    def models(self) -> list[RoleModel]:
+        """Return every model that is asked."""
+        user = [self.plan.user] if self.plan.user else []
+        return [*self.plan.judges, *user, *(self.control or {}).values()]
+
+
+def resolve(
+    registry: PluginRegistry,
+    run: str,
+    wanted: Wanted,
+    *,
+    flags: Mapping[str, Any],
+    files: Sequence[Path],
+    assignments: Sequence[str],
+) -> Resolved:
+    """Return what is to be scored, how and by whom; InfluenceError for whatever the user can mend."""
+    from influence_cli.cli.score.scoring import FLAGS
+
+    directory = open_run(find_run(run))
+    of_run = directory.manifest.config.model_dump(mode="json", include={"prices", "judges"})
+    config = resolve_settings(
+        SimulationConfig,
+        base={**of_run, "concurrency": _CONCURRENCY},
+        files=files,
+        assignments=assignments,
+        flags=flags,
+        flag_names=FLAGS,
+    )
+    plan, scorers = chosen(registry, wanted)
+    resolved = Resolved(directory, config, plan, scorers)
+    if plan.metrics or plan.asks_user or plan.third_person or scorers:
+        plan.environments = run_environments(registry, directory)
+    if plan.asks_judges:
+        named: list[str | None] = [*dict.fromkeys(wanted.judges)] or [None]
+        plan.judges = [_judge(registry, config, name) for name in named]
+    if plan.asks_user:
+        plan.user = _user(registry, directory, config, wanted.user)
+    if wanted.control:
+        assert plan.user is not None
+        resolved.control = _control(registry, directory, config, plan.user, wanted.control_agent)
+    return resolved
+
+
+def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedScorer]]:
+    """Return what is asked and computed; with nothing named: core rubrics, the environment's metrics, our own scorers."""
+    names = list(wanted.names) if wanted.anything else [CORE, METRICS, COMPUTED]
+    offers = {offer.component.name: offer for offer in registry.offers("scorer")}
+    known = shipped_rubrics()
+    own_rubrics = {rubric.id for path in wanted.files for rubric in pick_rubrics((), [path])}
+    special = (METRICS, COMPUTED, THIRD_PERSON, FIRST_PERSON, WHOLE_PREFERENCE)
+    plan = Plan(probes=wanted.probes)
+    asked: list[str] = []
+    scorers: dict[str, NamedScorer] = {}
+    for name in names:
+        plain, _, settings = name.partition(":")
+        if name in special:
+            plan.metrics |= name == METRICS
+            plan.third_person |= name in (THIRD_PERSON, WHOLE_PREFERENCE)
+            plan.first_person |= name in (FIRST_PERSON, WHOLE_PREFERENCE)
+            if name == COMPUTED:
+                mine = [n for n, o in offers.items() if o.distribution == OWN_DISTRIBUTION and o.state == "ok"]
+                scorers.update({each: named_scorer(registry, each, "") for each in mine if each not in scorers})
+        elif plain in offers:
+            scorers[plain] = named_scorer(registry, plain, settings)
+        elif meant_by(name, known) or name in own_rubrics or name in tags_of(known.values()):
+            asked.append(name)
+        else:
+            everything = [*known, *own_rubrics, *tags_of(known.values()), *special, *offers]
+            raise UnknownNameError("rubric, tag or scorer", name, everything)
+    plan.rubrics = rubrics_of(asked, wanted.files)
+    return plan, list(scorers.values())
+
+
+def rubrics_of(names: Sequence[str], files: Sequence[Path]) -> list[Rubric]:
+    """Return the rubrics named, and all of ``files``."""
+    return pick_rubrics(names, files) if names or files else []
+
+
+def named_scorer(registry: PluginRegistry, name: str, settings: str) -> NamedScorer:
+    """Return the scorer ``name`` with ``key=value`` settings, colons between them."""
+    from influence_cli.plugins.options import validate_options
+
+    component = registry.component("scorer", name)
+    given = dict(parse_assignment(text, flag=f"--with {name}:") for text in settings.split(":") if text)
+    options = validate_options(component, given)
+    scorer = component.load()(options)
+    identity = str(scorer.version)
+    if given:
+        identity += "/" + sha256(options.model_dump_json().encode()).hexdigest()[:8]
+    return NamedScorer(name, scorer, identity)
+
+
+def run_environments(registry: PluginRegistry, directory: RunDirectory) -> dict[str, Environment]:
+    """Return the environments of a run that are here; what is missing or has changed is said."""
+    found: dict[str, Environment] = {}
+    for name in directory.manifest.config.environments:
+        try:
+            environment = find_environments(registry, [name])[0]
+        except InfluenceError as error:
+            output.warn(f"What {name} itself asks is left out: {error}")
+            continue
+        digest = directory.manifest.environments.get(environment.name)
+        if digest is not None and digest != environment.digest:
+            output.warn(f"{environment.name} has changed since the run was made; it is asked as it is now.")
+        found[environment.name] = environment
+    return found
+
+
+def _judge(registry: PluginRegistry, config: SimulationConfig, name: str | None) -> RoleModel:
+    own = config.roles.get("judge", RoleConfig())
+    role = own.model_copy(update={"model": name}) if name else own
+    asked = config.model_copy(update={"roles": {"judge": role}})
+    return role_models(registry, asked, roles=("judge",))["judge"]
+
+
+def _of_run(directory: RunDirectory, config: SimulationConfig) -> SimulationConfig:
+    """Return the run's settings of models, with this command's prices, options and limits."""
+    manifest = directory.manifest.config
+    options = {**manifest.default.options, **config.default.options}
+    default = manifest.default.model_copy(update={"options": options})
+    limits = {name: getattr(config, name) for name in ("prices", "judges", "budget")}
+    return manifest.model_copy(update={"default": default, "cache": None, **limits})
+
+
+def _user(registry: PluginRegistry, directory: RunDirectory, config: SimulationConfig, name: str | None) -> RoleModel:
+    settings = _of_run(directory, config)
+    known = name or directory.manifest.models.get("user")
+    role = settings.roles.get("user", RoleConfig()).model_copy(update={"model": known})
+    asked = settings.model_copy(update={"roles": {"user": role}})
+    return role_models(registry, asked, roles=("user",))["user"]
+
+
+def _control(
+    registry: PluginRegistry,
+    directory: RunDirectory,
+    config: SimulationConfig,
+    user: RoleModel,
+    agent: str | None,
+) -> dict[Role, RoleModel]:
+    """Return the models of the control conversations: the run's own user and transition, and a neutral agent."""
+    control_config(directory.manifest)
+    settings = _of_run(directory, config)
+    models = directory.manifest.models
+    named = agent or parse_model_name(models["agent"]).base
+    roles: dict[Role, RoleConfig] = {
+        "agent": settings.roles.get("agent", RoleConfig()).model_copy(update={"model": named}),
+        "transition": settings.roles.get("transition", RoleConfig()).model_copy(
+            update={"model": models.get("transition")}
+        ),
+    }
+    asked = settings.model_copy(update={"roles": {**settings.roles, **roles}})
+    return {**role_models(registry, asked, roles=("agent", "transition")), "user": user}

@@ -1,0 +1,83 @@
+"""Running a sitting of scoring, with signals, progress and a log."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from itertools import islice
+
+from influence_cli.cli import output
+from influence_cli.cli.logs import logged
+from influence_cli.cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, default_model
+from influence_cli.cli.score.resolving import Resolved
+from influence_cli.errors import InfluenceError
+from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
+from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, ScoreSitting
+from influence_cli.store.reader import RunReader
+
+
+def estimated(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
+    """Return what a sitting would ask at most."""
+    try:
+        return _estimate(resolved, request)
+    finally:
+        asyncio.run(_close(resolved))
+
+
+def _estimate(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
+    with RunReader(resolved.directory) as reader:
+        trajectories = islice(reader.numbered(finished=True), request.limit)
+        return estimate_scores(trajectories, resolved.plan.items, request.asking, known_scores(reader))
+
+
+def sit(resolved: Resolved, request: ScoreRequest) -> ScoreResult:
+    """Score what is missing; return what came of it."""
+    models = resolved.models()
+    if models and not any(model.name.base != default_model()[0] for model in models):
+        output.say(default_model()[1])
+    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models):
+        output.say(EMBEDDED_NOTE)
+    if request.batch:
+        _check_batch_budget(resolved, request)
+    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance:
+        return asyncio.run(_sit(resolved, ScoreSitting(resolved.directory, request, advance)))
+
+
+async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
+    work = asyncio.ensure_future(sitting.score())
+
+    def asked_to_stop() -> None:
+        if sitting.tally.stop is None:
+            sitting.stop()
+            output.say("Stopping: what is in flight is still stored; once more to stop now.")
+        else:
+            work.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, asked_to_stop)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        return ScoreResult(sitting.tally)
+    finally:
+        await _close(resolved)
+
+
+async def _close(resolved: Resolved) -> None:
+    for backend in {id(model.backend): model.backend for model in resolved.models()}.values():
+        await backend.aclose()
+
+
+def _check_batch_budget(resolved: Resolved, request: ScoreRequest) -> None:
+    """Raise InfluenceError if the batch may take more than allowed: it cannot be stopped half way."""
+    budget = resolved.config.budget
+    if budget.cost is None and budget.tokens is None:
+        return
+    found = _estimate(resolved, request)
+    if budget.tokens is not None and found.tokens > budget.tokens:
+        raise InfluenceError(f"The batch may take {found.tokens:,} tokens.", hint="Raise --max-tokens or set --limit.")
+    if budget.cost is not None and (found.cost or 0.0) > budget.cost:
+        raise InfluenceError(f"The batch may cost ${found.cost:,.2f}.", hint="Raise --max-cost or set --limit.")

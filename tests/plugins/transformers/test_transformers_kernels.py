@@ -1,0 +1,99 @@
+"""What lies under the engine: packed layers and the drawing of tokens."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from influence_transformers.engine.sampling import Draws, draw_tokens  # noqa: E402
+from influence_transformers.packing import PackedLinear, pack_linears  # noqa: E402
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def plain_layer(dtype, *, bias: bool, ins: int = 48, outs: int = 80):
+    torch.manual_seed(ins + outs)
+    return torch.nn.Linear(ins, outs, bias=bias).to(dtype).requires_grad_(requires_grad=False)
+
+
+def test_this_processor_packs():
+    """Guards the other tests here: where nothing is packed they would compare nothing."""
+    model = torch.nn.Sequential(plain_layer(torch.float32, bias=False))
+    if pack_linears(model) == 0:
+        pytest.skip("this build of torch has no packed linear layers")
+    assert isinstance(model[0], PackedLinear)
+    assert not list(model.parameters())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=25)
+@given(rows=st.integers(1, 600), bias=st.booleans(), outs=st.integers(1, 90), ins=st.integers(1, 70))
+def test_a_packed_layer_computes_what_the_plain_one_does(dtype, rows, bias, outs, ins):
+    plain = plain_layer(dtype, bias=bias, ins=ins, outs=outs)
+    model = torch.nn.Sequential(plain)
+    given_rows = torch.randn(rows, ins).to(dtype)
+    pack_linears(model)
+    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
+    assert torch.allclose(model(given_rows).float(), plain(given_rows).float(), rtol=tolerance, atol=tolerance)
+
+
+def test_adapters_sit_on_packed_layers():
+    peft = pytest.importorskip("peft")
+    plain = torch.nn.ModuleDict({"one": plain_layer(torch.float32, bias=True), "words": torch.nn.Embedding(3, 3)})
+    packed = torch.nn.ModuleDict(dict(plain.items()))
+    if pack_linears(packed) == 0:
+        pytest.skip("this build of torch has no packed linear layers")
+    rows = torch.randn(5, 48)
+    answers = []
+    for model in (plain, packed):
+        torch.manual_seed(3)
+        peft.inject_adapter_in_model(peft.LoraConfig(r=4, target_modules=["one"], init_lora_weights=False), model)
+        answers.append(model["one"](rows))
+    assert torch.allclose(*answers, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(answers[1], plain["one"].base_layer(rows), atol=1e-2)
+
+
+def by_the_book(row, draw: Draws) -> tuple[int, float]:
+    """Return the token that inverting the whole cumulative distribution gives, and how near a boundary the point lies."""
+    weights = torch.softmax(row.double() / draw.temperature, 0)
+    cumulative = weights.cumsum(0)
+    point = draw.next() * float(cumulative[-1])
+    return int(torch.searchsorted(cumulative, point, right=True)), float((cumulative - point).abs().min())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(2, 700),
+    rows=st.integers(1, 9),
+    temperature=st.sampled_from([0.3, 1.0, 1.7]),
+    spread=st.sampled_from([0.0, 1.0, 8.0]),
+)
+def test_tokens_are_drawn_by_the_cumulative_distribution(seed, size, rows, temperature, spread):
+    logits = torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)) * spread
+    found = draw_tokens(logits.clone(), [Draws(temperature, 1.0, seed + i) for i in range(rows)])
+    for i, token in enumerate(found):
+        expected, distance = by_the_book(logits[i], Draws(temperature, 1.0, seed + i))
+        assert token == expected or distance < 1e-5
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    kinds=st.lists(st.sampled_from([(0.0, 1.0), (1.0, 1.0), (0.8, 0.9)]), min_size=1, max_size=8),
+)
+def test_a_row_draws_alone_as_in_company(seed, kinds):
+    logits = torch.randn(len(kinds), 300, generator=torch.Generator().manual_seed(seed)) * 3
+    together = draw_tokens(logits.clone(), [Draws(t, p, seed + i) for i, (t, p) in enumerate(kinds)])
+    alone = [draw_tokens(logits[i : i + 1].clone(), [Draws(t, p, seed + i)])[0] for i, (t, p) in enumerate(kinds)]
+    assert together == alone
+
+
+def test_tokens_that_are_ruled_out_are_never_drawn():
+    logits = torch.full((64, 300), -torch.inf)
+    logits[:, 299] = 0.0
+    logits[:32, 5] = 1.0
+    found = draw_tokens(logits, [Draws(1.0, 1.0, i) for i in range(64)])
+    assert set(found[:32]) == {5, 299}
+    assert set(found[32:]) == {299}
