@@ -17,10 +17,19 @@ from influence_cli.errors import EXIT_FAILURES, InfluenceError
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import Split
-from influence_cli.scoring.computed import compute_scores
+from influence_cli.scoring.computed import NamedScorer, compute_scores
 from influence_cli.scoring.judging import Asking
+from influence_cli.scoring.questions import items_of
 from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
-from influence_cli.scoring.running import score_trajectories
+from influence_cli.scoring.running import ScoreTally, ask_all
+from influence_cli.scoring.scorers import (
+    LexicalDiversity,
+    LexicalDiversityOptions,
+    NoOptions,
+    Refusal,
+    ReplyLength,
+    Scorer,
+)
 from influence_cli.seeding import derive_seed
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import conversations_in_cache
@@ -32,7 +41,11 @@ from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.proof import prove_served
 
-COMPUTED_SCORES = ("reply-length", "lexical-diversity", "refusal", "claims-failed-success")
+COMPUTED_SCORES: Mapping[str, Callable[[], Scorer]] = {
+    "reply-length": lambda: ReplyLength(NoOptions()),
+    "lexical-diversity": lambda: LexicalDiversity(LexicalDiversityOptions()),
+    "refusal": lambda: Refusal(NoOptions()),
+}
 """Scores that need no judge and can be a reward."""
 
 Models = Mapping[Role, RoleModel]
@@ -135,14 +148,17 @@ class Conversing:
         with RunReader(self._directory) as run:
             trajectories = run.numbered(finished=True, iteration=iteration)
             if rubric not in shipped_rubrics():
-                return {"scores": compute_scores(trajectories, self._writer)}
+                scorers = [_computed(rubric)]
+                environments = {each.name: each for each in self._environments}
+                return {"scores": compute_scores(trajectories, scorers, environments, self._writer).new}
             rubrics = pick_rubrics([rubric])
-            tally = await score_trajectories(
+            tally = ScoreTally()
+            await ask_all(
                 trajectories,
-                lambda _: rubrics,
-                [models["judge"]],
+                lambda number, each: [(item, models["judge"]) for item in items_of(number, each, rubrics)],
                 Asking(seed=self._config.seed),
                 self._writer,
+                tally,
                 concurrency=self._config.concurrency,
             )
         return {"scores": tally.done, "failed": dict(tally.failed), "unusable": tally.unusable}
@@ -187,6 +203,11 @@ def phase_config(config: TrainConfig, iteration: int, split: Split) -> TrainConf
 def iteration_seed(config: TrainConfig, iteration: int) -> int:
     """Return the seed of an iteration's training conversations and of what is learnt from them."""
     return derive_seed("iteration", config.seed, iteration)
+
+
+def _computed(name: str) -> NamedScorer:
+    scorer = COMPUTED_SCORES[name]()
+    return NamedScorer(name, scorer, str(scorer.version))
 
 
 def score_names() -> list[str]:
