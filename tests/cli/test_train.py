@@ -147,6 +147,28 @@ def test_a_rubric_can_be_the_reward(train, script, place):
     assert scored == talked
 
 
+@pytest.mark.parametrize(
+    ("reward", "score", "asked"),
+    [
+        (["--reward", "whole"], "preference-third-person", "preference"),
+        (["--reward", "score", "--set", "selection.rubric=preference-first-person"], "preference-first-person", "user"),
+    ],
+)
+def test_a_rating_of_the_whole_conversation_can_be_the_reward(train, place, reward, score, asked):
+    answer = train(*reward, "--out", "made", "--json")
+    assert answer.code == 0, answer.stderr
+    made = open_run(place / "made")
+    with RunReader(made) as run:
+        scored = run.rows("SELECT e.iteration, e.split, avg(s.value), count(*), min(s.judge), max(s.judge) FROM score s"
+                          " JOIN episode e ON e.id = s.episode_id WHERE s.rubric = ? AND s.usable = 1 GROUP BY 1, 2", (score,))  # fmt: skip
+        talked = run.rows("SELECT count(*) FROM trajectory WHERE status = 'complete'")[0][0]
+    assert sum(row[3] for row in scored) == talked
+    assert {name for row in scored for name in row[4:]} == {made.manifest.models[asked]}
+    heldout = {row[0]: row[2] for row in scored if row[1] == "heldout"}
+    shown = {row["iteration"]: row["heldout"]["reward"]["mean"] for row in answer.document["iterations"]}
+    assert shown == pytest.approx(heldout)
+
+
 def test_a_length_penalty_makes_replies_shorter(train, place):
     plain = train("--out", "plain", "--json", "--set", "selection.reward=final").document
     penalised = train("--out", "short", "--json", "--set", "selection.length_penalty=0.5").document

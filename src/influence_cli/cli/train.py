@@ -95,7 +95,7 @@ def train(
     top: Annotated[
         str | None, typer.Option(help="Share of a group that is best: 1/16.", rich_help_panel=_LEARN)
     ] = None,
-    reward: Annotated[str | None, typer.Option(help="mean|final|score.", rich_help_panel=_LEARN)] = None,
+    reward: Annotated[str | None, typer.Option(help="mean|final|whole|score.", rich_help_panel=_LEARN)] = None,
     level: Annotated[
         str | None, typer.Option(help="Groups: initial-state|scenario|environment.", rich_help_panel=_LEARN)
     ] = None,

@@ -127,8 +127,9 @@ class SelectionConfig(Frozen):
         default=1 / 16, gt=0.0, le=1.0, description="Share of a group that is best, and as many worst; 1/16 is allowed."
     )
     count: int | None = Field(default=None, ge=1, description="Best of a group by number, in place of the share.")
-    reward: Literal["mean", "final", "score"] = Field(
-        default="mean", description="Mean rating, rating of the last reply, or the score `rubric`."
+    reward: Literal["mean", "final", "whole", "score"] = Field(
+        default="mean",
+        description="Mean rating, rating of the last reply, rating of the whole conversation, or the score `rubric`.",
     )
     rubric: str | None = Field(default=None, description="With reward `score`: the rubric or computed score.")
     length_penalty: float = Field(

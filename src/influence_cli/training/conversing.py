@@ -19,7 +19,7 @@ from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import Split
 from influence_cli.scoring.computed import NamedScorer, compute_scores
 from influence_cli.scoring.judging import Asking
-from influence_cli.scoring.questions import items_of
+from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON, Plan
 from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
 from influence_cli.scoring.running import ScoreTally, ask_all
 from influence_cli.scoring.scorers import (
@@ -40,6 +40,7 @@ from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.proof import prove_served
+from influence_cli.training.rewards import score_name
 
 COMPUTED_SCORES: Mapping[str, Callable[[], Scorer]] = {
     "reply-length": lambda: ReplyLength(NoOptions()),
@@ -144,18 +145,23 @@ class Conversing:
         return {"conversations": tally.total, "failed": tally.failed, "reopened": reopened, "tokens": tally.tokens}
 
     async def _score(self, models: Models, iteration: int) -> dict[str, Any]:
-        rubric = self._config.selection.rubric or ""
+        name = score_name(self._config.selection) or ""
+        environments = {each.name: each for each in self._environments}
+        plan = Plan(environments=environments)
+        if name == THIRD_PERSON:
+            plan.third_person, plan.judges = True, [models["preference"]]
+        elif name == FIRST_PERSON:
+            plan.first_person, plan.user = True, models["user"]
+        elif name in shipped_rubrics():
+            plan.rubrics, plan.judges = pick_rubrics([name]), [models["judge"]]
         with RunReader(self._directory) as run:
             trajectories = run.numbered(finished=True, iteration=iteration)
-            if rubric not in shipped_rubrics():
-                scorers = [_computed(rubric)]
-                environments = {each.name: each for each in self._environments}
-                return {"scores": compute_scores(trajectories, scorers, environments, self._writer).new}
-            rubrics = pick_rubrics([rubric])
+            if not (plan.asks_judges or plan.asks_user):
+                return {"scores": compute_scores(trajectories, [_computed(name)], environments, self._writer).new}
             tally = ScoreTally()
             await ask_all(
                 trajectories,
-                lambda number, each: [(item, models["judge"]) for item in items_of(number, each, rubrics)],
+                plan.items,
                 Asking(seed=self._config.seed),
                 self._writer,
                 tally,
@@ -212,4 +218,4 @@ def _computed(name: str) -> NamedScorer:
 
 def score_names() -> list[str]:
     """Return what a reward of kind ``score`` can be: rubrics, and scores that are computed."""
-    return sorted([*shipped_rubrics(), *COMPUTED_SCORES])
+    return sorted([*shipped_rubrics(), *COMPUTED_SCORES, FIRST_PERSON, THIRD_PERSON])

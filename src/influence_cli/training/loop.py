@@ -28,7 +28,7 @@ from influence_cli.store.writer import RunWriter
 from influence_cli.training.adapters import ADAPTERS, check_adapter, check_outcome, place_adapter
 from influence_cli.training.conversing import Conductor, Conversing, iteration_seed
 from influence_cli.training.protocol import Algorithm
-from influence_cli.training.rewards import candidates
+from influence_cli.training.rewards import candidates, score_name
 from influence_cli.training.rows import Rated, pairs_of, rows_of, write_rows
 from influence_cli.training.selection import Candidate, Selection, select
 from influence_cli.training.tracking import Tracking
@@ -92,7 +92,7 @@ class Loop:
         names = ["simulate"] if iteration < last else []
         if iteration in (0, last) or iteration % self._config.evaluation.every == 0:
             names.insert(0, "evaluate")
-        if names and self._config.selection.reward == "score":
+        if names and score_name(self._config.selection) is not None:
             names.append("score")
         if iteration > 0 and names and self._adapter(iteration).is_dir():
             names.insert(0, "prove")

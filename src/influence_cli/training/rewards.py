@@ -10,6 +10,7 @@ from typing import Any
 
 from influence_cli.schemas.configs import SelectionConfig
 from influence_cli.schemas.records import Split
+from influence_cli.scoring.plan import THIRD_PERSON
 from influence_cli.store.reader import RunReader
 from influence_cli.training.selection import Candidate
 
@@ -59,16 +60,22 @@ def candidates(run: RunReader, iteration: int, split: Split, config: SelectionCo
     return Candidates(tuple(rated), unrated)
 
 
+def score_name(config: SelectionConfig) -> str | None:
+    """Return the score that is the reward; None where ratings given in the conversation are."""
+    return THIRD_PERSON if config.reward == "whole" else config.rubric if config.reward == "score" else None
+
+
 def _worth(row: Any, scores: Mapping[int, float], config: SelectionConfig) -> float | None:
-    value = scores.get(row["id"]) if config.reward == "score" else row[f"{config.reward}_rating"]
+    value = row[f"{config.reward}_rating"] if score_name(config) is None else scores.get(row["id"])
     return None if value is None else float(value)
 
 
 def _scores(run: RunReader, iteration: int, split: Split, config: SelectionConfig) -> dict[int, float]:
     """Return the score of each conversation: of the whole, or the mean over its turns and judges."""
-    if config.reward != "score":
+    name = score_name(config)
+    if name is None:
         return {}
     values: dict[int, list[float]] = defaultdict(list)
-    for row in run.rows(_SCORES, (iteration, split, config.rubric or "")):
+    for row in run.rows(_SCORES, (iteration, split, name)):
         values[row["episode_id"]].append(row["value"])
     return {episode: fmean(found) for episode, found in values.items()}
