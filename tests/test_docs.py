@@ -6,7 +6,8 @@ from pathlib import Path
 
 from influence_cli.cli.score.scoring import score
 from influence_cli.cli.simulate import FLAGS
-from influence_cli.schemas.configs import SimulationConfig
+from influence_cli.cli.train import FLAGS as TRAIN_FLAGS
+from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.environment import EnvironmentSpec, Scenario
 from influence_cli.schemas.rubrics import Rubric
 from influence_cli.settings import setting_names
@@ -20,11 +21,11 @@ def test_every_setting_and_flag_is_documented(repository):
     documented = text(repository, "docs/settings.md")
     leaves = [
         name
-        for name in setting_names(SimulationConfig)
-        if not any(o.startswith(f"{name}.") for o in setting_names(SimulationConfig))
+        for name in setting_names(TrainConfig)
+        if not any(o.startswith(f"{name}.") for o in setting_names(TrainConfig))
     ]
     assert [name for name in leaves if f"`{name}`" not in documented] == []
-    assert [flag for flag in FLAGS.values() if f"`{flag}`" not in documented] == []
+    assert [flag for flag in {**FLAGS, **TRAIN_FLAGS}.values() if f"`{flag}`" not in documented] == []
 
 
 def test_every_key_of_an_environment_is_documented(repository):

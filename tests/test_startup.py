@@ -29,7 +29,9 @@ def test_help_loads_nothing_heavy():
     assert [name for name in HEAVY if name in loaded] == []
 
 
-@pytest.mark.parametrize("name", ["influence_openai", "influence_transformers", "influence_cli.api"])
+@pytest.mark.parametrize(
+    "name", ["influence_openai", "influence_transformers", "influence_trackers", "influence_cli.api"]
+)
 def test_a_plugins_module_loads_nothing_heavy(name):
     code = f"import sys, json, {name}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from influence_cli.api import Component, hookimpl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from influence_cli.api import Backend, ModelCatalog
+    from influence_cli.api import Algorithm, Backend, ModelCatalog
 
 
 def _backend() -> Callable[..., Backend]:
@@ -23,6 +23,12 @@ def _catalog() -> Callable[..., ModelCatalog]:
     from influence_openai.catalog import OpenAICatalog
 
     return OpenAICatalog
+
+
+def _fine_tune() -> Callable[..., Algorithm]:
+    from influence_openai.finetuning import OpenAIFineTune
+
+    return OpenAIFineTune
 
 
 @hookimpl
@@ -40,3 +46,12 @@ def influence_model_catalogs() -> Iterable[Component[ModelCatalog]]:
     from influence_openai.options import OpenAIOptions
 
     return [Component("openai", "Models that the server offers.", _catalog, OpenAIOptions, requires=("openai",))]
+
+
+@hookimpl
+def influence_algorithms() -> Iterable[Component[Algorithm]]:
+    """Return fine-tuning by the provider."""
+    from influence_openai.finetuning import FineTuneOptions
+
+    summary = "Fine-tuning of a served model by its provider, on the best conversations."
+    return [Component("openai-finetune", summary, _fine_tune, FineTuneOptions, requires=("openai",))]

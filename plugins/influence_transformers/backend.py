@@ -16,7 +16,7 @@ from influence_cli.api import (
 )
 from influence_transformers.engine.choices import normalised
 from influence_transformers.engine.sequences import ChoiceResult, TextResult
-from influence_transformers.engines import Engine, Registry
+from influence_transformers.engines import Engine, Registry, give_memory_back
 from influence_transformers.options import TransformersOptions
 from influence_transformers.resolution import resolve_model
 from influence_transformers.structured import write_object
@@ -88,6 +88,8 @@ class TransformersBackend:
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(Registry.shared.release, engine)
+            del engine
+            give_memory_back()
 
     def _running(self) -> Engine:
         if self._engine is None:

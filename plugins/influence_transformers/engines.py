@@ -5,6 +5,7 @@ Concept: backends that name the same model with the same settings get the same e
 
 from __future__ import annotations
 
+import gc
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -134,6 +135,13 @@ class Registry:
 
 
 Registry.shared = Registry()
+
+
+def give_memory_back() -> None:
+    """Return to the device what closed engines held, so that training can have it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -> Engine:

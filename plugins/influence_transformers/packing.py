@@ -7,6 +7,8 @@ number of rows; the plain weight is let go, so that nothing lies in memory twice
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import Any
 
 import torch
@@ -45,9 +47,20 @@ def pack_linears(model: nn.Module) -> int:
     ]
     if not found or not _serves(found[0][2]):
         return 0
-    for parent, name, child in found:
+    count = len(found)
+    while found:
+        parent, name, child = found.pop()
         setattr(parent, name, PackedLinear(child))
-    return len(found)
+        del child
+    _trim()
+    return count
+
+
+def _trim() -> None:
+    """Let the C library give back what the plain weights took; it would keep it (400 MB of a 135M model were seen)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _serves(layer: nn.Linear) -> bool:

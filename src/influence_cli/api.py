@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from influence_cli.seeding import derive_seed, unit_draw
     from influence_cli.store.exporters import Exporter
     from influence_cli.store.reader import RunReader
-    from influence_cli.training.protocol import Algorithm, Told
+    from influence_cli.training.adapters import adapter_digest
+    from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
 
 _HOME = {
     "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
@@ -75,7 +76,8 @@ _HOME = {
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.store.exporters": ("Exporter",),
     "influence_cli.store.reader": ("RunReader",),
-    "influence_cli.training.protocol": ("Algorithm", "Told"),
+    "influence_cli.training.adapters": ("adapter_digest",),
+    "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -96,6 +98,7 @@ __all__ = [
     "Distribution",
     "Environment",
     "Episode",
+    "Example",
     "Exporter",
     "FailureKind",
     "Frozen",
@@ -121,12 +124,15 @@ __all__ = [
     "Told",
     "ToolCall",
     "ToolSchema",
+    "TrackedRun",
+    "Tracker",
     "TrainingJob",
     "TrainingOutcome",
     "TrainingPair",
     "TrainingRow",
     "UnknownNameError",
     "Usage",
+    "adapter_digest",
     "agent_replies",
     "count_answers",
     "derive_seed",

@@ -28,6 +28,7 @@ from influence_cli.cli import (
     runs,
     score,
     simulate,
+    train,
     view,
 )
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, InfluenceError
@@ -145,6 +146,7 @@ def build_app() -> typer.Typer:
         ctx.obj = registry
 
     app.command()(simulate.simulate)
+    app.command()(train.train)
     app.command()(report.report)
     app.command()(compare.compare)
     app.command()(view.view)

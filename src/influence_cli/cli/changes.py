@@ -11,15 +11,18 @@ from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.simulation.runner import start_tally
+from influence_cli.store.run_directory import RunDirectory
 
 _FREE_TO_CHANGE = ("n", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache")
 
 
-def refuse_changes(before: SimulationConfig, after: SimulationConfig, path: Path) -> None:
+def refuse_changes(
+    before: SimulationConfig, after: SimulationConfig, path: Path, free: Sequence[str] = _FREE_TO_CHANGE
+) -> None:
     """Raise InfluenceError if a setting that shapes conversations differs; servers and limits may change."""
-    for name in SimulationConfig.model_fields:
+    for name in type(before).model_fields:
         old, new = getattr(before, name), getattr(after, name)
-        if name in _FREE_TO_CHANGE or _without_options(old) == _without_options(new):
+        if name in free or _without_options(old) == _without_options(new):
             continue
         raise InfluenceError(
             f"{path} was made with another value of {FLAGS.get(name, name)!r}: {old!r}, not {new!r}.",
@@ -35,6 +38,17 @@ def _without_options(value: Any) -> Any:
         rest = {name: _without_options(entry) for name, entry in value.items()}
         return {name: entry for name, entry in rest.items() if entry != RoleConfig()}
     return value
+
+
+def refuse_changed_environments(directory: RunDirectory, environments: Sequence[Environment]) -> None:
+    """Raise InfluenceError if an environment is not the one that the run was made with."""
+    for environment in environments:
+        digest = directory.manifest.environments.get(environment.name)
+        if digest != environment.digest:
+            raise InfluenceError(
+                f"The environment {environment.name} has changed since {directory.path} was made.",
+                hint="Restore its files, or start a new run.",
+            )
 
 
 def refuse_fewer(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from influence_cli.cli import output
 from influence_cli.errors import InfluenceError
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from influence_cli.plugins.registry import PluginRegistry
     from influence_cli.schemas.configs import RoleConfig, SimulationConfig
     from influence_cli.schemas.messages import Role
+    from influence_cli.schemas.requests import Capabilities, ChoiceRequest, Distribution, GenerateRequest, Generation
     from influence_cli.simulation.models import RoleModel
 
+C = TypeVar("C", bound="SimulationConfig")
 EMBEDDED_MODEL = "transformers:smollm2"
 EMBEDDED_MINIMUM_MASS = 0.001
 """A model of 135 million parameters seldom answers with a bare choice; what it would choose is exact all the same."""
@@ -52,7 +54,7 @@ def default_model() -> tuple[str, str]:
     return EMBEDDED_MODEL, f"Model: {EMBEDDED_MODEL}, the small embedded default; --model names another."
 
 
-def with_default_model(config: SimulationConfig) -> SimulationConfig:
+def with_default_model(config: C) -> C:
     """Return ``config`` with the default model named, if a role needs it: a run taken up later keeps its model."""
     named = [config.roles[role].model if role in config.roles else None for role in roles_of(config)]
     if config.default.model is not None or all(named):
@@ -121,12 +123,26 @@ def one_model(
     return role_models(registry, config, roles=("judge",))["judge"]
 
 
+def agent_name(config: SimulationConfig) -> ModelName:
+    """Return the agent's model, with its adapter if it has one."""
+    from influence_cli.backends.names import parse_model_name
+
+    own = config.roles.get("agent")
+    return parse_model_name((own and own.model) or config.default.model or default_model()[0])
+
+
 def role_models(
-    registry: PluginRegistry, config: SimulationConfig, *, roles: Sequence[Role] | None = None
+    registry: PluginRegistry,
+    config: SimulationConfig,
+    *,
+    roles: Sequence[Role] | None = None,
+    agent: ModelName | None = None,
+    load: bool = True,
 ) -> dict[Role, RoleModel]:
     """Return the model of every role that a simulation asks (or of ``roles``), loading each backend once.
 
-    Raises UnknownNameError for an unknown backend, InfluenceError for options, keys or models that do not fit.
+    ``agent`` speaks in place of the agent's model; without ``load`` the models have names and settings, and no backend
+    that answers. Raises UnknownNameError for an unknown backend, InfluenceError for options, keys or models that do not fit.
     """
     from influence_cli.backends.names import parse_model_name
     from influence_cli.backends.reporting import reporting_to
@@ -141,11 +157,14 @@ def role_models(
     for role in roles or roles_of(config):
         own = config.roles.get(role)
         name = parse_model_name((own and own.model) or config.default.model or fallback)
+        name = agent if agent is not None and role == "agent" else name
         component = registry.component("backend", name.backend)
         known.update(component.options.model_fields)
         options = validate_options(component, _options(component, config.default, own, used))
         key = (name.base, options.model_dump_json())
-        if key not in backends:
+        if key not in backends and not load:
+            backends[key] = _Unloaded()
+        elif key not in backends:
             with output.progress_bar() as advance, reporting_to(advance):
                 made: Backend = component.load()(name.model, options)
             backends[key] = made if config.cache is None else _cached(made, config.cache, name, options)
@@ -155,6 +174,28 @@ def role_models(
     _check_used(config.default.options, used, known, models)
     _check_prices(config, models)
     return models
+
+
+class _Unloaded:
+    """Stands for a backend where nothing is asked: in estimates."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Nothing is known of what it can do."""
+        from influence_cli.schemas.requests import Capabilities
+
+        return Capabilities(logprobs=False, seeds=False)
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        """Refuse."""
+        raise NotImplementedError
+
+    async def choose(self, request: ChoiceRequest) -> Distribution:
+        """Refuse."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Release nothing."""
 
 
 def _minimum_mass(config: SimulationConfig, base: str) -> float:

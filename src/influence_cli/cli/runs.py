@@ -65,6 +65,10 @@ def show(run: Run, json: Json = False) -> None:
 
     with RunReader(open_run(find_run(run))) as reader:
         figures = run_figures(reader)
+        if figures["command"] == "train":
+            from influence_cli.training.report import training_figures
+
+            figures["iterations"] = training_figures(reader)
     if json:
         output.emit_json(figures)
         return
@@ -183,6 +187,10 @@ def _parts(figures: dict[str, Any]) -> list[RenderableType]:
 
     blank = Text()
     parts: list[RenderableType] = [_heading(figures), blank]
+    if figures.get("iterations"):
+        from influence_cli.cli.training_tables import iterations_table
+
+        parts += [iterations_table(figures["iterations"]), blank]
     for name in ("turn", "scenario", "population"):
         if figures[f"by_{name}"]:
             parts += [_ratings(name, figures[f"by_{name}"]), blank]

@@ -131,7 +131,7 @@ def simulate(
         "n": n,
         "samples": samples,
         "turns": turns,
-        "populations": _fractions(population),
+        "populations": fractions(population),
         "cue": cue,
         "split": split,
         "seed": seed,
@@ -173,7 +173,7 @@ def simulate(
         raise typer.Exit(summary.exit_code)
 
 
-def _fractions(texts: list[str] | None) -> dict[str, float] | None:
+def fractions(texts: list[str] | None) -> dict[str, float] | None:
     """Return the fractions of ``name=share`` entries, comma-separated or repeated; a name alone has the whole."""
     if not texts:
         return None
@@ -189,11 +189,11 @@ def _fractions(texts: list[str] | None) -> dict[str, float] | None:
     return fractions
 
 
-def backend_options(texts: list[str] | None) -> dict[str, Any] | None:
+def backend_options(texts: list[str] | None, flag: str = "-o") -> dict[str, Any] | None:
     """Return the options of ``key=value`` entries; InfluenceError for one that is none."""
     from influence_cli.settings import parse_assignment
 
-    return dict(parse_assignment(text, flag="-o") for text in texts or []) or None
+    return dict(parse_assignment(text, flag=flag) for text in texts or []) or None
 
 
 def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], *, as_json: bool) -> None:

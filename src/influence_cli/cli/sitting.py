@@ -15,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from influence_cli.cli import output
-from influence_cli.cli.changes import changed_from, refuse_changes, refuse_fewer
+from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes, refuse_fewer
 from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
@@ -33,6 +33,7 @@ from influence_cli.cli.resolution import (
 )
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.environments.environment import Environment
+from influence_cli.environments.questions import with_questions
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import SimulationConfig
@@ -50,6 +51,7 @@ from influence_cli.store.run_directory import RunDirectory, create_run, find_run
 from influence_cli.store.writer import RunWriter
 
 _log = logging.getLogger(__name__)
+C = TypeVar("C", bound=SimulationConfig)
 _COLLECT_AFTER = 20_000
 """Objects made before the collector looks for cycles among them."""
 
@@ -121,7 +123,7 @@ def begin(
     if not config.environments:
         raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
     refuse_secrets(config)
-    config, environments, models = _resolved(registry, config, folders)
+    config, environments, models = resolved(registry, config, folders)
     if dry:
         return Sitting(config, environments, models, None)
     made = manifest(registry, "simulate", config, environments, models)
@@ -139,6 +141,9 @@ def take_up(
     """Return the sitting that goes on with the run ``name``; InfluenceError if it was made under other conditions."""
     directory = open_run(find_run(name))
     before = directory.manifest.config
+    if directory.manifest.command == "train":
+        hint = f"influence train --resume {directory.path}"
+        raise InfluenceError(f"{directory.path} was made by `influence train`.", hint=hint)
     config = resolve_settings(
         SimulationConfig,
         base=before.model_dump(mode="json"),
@@ -149,33 +154,34 @@ def take_up(
     )
     refuse_secrets(config)
     refuse_changes(before, config, directory.path)
-    config, environments, models = _resolved(registry, config, ())
+    config, environments, models = resolved(registry, config, ())
     refuse_fewer(before, config, environments, directory.path)
-    for environment in environments:
-        digest = directory.manifest.environments.get(environment.name)
-        if digest != environment.digest:
-            raise InfluenceError(
-                f"The environment {environment.name} has changed since {directory.path} was made.",
-                hint="Restore its files, or start a new run.",
-            )
+    refuse_changed_environments(directory, environments)
     return Sitting(config, environments, models, directory, resumed=True)
 
 
-def _resolved(
+def resolved(
     registry: PluginRegistry, config: SimulationConfig, folders: Sequence[Path]
 ) -> tuple[SimulationConfig, list[Environment], dict[Role, RoleModel]]:
+    """Return the settings with environments settled, these, and the loaded models; InfluenceError for what is wrong."""
+    config, environments = settled(registry, config, folders)
+    return config, environments, role_models(registry, config)
+
+
+def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tuple[C, list[Environment]]:
+    """Return the settings with environments by names that hold anywhere, and these; InfluenceError for what is wrong."""
     names = tuple(dict.fromkeys(config.environments))
-    environments = find_environments(registry, names, folders)
+    found = find_environments(registry, names, folders)
+    environments = [with_questions(environment, config.questions) for environment in found]
     for environment in environments:
         environment.mix(config.populations)
     start_tally(environments, config)
     # A run is taken up from anywhere: what was found by a relative path is remembered by its absolute one.
-    settled = tuple(
+    lasting = tuple(
         str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
         for name, environment in zip(names, environments, strict=True)
     )
-    config = with_default_model(config.model_copy(update={"environments": settled}))
-    return config, environments, role_models(registry, config)
+    return with_default_model(config.model_copy(update={"environments": lasting})), environments
 
 
 def estimated(sitting: Sitting) -> tuple[SimulationConfig, dict[Role, RoleModel], Estimate]:
@@ -219,7 +225,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     unpause_run(directory.path)  # one that an earlier sitting left behind
     loop = asyncio.get_running_loop()
     conversations = asyncio.ensure_future(runner.simulate())
-    _on_signals(loop, runner, conversations, tally)
+    on_signals(loop, runner, conversations, tally)
     notes = {"Run": str(directory.path), "Model": ", ".join(sorted({str(m.name) for m in sitting.models.values()}))}
     pausing = asyncio.create_task(
         follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally))
@@ -283,7 +289,7 @@ def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any]) -> 
     output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
 
 
-def _on_signals(
+def on_signals(
     loop: asyncio.AbstractEventLoop, runner: Runner, conversations: asyncio.Future[Tally], tally: Tally
 ) -> None:
     """First SIGINT or SIGTERM: finish what is in flight. Second: stop now."""

@@ -105,10 +105,18 @@ class Environment:
         return self.spec.probes + self.scenarios[scenario].probes
 
     def episode(
-        self, reference: StateReference, *, sample: int, population: str | None, cue: Cue | None, seed: int
+        self,
+        reference: StateReference,
+        *,
+        sample: int,
+        population: str | None,
+        cue: Cue | None,
+        seed: int,
+        iteration: int = 0,
     ) -> Episode:
-        """Return the conversation number ``sample`` from ``reference``; ``seed`` is the run's."""
+        """Return the conversation number ``sample`` from ``reference``; ``seed`` is the run's or the iteration's."""
         key = EpisodeKey(
+            iteration=iteration,
             environment=self.name,
             scenario=reference.scenario,
             initial_state=reference.initial_state,

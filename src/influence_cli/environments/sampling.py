@@ -36,12 +36,16 @@ def count_episodes(environments: Sequence[Environment], config: SimulationConfig
     return config.n if config.n is not None else available * config.samples
 
 
-def episodes(environments: Sequence[Environment], config: SimulationConfig) -> Iterator[Episode]:
-    """Yield the run's conversations: environments by turns, each in the order of :func:`_references`."""
+def episodes(environments: Sequence[Environment], config: SimulationConfig, *, iteration: int = 0) -> Iterator[Episode]:
+    """Yield the conversations of an iteration: environments by turns, each in the order of :func:`_references`."""
     count = count_episodes(environments, config)
     streams = [
         _episodes_of(
-            environment, config, _scenarios_of(environment, environments, config), endless=config.n is not None
+            environment,
+            config,
+            _scenarios_of(environment, environments, config),
+            endless=config.n is not None,
+            iteration=iteration,
         )
         for environment in environments
     ]
@@ -86,7 +90,7 @@ def _by_turns(streams: Sequence[Iterator[Episode]]) -> Iterator[Episode]:
 
 
 def _episodes_of(
-    environment: Environment, config: SimulationConfig, scenarios: Sequence[str], *, endless: bool
+    environment: Environment, config: SimulationConfig, scenarios: Sequence[str], *, endless: bool, iteration: int
 ) -> Iterator[Episode]:
     if config.scenarios and not scenarios:
         return
@@ -99,8 +103,11 @@ def _episodes_of(
     while True:
         for reference, position in _references(environment, references, config.seed):
             for sample in range(first_sample, first_sample + config.samples):
-                population = pick_population(mix, position + van_der_corput(sample))
-                yield environment.episode(reference, sample=sample, population=population, cue=cue, seed=config.seed)
+                own = van_der_corput(sample) if config.population_by == "sample" else 0.0
+                population = pick_population(mix, position + own)
+                yield environment.episode(
+                    reference, sample=sample, population=population, cue=cue, seed=config.seed, iteration=iteration
+                )
         first_sample += config.samples
         if not endless:
             return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
     from influence_cli.scoring.scorers import Scorer
     from influence_cli.store.exporters import Exporter
-    from influence_cli.training.protocol import Algorithm
+    from influence_cli.training.protocol import Algorithm, Tracker
 
 NAME = "influence"
 """Of the pluggy project and of the entry-point group."""
@@ -67,6 +67,11 @@ def influence_algorithms() -> Iterable[Component[Algorithm]]:  # type: ignore[em
 @hookspec
 def influence_scorers() -> Iterable[Component[Scorer]]:  # type: ignore[empty-body]
     """Return scores that need no judge, for ``influence score --with NAME``; ``load()`` gives a callable of the options."""
+
+
+@hookspec
+def influence_trackers() -> Iterable[Component[Tracker]]:  # type: ignore[empty-body]
+    """Return what can follow a training run, for ``--tracker NAME``; ``load()`` gives a callable of the options."""
 
 
 @hookspec

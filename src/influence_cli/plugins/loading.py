@@ -18,7 +18,12 @@ import pluggy
 from influence_cli.plugins import hookspecs
 from influence_cli.plugins.hookspecs import NAME
 
-BUILT_INS = ("influence_cli.backends.builtin", "influence_cli.store.builtin", "influence_cli.scoring.builtin")
+BUILT_INS = (
+    "influence_cli.backends.builtin",
+    "influence_cli.store.builtin",
+    "influence_cli.scoring.builtin",
+    "influence_cli.training.builtin",
+)
 """Modules of this program that implement hooks, loaded before any plugin."""
 
 DISABLE_VARIABLE = "INFLUENCE_DISABLE_PLUGINS"

@@ -20,7 +20,7 @@ from influence_cli.plugins.loading import OWN_DISTRIBUTION, Plugin, load_plugins
 if TYPE_CHECKING:
     import pluggy
 
-Kind = Literal["backend", "catalog", "environment", "exporter", "algorithm", "scorer"]
+Kind = Literal["backend", "catalog", "environment", "exporter", "algorithm", "scorer", "tracker"]
 A = TypeVar("A")
 State = Literal["ok", "unavailable", "duplicate", "broken"]
 
@@ -31,6 +31,7 @@ HOOKS: dict[Kind, str] = {
     "exporter": "influence_exporters",
     "algorithm": "influence_algorithms",
     "scorer": "influence_scorers",
+    "tracker": "influence_trackers",
 }
 """Which hook offers components of which kind."""
 

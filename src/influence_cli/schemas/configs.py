@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from fractions import Fraction
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
@@ -58,6 +59,13 @@ class JudgePolicy(Frozen):
     draws: int = Field(default=20, ge=1, description="Samples where a backend gives no probabilities.")
 
 
+class JudgeQuestion(Frozen):
+    """A question that replaces an environment's own; states that ask otherwise keep theirs."""
+
+    question: str = Field(min_length=1, description="A template over the environment's variables.")
+    choices: tuple[str, ...] = Field(min_length=2, description="What may be answered.")
+
+
 class SimulationConfig(Frozen):
     """Everything that determines a simulation."""
 
@@ -71,6 +79,10 @@ class SimulationConfig(Frozen):
     turns: int | None = Field(default=None, ge=1, description="Most agent replies; None: the environment's own.")
     split: Literal["all", "train", "heldout"] = Field(default="all", description="Which initial states to use.")
     populations: dict[str, float] = Field(default_factory=dict, description="Fractions; empty: the environment's own.")
+    population_by: Literal["sample", "initial-state"] = Field(
+        default="sample",
+        description="Whether conversations from one initial state have users of all kinds, or all of one kind.",
+    )
     cue: Cue | None = Field(
         default=None, description="How the agent could tell a population; None: the environment's own."
     )
@@ -82,6 +94,9 @@ class SimulationConfig(Frozen):
     speculate: bool = Field(
         default=True,
         description="Ask for the next user message before the transition is known; never of a model on a processor.",
+    )
+    questions: dict[Literal["preference", "veto"], JudgeQuestion] = Field(
+        default_factory=dict, description="Questions by judging role that replace the environments' own."
     )
     judges: JudgePolicy = Field(default_factory=JudgePolicy, description="When a judgement counts.")
     budget: Budget = Field(default_factory=Budget, description="When to stop.")
@@ -101,6 +116,89 @@ class SimulationConfig(Frozen):
         return value
 
 
+class SelectionConfig(Frozen):
+    """Which trajectories are learnt from."""
+
+    level: Literal["initial-state", "scenario", "environment"] = Field(
+        default="initial-state",
+        description="Among which conversations the best are looked for; initial-state: with one kind of user.",
+    )
+    fraction: float = Field(
+        default=1 / 16, gt=0.0, le=1.0, description="Share of a group that is best, and as many worst; 1/16 is allowed."
+    )
+    count: int | None = Field(default=None, ge=1, description="Best of a group by number, in place of the share.")
+    reward: Literal["mean", "final", "whole", "score"] = Field(
+        default="mean",
+        description="Mean rating, rating of the last reply, rating of the whole conversation, or the score `rubric`.",
+    )
+    rubric: str | None = Field(default=None, description="With reward `score`: the rubric or computed score.")
+    length_penalty: float = Field(
+        default=0.0, ge=0.0, description="Taken from the reward for each character of the last reply."
+    )
+    veto_level: float | None = Field(
+        default=0.5, description="Only conversations whose mean veto is below it may be best; None: all may."
+    )
+    vetoed_as_negatives: bool = Field(default=False, description="Whether vetoed conversations may be among the worst.")
+    minimum_spread: float = Field(
+        default=0.0, ge=0.0, description="Least difference of reward between any of the best and any of the worst."
+    )
+    how: Literal["reward", "random"] = Field(
+        default="reward", description="By reward, or at random: a control that learns from as many rows."
+    )
+
+    @field_validator("fraction", mode="before")
+    @classmethod
+    def _fraction(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return float(Fraction(value.replace(" ", "")))
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f"write a number or a fraction such as 1/16, not {value!r}") from None
+
+
+class AlgorithmConfig(Frozen):
+    """What turns rows into an adapter."""
+
+    name: str = Field(default="expert-iteration", description="Of a training algorithm; see `influence plugins list`.")
+    options: dict[str, JsonValue] = Field(default_factory=dict, description="Its options.")
+
+
+class EvaluationConfig(Frozen):
+    """Conversations from held-out initial states, never learnt from."""
+
+    n: int | None = Field(default=None, ge=1, description="Conversations; None: each held-out state `samples` times.")
+    samples: int = Field(default=1, ge=1, description="Conversations from each held-out initial state.")
+    every: int = Field(default=1, ge=1, description="Iterations from one to the next; first and last always are.")
+
+
+class TrainConfig(SimulationConfig):
+    """Everything that determines a training run; the keys of a simulation say how each iteration's are had."""
+
+    population_by: Literal["sample", "initial-state"] = Field(
+        default="initial-state",
+        description="Whether conversations from one initial state have users of all kinds, or all of one kind.",
+    )
+    samples: int = Field(default=16, ge=1, description="Conversations from each initial state.")
+    iterations: int = Field(default=5, ge=1, description="How often conversations are had and learnt from.")
+    algorithm: AlgorithmConfig = Field(default_factory=AlgorithmConfig, description="How is learnt.")
+    selection: SelectionConfig = Field(default_factory=SelectionConfig, description="What is learnt from.")
+    layout: Literal["turn", "conversation"] = Field(
+        default="turn", description="One row for each turn, or for each stretch of turns that one prompt leads through."
+    )
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How progress is measured.")
+    trackers: dict[str, dict[str, JsonValue]] = Field(
+        default_factory=dict, description="Options by name of each tracker that follows the run."
+    )
+
+    @field_validator("split")
+    @classmethod
+    def _both(cls, value: str) -> str:
+        if value != "all":
+            raise ValueError("training learns from the split train and is measured on heldout; leave split out")
+        return value
+
+
 class RunManifest(Frozen):
     """``run.yaml``: what a run is and under which conditions it was made."""
 
@@ -108,7 +206,7 @@ class RunManifest(Frozen):
     run_id: str = Field(description="Name of the run's directory when it was made.")
     command: Literal["simulate", "train", "score", "import"] = Field(description="What made it.")
     created: str = Field(description="ISO 8601 time in UTC.")
-    config: SimulationConfig = Field(description="Resolved: files, flags and defaults together.")
+    config: SimulationConfig | TrainConfig = Field(description="Resolved: files, flags and defaults together.")
     models: dict[str, str] = Field(default_factory=dict, description="By role: the model that really speaks.")
     environments: dict[str, str] = Field(default_factory=dict, description="Digest of each environment, by name.")
     versions: dict[str, str] = Field(default_factory=dict, description="Of Python, this program, plugins, libraries.")

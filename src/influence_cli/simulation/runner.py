@@ -64,12 +64,17 @@ class Runner:
         *,
         at_once: int | None = None,
         waiting: Iterator[Episode] | None = None,
+        iteration: int = 0,
     ) -> None:
-        """``at_once`` conversations are in progress; None: as many as the settings say. ``waiting``: which are had."""
+        """``at_once`` conversations are in progress; None: as many as the settings say.
+
+        ``waiting``: which are had, in place of those that the settings name for ``iteration``.
+        """
         self._run = run
         self._at_once = at_once or run.config.concurrency
         self._journal = journal
-        self._waiting: Iterator[Episode] = episodes(environments, run.config) if waiting is None else waiting
+        own = episodes(environments, run.config, iteration=iteration)
+        self._waiting: Iterator[Episode] = own if waiting is None else waiting
         self._error: BaseException | None = None
 
     async def simulate(self) -> Tally:

@@ -22,7 +22,8 @@ _BATCH = 200
 
 _TRAJECTORIES = (
     "SELECT e.*, t.status, t.reason, t.state, t.turns, t.mean_rating, t.final_rating, t.mean_veto, t.unusable,"
-    " t.failure, t.detail FROM episode e JOIN trajectory t ON t.episode_id = e.id WHERE e.id > ? ORDER BY e.id LIMIT ?"
+    " t.failure, t.detail FROM episode e JOIN trajectory t ON t.episode_id = e.id WHERE e.id > ?"
+    " AND e.iteration = coalesce(?, e.iteration) AND e.split = coalesce(?, e.split) ORDER BY e.id LIMIT ?"
 )
 
 
@@ -93,12 +94,17 @@ class RunReader:
         for _, trajectory in self.numbered():
             yield trajectory
 
-    def numbered(self, *, finished: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield every trajectory (only those that are complete, if ``finished``) with its number in the tables."""
+    def numbered(
+        self, *, finished: bool = False, iteration: int | None = None, split: str | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield every trajectory (only those that are complete, if ``finished``) with its number in the tables.
+
+        ``iteration`` and ``split`` leave only theirs.
+        """
         last = 0
         while True:
             with self._moment():
-                batch = self.rows(_TRAJECTORIES, (last, _BATCH))
+                batch = self.rows(_TRAJECTORIES, (last, iteration, split, _BATCH))
                 if not batch:
                     return
                 first, last = batch[0]["id"], batch[-1]["id"]

@@ -220,15 +220,51 @@ class RunWriter:
             self._execute(_FINISH, (*_end_row(end, now), i))
         return True
 
-    def reopen_failed(self) -> int:
-        """Let failed conversations be tried again; their calls stay in the accounts. Return how many there are."""
+    def reopen_failed(self, iteration: int | None = None, split: str | None = None) -> int:
+        """Let failed conversations (of one iteration and split) be tried again; return how many there are.
+
+        Their calls stay in the accounts.
+        """
         with self._transaction():
             changed = self._execute(
                 "UPDATE trajectory SET status = 'running', reason = NULL, failure = NULL, detail = NULL,"
-                " finished = NULL WHERE status = 'failed'"
+                " finished = NULL WHERE status = 'failed' AND episode_id IN (SELECT id FROM episode"
+                " WHERE iteration = coalesce(?, iteration) AND split = coalesce(?, split))",
+                (iteration, split),
             )
         self._finished = self._read_finished()
         return changed
+
+    # -- stages of training -------------------------------------------------------------------------------------------
+
+    def begin_stage(self, iteration: int, name: str) -> None:
+        """Store that a stage is at work; one that was broken off begins anew."""
+        self._execute(
+            "INSERT INTO stage (iteration, name, started) VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET started = excluded.started WHERE finished IS NULL",
+            (iteration, name, time.time()),
+        )
+
+    def finish_stage(self, iteration: int, name: str, data: Mapping[str, Any]) -> None:
+        """Store what came of a stage: from now on it is never repeated."""
+        text = rows.safe(orjson.dumps(dict(data)).decode())
+        self._execute(
+            "UPDATE stage SET finished = ?, data = ? WHERE iteration = ? AND name = ?",
+            (time.time(), text, iteration, name),
+        )
+
+    def finished_stages(self) -> dict[tuple[int, str], dict[str, Any]]:
+        """Return what came of every finished stage, by iteration and name."""
+        with explained(self.path):
+            found = self._connection.execute("SELECT iteration, name, data FROM stage WHERE finished NOT NULL")
+            return {(row["iteration"], row["name"]): orjson.loads(row["data"]) for row in found}
+
+    def set_agent(self, iteration: int, agent: str) -> None:
+        """Store who speaks as the agent in an iteration: an adapter's folder in the run, or a model's name."""
+        self._execute(
+            "INSERT INTO iteration (number, adapter, started) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (iteration, agent, time.time()),
+        )
 
     # -- the run ------------------------------------------------------------------------------------------------------
 

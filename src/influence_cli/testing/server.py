@@ -3,7 +3,7 @@
 It listens on loopback only, runs in a process of its own (``python -m influence_cli.testing.server --port 0``; or
 :func:`serve` from a test), and ends by itself after ``--max-seconds`` or with whoever started it.
 
-    POST /v1/chat/completions    GET /v1/models
+    POST /v1/chat/completions    GET /v1/models    and those of fine-tuning: influence_cli.testing.finetuning
     GET /stats                   counters, and what is in flight now
     GET /bodies                  {SHA-256 of a request in canonical JSON: how often it was answered for money}
     /v1/files, /v1/batches       see :mod:`influence_cli.testing.batches`
@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Any
 
@@ -30,8 +31,11 @@ from pydantic import ValidationError
 from influence_cli.seeding import derive_seed, unit_draw
 from influence_cli.testing.answers import END, Speech, answer_choice, answer_text, answer_value, asked_choices
 from influence_cli.testing.batches import BatchDesk
+from influence_cli.testing.finetuning import FineTuning
 from influence_cli.testing.server_config import FAULTS, Fault, ServerConfig
 from influence_cli.testing.serving import TestServer, serve
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 __all__ = ["ChatServer", "ServerConfig", "TestServer", "main", "serve"]
 
@@ -64,6 +68,7 @@ class ChatServer:
         self.in_flight = 0
         self._slots: asyncio.Semaphore | None = None
         self._desk = BatchDesk(self, self._answer_batched)
+        self.tuning = FineTuning(self._desk, lambda: self.config, self._serve)
         self.reset()
 
     def reset(self) -> None:
@@ -92,6 +97,7 @@ class ChatServer:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         self._desk.add_to(app)
+        self.tuning.add_routes(app, self._checked)
         app.router.add_get("/stats", self._stats)
         app.router.add_get("/bodies", lambda _: _answer(dict(self.bodies)))
         app.router.add_post("/reset", self._reset)
@@ -104,6 +110,19 @@ class ChatServer:
             return refused
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self.config.models]
         return await _answer({"object": "list", "data": data})
+
+    def _checked(self, handler: Handler) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                self._check_key(request)
+            except Refusal as refusal:
+                return _refused(refusal)
+            return await handler(request)
+
+        return handle
+
+    def _serve(self, model: str) -> None:
+        self.config = self.config.model_copy(update={"models": (*self.config.models, model)})
 
     async def _stats(self, _: web.Request) -> web.Response:
         statuses = {str(status): count for status, count in self.statuses.items()}

@@ -64,3 +64,7 @@ class ServerConfig(Frozen):
     )
     faults: dict[Fault, float] = Field(default_factory=dict, description="Share of requests with each fault.")
     script: tuple[Fault | Literal["ok"], ...] = Field(default=(), description="Of the first requests, in their order.")
+    tuning_looks: int = Field(default=2, ge=0, description="Looks at a fine-tuning job before it has ended.")
+    tuning_ends: Literal["succeeded", "failed", "cancelled"] = Field(
+        default="succeeded", description="How fine-tuning jobs end."
+    )

@@ -37,6 +37,11 @@ class TestServer:
         found: dict[str, int] = self._call("/bodies")
         return found
 
+    def tuning(self) -> dict[str, Any]:
+        """Return the files that were uploaded for fine-tuning, and the jobs."""
+        found: dict[str, Any] = self._call("/tuning")
+        return found
+
     def reset(self) -> None:
         """Zero the counters and begin the script again."""
         self._call("/reset", {})

@@ -1,0 +1,323 @@
+"""One sitting of a training run: begun or taken up, gone through, summed up.
+
+Invariant: a run directory is made only after every name and option has been resolved, so that a mistake leaves nothing
+behind; models are loaded when their stage begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from influence_cli.backends.names import ModelName
+from influence_cli.cli import output
+from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes
+from influence_cli.cli.logs import logged
+from influence_cli.cli.progress import line, show_progress
+from influence_cli.cli.provenance import manifest, refuse_secrets
+from influence_cli.cli.resolution import (
+    EMBEDDED_MINIMUM_MASS,
+    EMBEDDED_NOTE,
+    agent_name,
+    default_model,
+    role_models,
+    roles_of,
+)
+from influence_cli.cli.sitting import on_signals, settled
+from influence_cli.cli.train import FLAGS
+from influence_cli.environments.environment import Environment
+from influence_cli.environments.sampling import count_episodes
+from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
+from influence_cli.plugins.options import validate_options
+from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.schemas.configs import SelectionConfig, TrainConfig
+from influence_cli.schemas.messages import Role
+from influence_cli.schemas.records import RunState
+from influence_cli.settings import resolve_settings
+from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.runner import Runner, start_tally
+from influence_cli.simulation.tally import Tally
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
+from influence_cli.store.writer import RunWriter
+from influence_cli.training.conversing import Models, Stopped, phase_config, score_names
+from influence_cli.training.estimate import TrainEstimate, estimate_training
+from influence_cli.training.loop import Loop, Training
+from influence_cli.training.protocol import Algorithm, Tracker
+from influence_cli.training.report import training_figures
+from influence_cli.training.shapes import find_shape
+from influence_cli.training.tracking import Tracking
+
+_FREE_TO_CHANGE = (
+    "iterations", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache", "trackers",
+    "selection", "layout", "algorithm",
+)  # fmt: skip
+"""What shapes no conversation that is to be had alike; a changed selection or algorithm holds for what is not yet learnt,
+and the run remembers that it was changed."""
+_SCORE_ROLES: tuple[Role, ...] = ("judge",)
+
+
+@dataclass
+class Plan:
+    """Everything that a training run needs, resolved; ``models`` have names and settings, and are not loaded."""
+
+    registry: PluginRegistry
+    config: TrainConfig
+    environments: list[Environment]
+    models: dict[Role, RoleModel]
+    algorithm: Algorithm | None
+    trackers: dict[str, Tracker]
+    directory: RunDirectory | None
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a sitting ended."""
+
+    path: Path
+    state: RunState
+    iterations: list[dict[str, Any]]
+    exit_code: int
+    reason: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def document(self) -> dict[str, Any]:
+        """Return the documented object ``influence.train/1``."""
+        return {
+            "schema": "influence.train/1",
+            "run": str(self.path),
+            "state": self.state,
+            "reason": self.reason or None,
+            "iterations": self.iterations,
+            "notes": list(self.notes),
+        }
+
+
+def begin(
+    registry: PluginRegistry,
+    files: Sequence[Path],
+    flags: Mapping[str, Any],
+    assignments: Sequence[str],
+    folders: Sequence[Path],
+    out: Path | None,
+    *,
+    dry: bool = False,
+) -> Plan:
+    """Return a new run's plan, its directory made unless ``dry``; InfluenceError for whatever the user can mend."""
+    config = resolve_settings(TrainConfig, files=files, assignments=assignments, flags=flags, flag_names=FLAGS)
+    if not config.environments:
+        raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
+    refuse_secrets(config)
+    plan = _plan(registry, config, folders, dry=dry)
+    if not dry:
+        made = manifest(registry, "train", plan.config, plan.environments, plan.models)
+        plan.directory = create_run(out, made)
+    return plan
+
+
+def take_up(
+    registry: PluginRegistry,
+    name: str,
+    flags: Mapping[str, Any],
+    assignments: Sequence[str],
+    files: Sequence[Path],
+    *,
+    dry: bool = False,
+) -> Plan:
+    """Return the plan that goes on with the run ``name``; InfluenceError if it was made under other conditions."""
+    directory = open_run(find_run(name))
+    before = directory.manifest.config
+    if not isinstance(before, TrainConfig):
+        command = directory.manifest.command
+        raise InfluenceError(
+            f"{directory.path} was made by `influence {command}`.",
+            hint=f"influence {command} --resume {directory.path}",
+        )
+    config = resolve_settings(
+        TrainConfig,
+        base=before.model_dump(mode="json"),
+        files=files,
+        assignments=assignments,
+        flags=flags,
+        flag_names=FLAGS,
+    )
+    refuse_secrets(config)
+    refuse_changes(before, config, directory.path, free=_FREE_TO_CHANGE)
+    plan = _plan(registry, config, (), dry=dry)
+    refuse_changed_environments(directory, plan.environments)
+    plan.directory = directory
+    plan.resumed = True
+    return plan
+
+
+def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path], *, dry: bool) -> Plan:
+    config, environments = settled(registry, config, folders)
+    for split in ("train", "heldout"):
+        start_tally(environments, phase_config(config, 0, split))
+    _check_reward(config.selection)
+    _check_groups(environments, config)
+    algorithm = registry.component("algorithm", config.algorithm.name)
+    options = validate_options(algorithm, config.algorithm.options)
+    trackers: dict[str, Tracker] = {}
+    for name, own in config.trackers.items():
+        component = registry.component("tracker", name)
+        checked = validate_options(component, own)
+        if not dry:
+            trackers[name] = component.load()(checked)
+    models = role_models(registry, config, roles=_roles(config), load=False)
+    made: Algorithm | None = None if dry else algorithm.load()(options)
+    return Plan(registry, config, environments, models, made, trackers, None)
+
+
+def _check_reward(selection: SelectionConfig) -> None:
+    """Raise InfluenceError unless a score is named where one is the reward, and only there."""
+    if selection.reward != "score":
+        if selection.rubric is not None:
+            raise InfluenceError("A rubric is used only with the reward score.", hint="Add --reward score.")
+    elif selection.rubric is None:
+        raise InfluenceError(
+            "The reward score needs the name of one.", hint="For instance --set selection.rubric=harm."
+        )
+    elif selection.rubric not in score_names():
+        raise UnknownNameError("rubric or computed score", selection.rubric, score_names())
+
+
+def _check_groups(environments: Sequence[Environment], config: TrainConfig) -> None:
+    """Raise InfluenceError where no two conversations of an iteration can have one initial state to be compared in."""
+    phase = phase_config(config, 0, "train")
+    states = count_episodes(environments, phase.model_copy(update={"n": None, "samples": 1}))
+    alone = config.samples == 1 and count_episodes(environments, phase) <= states
+    if alone and config.selection.level == "initial-state":
+        raise InfluenceError(
+            "Each initial state has one conversation: there is nothing to compare it with.",
+            hint="Raise --samples, or compare more widely: --level scenario.",
+        )
+
+
+def _roles(config: TrainConfig) -> tuple[Role, ...]:
+    return roles_of(config) + (_SCORE_ROLES if config.selection.reward == "score" else ())
+
+
+def estimated(plan: Plan) -> TrainEstimate:
+    """Return what the run takes."""
+    component = plan.registry.component("algorithm", plan.config.algorithm.name)
+    options = validate_options(component, plan.config.algorithm.options).model_dump()
+    shapes = {model.name.base: find_shape(model.name.model) for model in plan.models.values()}
+    return estimate_training(plan.environments, plan.config, plan.models, shapes, options)
+
+
+def go(plan: Plan) -> Result:
+    """Go through the iterations of ``plan``; return how it went. The store is closed and the state set in any case."""
+    directory, algorithm = plan.directory, plan.algorithm
+    assert directory is not None
+    assert algorithm is not None
+    if all(model.name.base == default_model()[0] for model in plan.models.values()):
+        output.say(default_model()[1])
+    tracking = Tracking(plan.trackers)
+    training = Training(plan.config, plan.environments, algorithm, directory, agent_name(plan.config), tracking)
+    state: RunState = "failed"
+    reason = ""
+    with directory.writer() as writer, logged(directory.path / "logs"), output.progress_bar() as advance:
+        writer.set_state("running")
+        if plan.resumed:
+            changed = changed_from(directory.manifest.config, plan.config)
+            writer.add_event("resume", {"stages": len(writer.finished_stages()), "changed_from": changed})
+        directory.remember(plan.config)
+        tracking.start(directory, resumed=plan.resumed)
+        _take_signals()
+        try:
+            Loop(training, writer, _Conductor(plan, advance)).run()
+            state = "done"
+        except Stopped as stop:
+            state = "stopped"
+            reason = "stopped by a signal" if stop.reason == "signal" else f"the budget of {stop.reason} is used up"
+        except KeyboardInterrupt:
+            state, reason = "stopped", "stopped by a signal"
+        finally:
+            _give_signals_back()
+            _end(writer, tracking, state, reason)
+    return _result(plan, directory, state, reason, tracking)
+
+
+def _end(writer: RunWriter, tracking: Tracking, state: RunState, reason: str) -> None:
+    tracking.close(state)
+    with suppress(InfluenceError):
+        writer.set_state(state)
+        if reason:
+            writer.add_event("stop", {"reason": reason})
+
+
+def _result(plan: Plan, directory: RunDirectory, state: RunState, reason: str, tracking: Tracking) -> Result:
+    notes = [f"The tracker {name} failed and was left out: {told}" for name, told in tracking.failed.items()]
+    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in plan.models.values()):
+        notes.append(EMBEDDED_NOTE)
+    with RunReader(directory) as run:
+        figures = training_figures(run)
+    return Result(directory.path, state, figures, EXIT_STOPPED if reason else EXIT_DONE, reason, tuple(notes))
+
+
+def _take_signals() -> None:
+    """Let SIGINT and SIGTERM interrupt what runs outside of an event loop; only the main thread hears them."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _give_signals_back() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _Conductor:
+    """Loads models by name, and shows how conversations and training go."""
+
+    def __init__(self, plan: Plan, advance: Any) -> None:
+        self._plan = plan
+        self._advance = advance
+
+    def models(self, agent: ModelName) -> Models:
+        """Return the models of all roles, loaded."""
+        config = self._plan.config
+        price = config.prices.get(agent_name(config).base)
+        if price is not None:
+            config = config.model_copy(update={"prices": {**config.prices, agent.base: price}})
+        return role_models(self._plan.registry, config, roles=_roles(config), agent=agent)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` in an event loop of its own, which has the signals while it runs."""
+        try:
+            import uvloop
+        except ImportError:
+            asyncio.run(work)
+        else:
+            uvloop.run(work)
+        finally:
+            _take_signals()
+
+    async def converse(self, runner: Runner, tally: Tally, title: str) -> None:
+        """Have the conversations, showing how they go."""
+        output.say(f"{title} ...")
+        loop = asyncio.get_running_loop()
+        conversations = asyncio.ensure_future(runner.simulate())
+        on_signals(loop, runner, conversations, tally)
+        notes = {"Run": title}
+        display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
+        try:
+            with suppress(asyncio.CancelledError):
+                await conversations
+        finally:
+            if display is not None:
+                display.cancel()
+                await asyncio.gather(display, return_exceptions=True)
+        output.say(line(tally))
+
+    def told(self, share: float, words: str) -> None:
+        """Show how far training is."""
+        self._advance(f"Training: {words}" if output.talk_console().is_terminal else "Training", share)

@@ -1,0 +1,221 @@
+"""The stages of an iteration that ask models: held-out and training conversations, scores, and the proof of the adapter.
+
+Invariant: the models are opened once for all of an iteration's such stages and closed before training begins, so that
+generation and training have the device by turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from influence_cli.backends.names import ModelName
+from influence_cli.environments.environment import Environment
+from influence_cli.environments.sampling import episodes
+from influence_cli.errors import EXIT_FAILURES, InfluenceError
+from influence_cli.schemas.configs import SimulationConfig, TrainConfig
+from influence_cli.schemas.messages import Role
+from influence_cli.schemas.records import Split
+from influence_cli.scoring.computed import NamedScorer, compute_scores
+from influence_cli.scoring.judging import Asking
+from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON, Plan
+from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
+from influence_cli.scoring.running import ScoreTally, ask_all
+from influence_cli.scoring.scorers import (
+    LexicalDiversity,
+    LexicalDiversityOptions,
+    NoOptions,
+    Refusal,
+    ReplyLength,
+    Scorer,
+)
+from influence_cli.seeding import derive_seed
+from influence_cli.simulation.calls import Run
+from influence_cli.simulation.estimate import conversations_in_cache
+from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.runner import Runner, start_tally
+from influence_cli.simulation.tally import StopReason, Tally
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import RunDirectory
+from influence_cli.store.writer import RunWriter
+from influence_cli.training.proof import prove_served
+from influence_cli.training.rewards import score_name
+
+COMPUTED_SCORES: Mapping[str, Callable[[], Scorer]] = {
+    "reply-length": lambda: ReplyLength(NoOptions()),
+    "lexical-diversity": lambda: LexicalDiversity(LexicalDiversityOptions()),
+    "refusal": lambda: Refusal(NoOptions()),
+}
+"""Scores that need no judge and can be a reward."""
+
+Models = Mapping[Role, RoleModel]
+Work = Callable[[Models], Coroutine[Any, Any, dict[str, Any]]]
+Keep = Callable[[str, Mapping[str, Any]], None]
+Proof = tuple[Path, str | None, str]
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the run can be taken up again
+    """Conversations were stopped by a signal or a budget."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Conductor(Protocol):
+    """What the loop needs of whoever runs it: models by name, and a face."""
+
+    def models(self, agent: ModelName) -> Models:
+        """Return the models of all roles, loaded, with ``agent`` in the agent's place."""
+        ...
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` in an event loop of its own."""
+        ...
+
+    async def converse(self, runner: Runner, tally: Tally, title: str) -> None:
+        """Have the runner's conversations, showing how they go."""
+        ...
+
+    def told(self, share: float, words: str) -> None:
+        """Show how far training is."""
+        ...
+
+
+class Conversing:
+    """The stages of one run that ask models."""
+
+    def __init__(
+        self, environments: Sequence[Environment], config: TrainConfig, directory: RunDirectory, writer: RunWriter
+    ) -> None:
+        self._environments = environments
+        self._config = config
+        self._directory = directory
+        self._writer = writer
+        self._conductor: Conductor | None = None
+
+    def run(
+        self, conductor: Conductor, agent: ModelName, iteration: int, works: Mapping[str, Work], keep: Keep
+    ) -> None:
+        """Do ``works`` in order with the models of ``agent``; each is kept before the next begins."""
+        self._conductor = conductor
+        conductor.start(self._run(agent, iteration, works, keep))
+
+    async def _run(self, agent: ModelName, iteration: int, works: Mapping[str, Work], keep: Keep) -> None:
+        assert self._conductor is not None
+        models = self._conductor.models(agent)
+        try:
+            for name, work in works.items():
+                self._writer.begin_stage(iteration, name)
+                keep(name, await work(models))
+        finally:
+            for backend in {id(model.backend): model.backend for model in models.values()}.values():
+                await backend.aclose()
+
+    def work(self, name: str, iteration: int, proof: Proof) -> Work:
+        """Return what the stage ``name`` does."""
+        if name == "evaluate":
+            return lambda models: self._talk(models, iteration, "heldout")
+        if name == "simulate":
+            return lambda models: self._talk(models, iteration, "train")
+        if name == "score":
+            return lambda models: self._score(models, iteration)
+        return lambda models: self._prove(models, proof)
+
+    async def _talk(self, models: Models, iteration: int, split: Split) -> dict[str, Any]:
+        config = phase_config(self._config, iteration, split)
+        tally = start_tally(self._environments, config)
+        reopened = self._writer.reopen_failed(iteration, split)
+        tally.earlier_done = sum(
+            self._writer.is_finished(episode.record.key)
+            for episode in episodes(self._environments, config, iteration=iteration)
+        )
+        totals = self._writer.totals()
+        tally.earlier_tokens, tally.earlier_cost = totals.tokens, totals.cost
+        tally.check_budget()
+        run = Run(config, models, self._writer, tally)
+        room = conversations_in_cache(self._environments, config, models) or config.concurrency
+        at_once = min(room, config.concurrency)
+        runner = Runner(run, self._environments, self._writer, at_once=at_once, iteration=iteration)
+        assert self._conductor is not None
+        title = f"Iteration {iteration}, {'held-out' if split == 'heldout' else 'training'} conversations"
+        await self._conductor.converse(runner, tally, title)
+        _check(tally, config)
+        return {"conversations": tally.total, "failed": tally.failed, "reopened": reopened, "tokens": tally.tokens}
+
+    async def _score(self, models: Models, iteration: int) -> dict[str, Any]:
+        name = score_name(self._config.selection) or ""
+        environments = {each.name: each for each in self._environments}
+        plan = Plan(environments=environments)
+        if name == THIRD_PERSON:
+            plan.third_person, plan.judges = True, [models["preference"]]
+        elif name == FIRST_PERSON:
+            plan.first_person, plan.user = True, models["user"]
+        elif name in shipped_rubrics():
+            plan.rubrics, plan.judges = pick_rubrics([name]), [models["judge"]]
+        with RunReader(self._directory) as run:
+            trajectories = run.numbered(finished=True, iteration=iteration)
+            if not (plan.asks_judges or plan.asks_user):
+                return {"scores": compute_scores(trajectories, [_computed(name)], environments, self._writer).new}
+            tally = ScoreTally()
+            await ask_all(
+                trajectories,
+                plan.items,
+                Asking(seed=self._config.seed),
+                self._writer,
+                tally,
+                concurrency=self._config.concurrency,
+            )
+        return {"scores": tally.done, "failed": dict(tally.failed), "unusable": tally.unusable}
+
+    async def _prove(self, models: Models, proof: Proof) -> dict[str, Any]:
+        rows, before, now = proof
+        return await prove_served(models["agent"].backend, rows, before, now)
+
+
+def _check(tally: Tally, config: SimulationConfig) -> None:
+    """Raise Stopped or InfluenceError if the conversations cannot be gone on from."""
+    if tally.stop == "alike":
+        raise InfluenceError(f"All conversations failed alike: {tally.last_failure.rstrip('.')}.", hint=_AGAIN)
+    if tally.stop is not None or tally.done < tally.total:
+        raise Stopped(tally.stop or "signal")
+    ended = tally.complete + tally.failed
+    if ended and tally.failed / ended > config.max_failed_share:
+        error = InfluenceError(
+            f"{tally.failed:,} of {ended:,} conversations failed (last: {tally.last_failure.rstrip('.')}), more than the "
+            f"{config.max_failed_share:.0%} that max_failed_share allows.",
+            hint=_AGAIN,
+        )
+        error.exit_code = EXIT_FAILURES
+        raise error
+
+
+_AGAIN = "They are tried again with --resume."
+
+
+def phase_config(config: TrainConfig, iteration: int, split: Split) -> TrainConfig:
+    """Return the settings of an iteration's conversations of one split.
+
+    Those from held-out states are drawn alike in every iteration, so that iterations differ by the agent alone.
+    """
+    if split == "train":
+        return config.model_copy(update={"split": split, "seed": iteration_seed(config, iteration)})
+    evaluation = config.evaluation
+    changes = {"split": split, "seed": derive_seed("evaluation", config.seed), "n": evaluation.n}
+    return config.model_copy(update={**changes, "samples": evaluation.samples, "population_by": "sample"})
+
+
+def iteration_seed(config: TrainConfig, iteration: int) -> int:
+    """Return the seed of an iteration's training conversations and of what is learnt from them."""
+    return derive_seed("iteration", config.seed, iteration)
+
+
+def _computed(name: str) -> NamedScorer:
+    scorer = COMPUTED_SCORES[name]()
+    return NamedScorer(name, scorer, str(scorer.version))
+
+
+def score_names() -> list[str]:
+    """Return what a reward of kind ``score`` can be: rubrics, and scores that are computed."""
+    return sorted([*shipped_rubrics(), *COMPUTED_SCORES, FIRST_PERSON, THIRD_PERSON])

@@ -1,0 +1,163 @@
+"""What a training run will take, before it is begun: calls, tokens, memory, time.
+
+Everything is an upper bound but time, which is reckoned for one accelerator of the named speed, busy for the named share
+of its time; both are stated wherever the figure is shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from influence_cli.environments.environment import Environment
+from influence_cli.environments.sampling import count_episodes
+from influence_cli.schemas.configs import TrainConfig
+from influence_cli.schemas.messages import Role
+from influence_cli.simulation.estimate import Estimate, estimate
+from influence_cli.simulation.models import RoleModel
+from influence_cli.training.conversing import phase_config
+from influence_cli.training.shapes import ModelShape
+
+TERAFLOPS = 312.0
+"""Of one accelerator in bf16: an A100."""
+TRAIN_SHARE = 0.35
+PROMPT_SHARE = 0.4
+REPLY_SHARE = 0.08
+"""Shares of the speed that training, reading prompts and writing replies in batches reach; rules of thumb."""
+GIB = 2**30
+_OVERHEAD = 1.5 * GIB
+"""The library's own context and workspaces."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """GiB on one accelerator while training, the base weights in 16 bits (or fewer, if quantised)."""
+
+    weights: float
+    lora: float
+    optimiser: float
+    activations: float
+    overhead: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.weights + self.lora + self.optimiser + self.activations + self.overhead
+
+
+@dataclass(frozen=True)
+class TrainEstimate:
+    """What the run takes; ``hours`` and ``memory`` are None where the agent's size is not known."""
+
+    phases: dict[str, Estimate]
+    conversations: int
+    calls: int
+    tokens: int
+    cost: float | None
+    rows: int
+    train_tokens: int
+    memory: Memory | None = None
+    hours: float | None = None
+    parameters: int | None = None
+    unknown: tuple[str, ...] = field(default=())
+
+
+def estimate_training(
+    environments: Sequence[Environment],
+    config: TrainConfig,
+    models: Mapping[Role, RoleModel],
+    shapes: Mapping[str, ModelShape | None],
+    options: Mapping[str, Any],
+) -> TrainEstimate:
+    """Return what the run takes: ``shapes`` by the model's base name, ``options`` of the algorithm."""
+    train = estimate(environments, phase_config(config, 0, "train"), models)
+    heldout = estimate(environments, phase_config(config, 0, "heldout"), models)
+    measured = sum(_is_measured(k, config) for k in range(config.iterations + 1))
+    times = ((train, config.iterations), (heldout, measured))
+    rows, row_tokens = _rows(environments, config, train)
+    mixed = options.get("mix_fraction", 0.0) if options.get("mix") else 0.0
+    rows = round(rows / (1.0 - mixed))
+    epochs = int(options.get("epochs", 1))
+    train_tokens = min(row_tokens, int(options.get("max_length", 4096))) * rows * epochs
+    shape = shapes.get(models["agent"].name.base)
+    costs = [part.cost for part, _ in times]
+    return TrainEstimate(
+        phases={"train": train, "heldout": heldout},
+        conversations=sum(part.conversations * count for part, count in times),
+        calls=sum(part.calls * count for part, count in times),
+        tokens=sum(part.tokens * count for part, count in times),
+        cost=None if None in costs else sum((part.cost or 0.0) * count for part, count in times),
+        rows=rows,
+        train_tokens=train_tokens,
+        memory=memory_need(shape, options) if shape else None,
+        hours=_hours(times, models, shapes, train_tokens * config.iterations),
+        parameters=shape.parameters if shape else None,
+        unknown=tuple(sorted({m.name.base for m in models.values() if shapes.get(m.name.base) is None})),
+    )
+
+
+def _is_measured(iteration: int, config: TrainConfig) -> bool:
+    return iteration in (0, config.iterations) or iteration % config.evaluation.every == 0
+
+
+def _rows(environments: Sequence[Environment], config: TrainConfig, train: Estimate) -> tuple[int, int]:
+    """Return the rows of one iteration at most, and the tokens of the longest on average."""
+    phase = phase_config(config, 0, "train")
+    conversations = count_episodes(environments, phase)
+    turns = max(1, round(train.roles["agent"].calls / max(1, train.conversations)))
+    share = config.selection.fraction
+    if config.selection.count is not None:
+        share = min(1.0, config.selection.count / max(1, phase.samples))
+    sides = 1 if config.algorithm.name in ("expert-iteration", "scripted", "openai-finetune") else 2
+    chosen = min(conversations, max(1, math.ceil(conversations * share)) * sides)
+    agent = train.roles["agent"]
+    tokens = (agent.prompt_tokens + agent.completion_tokens) // max(1, agent.calls)
+    if config.layout == "conversation":
+        return chosen, tokens * 2
+    return chosen * turns, tokens
+
+
+def memory_need(shape: ModelShape, options: Mapping[str, Any]) -> Memory:
+    """Return the memory of a training step with LoRA, AdamW and gradient checkpointing.
+
+    Activations: one hidden state a layer kept, one layer at a time computed again (about 34 bytes an element and its
+    attention in blocks: Korthikanti et al., Reducing Activation Recomputation, 2022), and the logits in 32 bits twice.
+    """
+    tokens = int(options.get("micro_batch", 4)) * int(options.get("max_length", 4096))
+    lora = shape.lora_parameters(int(options.get("lora_r", 16)))
+    width = {"4bit": 0.55, "8bit": 1.05}.get(str(options.get("quantize")), 2.0)
+    kept = 2.0 * tokens * shape.hidden * shape.layers
+    if options.get("gradient_checkpointing") is False:
+        kept *= 17.0
+    computed = tokens * (34.0 * shape.hidden + 6.0 * shape.inner)
+    return Memory(
+        weights=width * shape.parameters / GIB,
+        lora=4.0 * lora / GIB,
+        optimiser=12.0 * lora / GIB,
+        activations=(kept + computed + 8.0 * tokens * shape.vocabulary) / GIB,
+        overhead=_OVERHEAD / GIB,
+    )
+
+
+def _hours(
+    times: Sequence[tuple[Estimate, int]],
+    models: Mapping[Role, RoleModel],
+    shapes: Mapping[str, ModelShape | None],
+    train_tokens: int,
+) -> float | None:
+    """Return hours on one accelerator; roles whose size is not known (a provider's) count nothing."""
+    agent = shapes.get(models["agent"].name.base)
+    if agent is None:
+        return None
+    speed = TERAFLOPS * 1e12
+    seconds = 8.0 * agent.parameters * train_tokens / (TRAIN_SHARE * speed)
+    for part, count in times:
+        for role, entry in part.roles.items():
+            shape = shapes.get(models[role].name.base)
+            if shape is not None:
+                flops = 2.0 * shape.parameters * count
+                seconds += flops * entry.prompt_tokens / (PROMPT_SHARE * speed)
+                seconds += flops * entry.completion_tokens / (REPLY_SHARE * speed)
+    return seconds / 3600.0

@@ -1,0 +1,81 @@
+"""What a conversation is worth to selection: its reward, and the candidates of one iteration."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from influence_cli.schemas.configs import SelectionConfig
+from influence_cli.schemas.records import Split
+from influence_cli.scoring.plan import THIRD_PERSON
+from influence_cli.store.reader import RunReader
+from influence_cli.training.selection import Candidate
+
+_SCORES = (
+    "SELECT s.episode_id, s.value FROM score s JOIN episode e ON e.id = s.episode_id WHERE e.iteration = ?"
+    " AND e.split = ? AND s.rubric = ? AND s.usable = 1 AND s.value IS NOT NULL AND s.failure IS NULL"
+)
+_ENDS = (
+    "SELECT e.id, e.environment, e.scenario, e.initial_state, e.sample, e.population, t.mean_rating, t.final_rating,"
+    " t.mean_veto, (SELECT m.text FROM message m WHERE m.episode_id = e.id AND m.dropped = 0 AND m.speaker = 'agent'"
+    " AND m.source = 'model' ORDER BY m.turn DESC, m.id DESC LIMIT 1) AS last"
+    " FROM episode e JOIN trajectory t ON t.episode_id = e.id"
+    " WHERE e.iteration = ? AND e.split = ? AND t.status = 'complete' ORDER BY e.id"
+)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The finished conversations of an iteration that have a reward, and how many have none."""
+
+    rated: tuple[Candidate, ...]
+    unrated: int
+
+
+def candidates(run: RunReader, iteration: int, split: Split, config: SelectionConfig) -> Candidates:
+    """Return the conversations of an iteration with their rewards; those without a usable one are counted."""
+    scores = _scores(run, iteration, split, config)
+    rated: list[Candidate] = []
+    unrated = 0
+    for row in run.rows(_ENDS, (iteration, split)):
+        worth = _worth(row, scores, config)
+        if worth is None:
+            unrated += 1
+            continue
+        rated.append(
+            Candidate(
+                episode_id=row["id"],
+                environment=row["environment"],
+                scenario=row["scenario"],
+                initial_state=row["initial_state"],
+                sample=row["sample"],
+                population=row["population"],
+                reward=worth - config.length_penalty * len(row["last"] or ""),
+                veto=row["mean_veto"],
+            )
+        )
+    return Candidates(tuple(rated), unrated)
+
+
+def score_name(config: SelectionConfig) -> str | None:
+    """Return the score that is the reward; None where ratings given in the conversation are."""
+    return THIRD_PERSON if config.reward == "whole" else config.rubric if config.reward == "score" else None
+
+
+def _worth(row: Any, scores: Mapping[int, float], config: SelectionConfig) -> float | None:
+    value = row[f"{config.reward}_rating"] if score_name(config) is None else scores.get(row["id"])
+    return None if value is None else float(value)
+
+
+def _scores(run: RunReader, iteration: int, split: Split, config: SelectionConfig) -> dict[int, float]:
+    """Return the score of each conversation: of the whole, or the mean over its turns and judges."""
+    name = score_name(config)
+    if name is None:
+        return {}
+    values: dict[int, list[float]] = defaultdict(list)
+    for row in run.rows(_SCORES, (iteration, split, name)):
+        values[row["episode_id"]].append(row["value"])
+    return {episode: fmean(found) for episode, found in values.items()}
