@@ -6,6 +6,7 @@ generation and training have the device by turns.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,9 +34,11 @@ from influence_cli.scoring.scorers import (
 from influence_cli.seeding import derive_seed
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import conversations_in_cache
+from influence_cli.simulation.gate import follow
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.simulation.tally import StopReason, Tally
+from influence_cli.store.control import is_paused
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.writer import RunWriter
@@ -140,7 +143,18 @@ class Conversing:
         runner = Runner(run, self._environments, self._writer, at_once=at_once, iteration=iteration)
         assert self._conductor is not None
         title = f"Iteration {iteration}, {'held-out' if split == 'heldout' else 'training'} conversations"
-        await self._conductor.converse(runner, tally, title)
+        pausing = asyncio.create_task(
+            follow(
+                run.gate,
+                lambda: tally.stop is None and is_paused(self._directory.path),
+                lambda paused: self._writer.add_event("pause" if paused else "unpause", {}),
+            )
+        )
+        try:
+            await self._conductor.converse(runner, tally, title)
+        finally:
+            pausing.cancel()
+            await asyncio.gather(pausing, return_exceptions=True)
         _check(tally, config)
         return {"conversations": tally.total, "failed": tally.failed, "reopened": reopened, "tokens": tally.tokens}
 
