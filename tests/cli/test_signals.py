@@ -83,7 +83,9 @@ def test_two_signals_stop_at_once(begin, place):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place, number):
-    patch = "from influence_cli.cli import plugins; plugins._offers = lambda _: (print(1, flush=True), time.sleep(30))"
+    # Short sleeps: a signal between two instructions is heard after the next one, however long that takes.
+    work = "(print(1, flush=True), [time.sleep(0.05) for _ in range(600)])"
+    patch = f"from influence_cli.cli import plugins; plugins._offers = lambda _: {work}"
     start = "from influence_cli.__main__ import main; sys.argv = ['influence', 'plugins', 'list']; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", f"import sys, time\n{patch}\n{start}"],
