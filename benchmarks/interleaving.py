@@ -57,7 +57,11 @@ class Paused:
 
 
 def take_turns(commands, slice_s=SLICE_S):
-    """Run all commands, each for a slice in turn; return them as :class:`Paused`, all ended."""
+    """Run all commands, each for a slice in turn; return them as :class:`Paused`, all ended.
+
+    None outlives this process where it is ended politely (SIGTERM, SIGINT).
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     processes = []
     try:
         for command in commands:
