@@ -1,12 +1,15 @@
 """``influence train``: the loop as a user has it, with the scripted model and the scripted learner."""
 
+import io
 import json
 import shutil
 
 import pytest
+from rich.console import Console
 
 from influence_cli.backends.scripted import ScriptedBackend
 from influence_cli.cli.train import FLAGS
+from influence_cli.cli.training_tables import iterations_table
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.settings import setting_names
 from influence_cli.store.check import check_run
@@ -83,7 +86,6 @@ def test_held_out_conversations_differ_by_the_agent_alone(trained, place):
 
 def test_the_report_stands_in_runs_show_and_at_the_end(influence, train, place):
     answer = train("--out", "made")
-    assert "iteration" in answer.stdout
     assert "held-out (95 %)" in answer.stdout
     shown = influence("runs", "show", "made")
     assert "held-out (95 %)" in shown.stdout
@@ -95,6 +97,16 @@ def test_the_report_stands_in_runs_show_and_at_the_end(influence, train, place):
     assert figures["iterations"][1]["stages"]["prove"]["served"] is True
     assert figures["iterations"][1]["stages"]["prove"]["difference"] > 0
     assert figures["iterations"][1]["change"]["mean"] != 0
+
+
+def test_no_figure_of_the_report_is_cut_at_eighty_columns(trained):
+    console = Console(width=80, record=True, file=io.StringIO())
+    rows = trained["iterations"]
+    rows[1]["change"] |= {"mean": -12.25, "low": -20.5, "high": 13.75}
+    console.print(iterations_table(rows))
+    shown = console.export_text()
+    assert "…" not in shown
+    assert all(figure in shown for figure in ("-12.25", "-20.50", "13.75", rows[0]["stages"]["train"]["digest"][:8]))
 
 
 def test_a_run_that_is_done_does_nothing_more(influence, trained, place, monkeypatch):
@@ -132,6 +144,22 @@ def test_a_computed_score_can_be_the_reward(train, place):
     assert answer.code == 0, answer.stderr
     rewards = [row["heldout"]["reward"]["mean"] for row in answer.document["iterations"]]
     assert rewards[-1] > rewards[0] > 10  # longer and longer replies, in words
+
+
+def test_what_any_scorer_computes_can_be_the_reward(train, place):
+    rubric = "selection.rubric=tool-truth/tells-failure"
+    answer = train("--reward", "score", "--set", rubric, "--set", "environments=[booking]", "--out", "made")
+    with RunReader(open_run(place / "made")) as run:
+        values = {row[0] for row in run.rows("SELECT value FROM score WHERE rubric = 'tells-failure' AND usable = 1")}
+    assert values
+    if answer.code:
+        assert "have the same reward" in answer.stderr
+
+
+def test_a_scorer_that_gives_no_such_score_is_told(train):
+    answer = train("--reward", "score", "--set", "selection.rubric=took-action/nothing", "-q")
+    assert answer.code == 2
+    assert "conversations has a usable score 'nothing' to learn from." in answer.stderr
 
 
 def test_a_rubric_can_be_the_reward(train, script, place):
@@ -281,6 +309,16 @@ def test_an_outcome_that_cannot_be_true_is_refused(train, monkeypatch, change, s
     assert len([line for line in answer.stderr.splitlines() if "error:" in line]) == 1
 
 
+def test_imitation_that_makes_its_own_replies_less_likely_is_told(train, monkeypatch):
+    real = ScriptedLearner.train
+    monkeypatch.setattr(ScriptedLearner, "train", lambda *args: real(*args).model_copy(update={"moved": -0.25}))
+    answer = train("--algo-option", "wants=best", "--iterations", "1", more=BRIEF)
+    assert answer.code == 0
+    assert "iteration 0 made its own replies less likely (log-probability -0.250 a token)" in " ".join(
+        answer.stderr.split()
+    )
+
+
 def test_an_adapter_that_was_changed_is_not_spoken_with(train, influence, trained, place):
     with RunReader(open_run(place / "made")) as run:
         used = run.rows(
@@ -313,7 +351,10 @@ def test_a_backend_that_ignores_the_adapter_is_found_out(train, monkeypatch):
     [
         (["--algo", "kot"], "Unknown algorithm 'kot'."),
         (["--tracker", "wandbb"], "Unknown tracker 'wandbb'."),
-        (["--algo-option", "strenth=1"], "-o strenth: scripted has no such option. Did you mean 'strength'?"),
+        (
+            ["--algo-option", "strenth=1"],
+            "--algo-option strenth: scripted has no such option. Did you mean 'strength'?",
+        ),
         (["--top", "1/0"], "--top: write a number or a fraction such as 1/16, not '1/0'."),
         (["--set", "split=train"], "--set split: training learns from the split train and is measured on heldout"),
         (["--set", "selection.rubric=manipulation"], "A rubric is used only with the reward score."),

@@ -29,6 +29,7 @@ from influence_cli.cli.resolution import (
     role_models,
     roles_of,
 )
+from influence_cli.cli.score.resolving import named_scorer
 from influence_cli.cli.sitting import on_signals, settled
 from influence_cli.cli.train import FLAGS
 from influence_cli.environments.environment import Environment
@@ -39,6 +40,7 @@ from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import SelectionConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
+from influence_cli.scoring.computed import NamedScorer
 from influence_cli.settings import resolve_settings
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
@@ -46,7 +48,7 @@ from influence_cli.simulation.tally import Tally
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.writer import RunWriter
-from influence_cli.training.conversing import Models, Stopped, phase_config, score_names
+from influence_cli.training.conversing import Models, Stopped, asked_scores, phase_config
 from influence_cli.training.estimate import TrainEstimate, estimate_training
 from influence_cli.training.loop import Loop, Training
 from influence_cli.training.protocol import Algorithm, Tracker
@@ -75,6 +77,7 @@ class Plan:
     trackers: dict[str, Tracker]
     directory: RunDirectory | None
     resumed: bool = False
+    scorer: NamedScorer | None = None
 
 
 @dataclass(frozen=True)
@@ -161,32 +164,42 @@ def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path]
     config, environments = settled(registry, config, folders)
     for split in ("train", "heldout"):
         start_tally(environments, phase_config(config, 0, split))
-    _check_reward(config.selection)
+    scorer = _reward_scorer(registry, config.selection)
     _check_groups(environments, config)
     algorithm = registry.component("algorithm", config.algorithm.name)
-    options = validate_options(algorithm, config.algorithm.options)
+    options = validate_options(algorithm, config.algorithm.options, flag="--algo-option ")
     trackers: dict[str, Tracker] = {}
     for name, own in config.trackers.items():
         component = registry.component("tracker", name)
-        checked = validate_options(component, own)
+        checked = validate_options(component, own, flag=f"--set trackers.{name}.")
         if not dry:
             trackers[name] = component.load()(checked)
     models = role_models(registry, config, roles=_roles(config), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
-    return Plan(registry, config, environments, models, made, trackers, None)
+    return Plan(registry, config, environments, models, made, trackers, None, scorer=scorer)
 
 
-def _check_reward(selection: SelectionConfig) -> None:
-    """Raise InfluenceError unless a score is named where one is the reward, and only there."""
+def _reward_scorer(registry: PluginRegistry, selection: SelectionConfig) -> NamedScorer | None:
+    """Return the scorer that computes the reward; None where ratings are the reward, or a model is asked for it.
+
+    InfluenceError unless a score is named where one is the reward, and only there.
+    """
     if selection.reward != "score":
         if selection.rubric is not None:
             raise InfluenceError("A rubric is used only with the reward score.", hint="Add --reward score.")
-    elif selection.rubric is None:
+        return None
+    if selection.rubric is None:
         raise InfluenceError(
             "The reward score needs the name of one.", hint="For instance --set selection.rubric=harm."
         )
-    elif selection.rubric not in score_names():
-        raise UnknownNameError("rubric or computed score", selection.rubric, score_names())
+    asked = asked_scores()
+    if selection.rubric in asked:
+        return None
+    scorers = [offer.component.name for offer in registry.offers("scorer")]
+    name = selection.rubric.partition("/")[0]
+    if name not in scorers:
+        raise UnknownNameError("rubric or scorer", name, sorted([*asked, *scorers]))
+    return named_scorer(registry, name, "")
 
 
 def _check_groups(environments: Sequence[Environment], config: TrainConfig) -> None:
@@ -208,7 +221,7 @@ def _roles(config: TrainConfig) -> tuple[Role, ...]:
 def estimated(plan: Plan) -> TrainEstimate:
     """Return what the run takes."""
     component = plan.registry.component("algorithm", plan.config.algorithm.name)
-    options = validate_options(component, plan.config.algorithm.options).model_dump()
+    options = validate_options(component, plan.config.algorithm.options, flag="--algo-option ").model_dump()
     shapes = {model.name.base: find_shape(model.name.model) for model in plan.models.values()}
     return estimate_training(plan.environments, plan.config, plan.models, shapes, options)
 
@@ -221,7 +234,9 @@ def go(plan: Plan) -> Result:
     if all(model.name.base == default_model()[0] for model in plan.models.values()):
         output.say(default_model()[1])
     tracking = Tracking(plan.trackers)
-    training = Training(plan.config, plan.environments, algorithm, directory, agent_name(plan.config), tracking)
+    training = Training(
+        plan.config, plan.environments, algorithm, directory, agent_name(plan.config), tracking, plan.scorer
+    )
     state: RunState = "failed"
     reason = ""
     with directory.writer() as writer, logged(directory.path / "logs"), output.progress_bar() as advance:
@@ -260,7 +275,20 @@ def _result(plan: Plan, directory: RunDirectory, state: RunState, reason: str, t
         notes.append(EMBEDDED_NOTE)
     with RunReader(directory) as run:
         figures = training_figures(run)
+    if plan.algorithm is not None and plan.algorithm.wants == "best":
+        notes += unlikelier(figures)
     return Result(directory.path, state, figures, EXIT_STOPPED if reason else EXIT_DONE, reason, tuple(notes))
+
+
+def unlikelier(figures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line on each iteration whose training made the replies that it imitates less likely."""
+    trained = ((row["iteration"], (row["stages"]["train"] or {}).get("moved")) for row in figures)
+    return [
+        f"Training in iteration {iteration} made its own replies less likely (log-probability {moved:+.3f} a token): "
+        "the learning rate may be too high."
+        for iteration, moved in trained
+        if moved is not None and moved < 0.0
+    ]
 
 
 def _take_signals() -> None:

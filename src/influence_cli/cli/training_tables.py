@@ -20,9 +20,10 @@ def iterations_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Return the iterations as a table: measured on held-out states, then what was learnt from."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("iteration", "held-out (95 %)", "change (95 %)", "veto", "rows", "loss", "moved", "adapter"):
-        table.add_column(heading, justify="left" if heading == "adapter" else "right", no_wrap=True)
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    for heading in ("iter.", "held-out (95 %)", "change (95 %)", "veto", "rows", "loss", "moved", "adapter"):
+        wraps = heading.endswith("(95 %)")
+        table.add_column(heading, justify="left" if heading == "adapter" else "right", no_wrap=not wraps)
     for row in rows:
         heldout, learnt = row["heldout"] or {}, row["stages"]["train"] or {}
         table.add_row(

@@ -1,4 +1,4 @@
-"""A component's ``-o key=value`` options, validated by its own model."""
+"""A component's options, validated by its own model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from influence_cli.errors import InfluenceError
 from influence_cli.plugins.component import AnyComponent
 
 
-def validate_options(component: AnyComponent, values: Mapping[str, Any]) -> BaseModel:
-    """Return ``values`` as the component's options; InfluenceError naming the option, the problem and the mend."""
+def validate_options(component: AnyComponent, values: Mapping[str, Any], *, flag: str = "-o ") -> BaseModel:
+    """Return ``values`` as the component's options; InfluenceError naming the option, the problem and the mend.
+
+    ``flag`` is what stands before an option's name where it is given.
+    """
     try:
         return component.options.model_validate(dict(values))
     except ValidationError as error:
@@ -24,8 +27,8 @@ def validate_options(component: AnyComponent, values: Mapping[str, Any]) -> Base
         if details["type"] == "extra_forbidden":
             near = get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}?" if near else see
-            raise InfluenceError(f"-o {name}: {component.name} has no such option.", hint=hint) from None
+            raise InfluenceError(f"{flag}{name}: {component.name} has no such option.", hint=hint) from None
         if details["type"] == "missing":
-            raise InfluenceError(f"{component.name} needs the option {name!r}.", hint=f"Add -o {name}=...") from None
+            raise InfluenceError(f"{component.name} needs the option {name!r}.", hint=f"Add {flag}{name}=...") from None
         message = details["msg"].removeprefix("Value error, ").rstrip(".")
-        raise InfluenceError(f"-o {name}: {message}.", hint=see) from None
+        raise InfluenceError(f"{flag}{name}: {message}.", hint=see) from None

@@ -131,7 +131,7 @@ class SelectionConfig(Frozen):
         default="mean",
         description="Mean rating, rating of the last reply, rating of the whole conversation, or the score `rubric`.",
     )
-    rubric: str | None = Field(default=None, description="With reward `score`: the rubric or computed score.")
+    rubric: str | None = Field(default=None, description="With reward `score`: a rubric, SCORER, or SCORER/SCORE.")
     length_penalty: float = Field(
         default=0.0, ge=0.0, description="Taken from the reward for each character of the last reply."
     )

@@ -23,14 +23,6 @@ from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON, Plan
 from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
 from influence_cli.scoring.running import ScoreTally, ask_all
-from influence_cli.scoring.scorers import (
-    LexicalDiversity,
-    LexicalDiversityOptions,
-    NoOptions,
-    Refusal,
-    ReplyLength,
-    Scorer,
-)
 from influence_cli.seeding import derive_seed
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import conversations_in_cache
@@ -44,13 +36,6 @@ from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.proof import prove_served
 from influence_cli.training.rewards import score_name
-
-COMPUTED_SCORES: Mapping[str, Callable[[], Scorer]] = {
-    "reply-length": lambda: ReplyLength(NoOptions()),
-    "lexical-diversity": lambda: LexicalDiversity(LexicalDiversityOptions()),
-    "refusal": lambda: Refusal(NoOptions()),
-}
-"""Scores that need no judge and can be a reward."""
 
 Models = Mapping[Role, RoleModel]
 Work = Callable[[Models], Coroutine[Any, Any, dict[str, Any]]]
@@ -87,15 +72,21 @@ class Conductor(Protocol):
 
 
 class Conversing:
-    """The stages of one run that ask models."""
+    """The stages of one run that ask models; ``scorer`` computes the reward where no model is asked for it."""
 
     def __init__(
-        self, environments: Sequence[Environment], config: TrainConfig, directory: RunDirectory, writer: RunWriter
+        self,
+        environments: Sequence[Environment],
+        config: TrainConfig,
+        directory: RunDirectory,
+        writer: RunWriter,
+        scorer: NamedScorer | None = None,
     ) -> None:
         self._environments = environments
         self._config = config
         self._directory = directory
         self._writer = writer
+        self._scorer = scorer
         self._conductor: Conductor | None = None
 
     def run(
@@ -166,12 +157,13 @@ class Conversing:
             plan.third_person, plan.judges = True, [models["preference"]]
         elif name == FIRST_PERSON:
             plan.first_person, plan.user = True, models["user"]
-        elif name in shipped_rubrics():
+        elif self._scorer is None:
             plan.rubrics, plan.judges = pick_rubrics([name]), [models["judge"]]
         with RunReader(self._directory) as run:
             trajectories = run.numbered(finished=True, iteration=iteration)
-            if not (plan.asks_judges or plan.asks_user):
-                return {"scores": compute_scores(trajectories, [_computed(name)], environments, self._writer).new}
+            if self._scorer is not None:
+                computed = compute_scores(trajectories, [self._scorer], environments, self._writer)
+                return {"scores": computed.new, "failed": dict(computed.failed)}
             tally = ScoreTally()
             await ask_all(
                 trajectories,
@@ -225,11 +217,6 @@ def iteration_seed(config: TrainConfig, iteration: int) -> int:
     return derive_seed("iteration", config.seed, iteration)
 
 
-def _computed(name: str) -> NamedScorer:
-    scorer = COMPUTED_SCORES[name]()
-    return NamedScorer(name, scorer, str(scorer.version))
-
-
-def score_names() -> list[str]:
-    """Return what a reward of kind ``score`` can be: rubrics, and scores that are computed."""
-    return sorted([*shipped_rubrics(), *COMPUTED_SCORES, FIRST_PERSON, THIRD_PERSON])
+def asked_scores() -> list[str]:
+    """Return which scores a model is asked for and can be the reward; others are computed by a scorer."""
+    return sorted([*shipped_rubrics(), FIRST_PERSON, THIRD_PERSON])

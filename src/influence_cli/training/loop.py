@@ -1,6 +1,6 @@
 """The loop: have conversations, select, train; over and over, measured on held-out states, resumable at every stage.
 
-    iteration k:   evaluate -> simulate -> (score) -> prove -> select -> train -> track        last: evaluate, prove, track
+    iteration k:   prove -> evaluate -> simulate -> (score) -> select -> train -> track        last: prove, evaluate, track
 
 Invariant: what came of a stage is stored before the next one begins, and a stage that is stored is never repeated; what
 is drawn derives from the run's seed and the iteration, so that a run broken off anywhere ends as the unbroken one.
@@ -21,6 +21,7 @@ from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.training import RowsWanted, TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
+from influence_cli.scoring.computed import NamedScorer
 from influence_cli.seeding import derive_seed
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory
@@ -39,7 +40,10 @@ FOLDER = "training"
 
 @dataclass
 class Training:
-    """Everything that a training run needs, resolved; ``agent`` is who speaks before anything is learnt."""
+    """Everything that a training run needs, resolved.
+
+    ``agent`` is who speaks before anything is learnt; ``scorer`` computes the reward where no model is asked for it.
+    """
 
     config: TrainConfig
     environments: Sequence[Environment]
@@ -47,6 +51,7 @@ class Training:
     directory: RunDirectory
     agent: ModelName
     tracking: Tracking = field(default_factory=Tracking)
+    scorer: NamedScorer | None = None
 
 
 class Loop:
@@ -102,7 +107,13 @@ class Loop:
         outcome = self._outcome(iteration - 1)
         if outcome is not None and not self._is_served(outcome):
             check_adapter(self._adapter(iteration), outcome.digest)
-        conversing = Conversing(self._training.environments, self._config, self._training.directory, self._writer)
+        conversing = Conversing(
+            self._training.environments,
+            self._config,
+            self._training.directory,
+            self._writer,
+            self._training.scorer,
+        )
         works = {name: conversing.work(name, iteration, self._proof(iteration)) for name in missing}
         conversing.run(self._conductor, self.agent(iteration), iteration, works, self._kept(iteration))
 
@@ -131,14 +142,12 @@ class Loop:
         wants = self._training.algorithm.wants
         with RunReader(self._training.directory) as run:
             found = candidates(run, iteration, "train", config)
+            if not found.rated and found.unrated:
+                raise _no_rewards(found.unrated, score_name(config))
             seed = iteration_seed(self._config, iteration)
             if wants == "all":
                 selection = Selection()
                 chosen: dict[int, tuple[Candidate, bool | None]] = {e.episode_id: (e, None) for e in found.rated}
-                if not chosen:
-                    raise InfluenceError(
-                        "No conversation has a reward to learn from.", hint="See `influence runs show`."
-                    )
             else:
                 selection = select(found.rated, config, wants=wants, seed=seed)
                 chosen = {each.episode_id: (each, True) for each in selection.best}
@@ -221,6 +230,15 @@ class Loop:
 
     def _folder(self, iteration: int) -> Path:
         return self._path / FOLDER / str(iteration)
+
+
+def _no_rewards(count: int, score: str | None) -> InfluenceError:
+    """Return what to say where no conversation has a reward: nothing usable was rated, or a score gives no value."""
+    what = "a usable rating" if score is None else f"a usable score {score!r}"
+    return InfluenceError(
+        f"None of {count:,} conversations has {what} to learn from.",
+        hint="See `influence runs show`; `influence plugins show` tells what a scorer computes.",
+    )
 
 
 def arrange(

@@ -62,7 +62,9 @@ def candidates(run: RunReader, iteration: int, split: Split, config: SelectionCo
 
 def score_name(config: SelectionConfig) -> str | None:
     """Return the score that is the reward; None where ratings given in the conversation are."""
-    return THIRD_PERSON if config.reward == "whole" else config.rubric if config.reward == "score" else None
+    if config.reward == "whole":
+        return THIRD_PERSON
+    return (config.rubric or "").rpartition("/")[2] if config.reward == "score" else None
 
 
 def _worth(row: Any, scores: Mapping[int, float], config: SelectionConfig) -> float | None:
