@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def carry_out(
         code = _follow(arguments, folder, options, told, grace)
         outcome = folder.outcome(stage.fingerprint)
         if code == 0 and outcome is not None:
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)
             told(1.0, "done")
             return outcome
         failure = folder.read_failure() or _logged_failure(folder) or _unexplained(code, folder)

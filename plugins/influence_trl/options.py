@@ -59,7 +59,7 @@ class TrainingOptions(Frozen):
     )
     mix_fraction: float = Field(default=0.5, gt=0.0, lt=1.0, description="Share of them in what is learnt.")
     probe_rows: int = Field(
-        default=64, ge=1, description="Desirable rows on which the change of log-probability is measured."
+        default=16, ge=1, description="Desirable rows on which the change of log-probability is measured."
     )
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model. Dangerous.")
 

@@ -248,8 +248,10 @@ class _Follower(TrainerCallback):  # type: ignore[misc]
         return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for a checkpoint and the end, if a signal came."""
-        if self._stopping() and state.global_step < state.max_steps:
+        """Ask for a checkpoint and the end, if a signal came; for no extra one at the end: the adapter follows."""
+        if state.global_step >= state.max_steps:
+            control.should_save = control.should_save and state.global_step % state.save_steps == 0
+        elif self._stopping():
             self.stopped = control.should_save = control.should_training_stop = True
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:

@@ -86,6 +86,26 @@ def test_a_run_broken_off_at_any_boundary_ends_as_the_unbroken_one(
     assert sum(learning.values()) <= 3
 
 
+def test_what_training_wrote_stays_until_its_stage_is_stored(registry, tmp_path, tiny_folder, monkeypatch):
+    real, folder = RunWriter.finish_stage, tmp_path / "run"
+
+    def finish(self, iteration, name, data):
+        if name == "train":
+            raise Killed
+        real(self, iteration, name, data)
+
+    monkeypatch.setattr(RunWriter, "finish_stage", finish)
+    with pytest.raises(Killed):
+        go(start(registry, folder, tiny_folder))
+    job = folder / "training/0/job"
+    assert [adapter_digest(path.parent) for path in job.rglob("scripted.json")] == [
+        adapter_digest(folder / "adapters/1")
+    ]
+    monkeypatch.setattr(RunWriter, "finish_stage", real)
+    assert go(take_up(registry, str(folder), {}, [], [])).state == "done"
+    assert not list((folder / "training").rglob("scripted.json"))
+
+
 def test_an_adapter_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     source, target = tmp_path / "source", tmp_path / "adapters" / "1"
     source.mkdir()

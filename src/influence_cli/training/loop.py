@@ -64,6 +64,7 @@ class Loop:
         self._conductor = conductor
         self._done = writer.finished_stages()
         self._path = training.directory.path.resolve()
+        self._copied: Path | None = None
 
     def run(self) -> None:
         """Do all that is not done yet.
@@ -78,6 +79,7 @@ class Loop:
             if iteration < last:
                 self._stage(iteration, "select", self._select)
                 self._stage(iteration, "train", self._train)
+                self._tidy()
             self._stage(iteration, "track", self._track)
 
     def agent(self, iteration: int) -> ModelName:
@@ -205,9 +207,15 @@ class Loop:
         if made.is_dir():
             place_adapter(made, self._adapter(iteration + 1))
             if made.resolve().is_relative_to(Path(job.folder).resolve()):
-                rmtree(made)
+                self._copied = made
             outcome = outcome.model_copy(update={"adapter": f"{ADAPTERS}/{iteration + 1}"})
         return {**outcome.model_dump(mode="json"), "wall_seconds": round(time.monotonic() - started, 3)}
+
+    def _tidy(self) -> None:
+        """Remove what training wrote and the run keeps elsewhere; not before the stage is stored, lest it be repeated."""
+        if self._copied is not None:
+            rmtree(self._copied, ignore_errors=True)
+            self._copied = None
 
     def _track(self, iteration: int) -> dict[str, Any]:
         stages = {name: data for (number, name), data in self._done.items() if number == iteration}

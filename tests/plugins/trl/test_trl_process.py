@@ -196,6 +196,7 @@ def test_training_killed_and_run_again_ends_with_the_same_weights(make_job, mode
     outcome = carry_out(stage, options, lambda share, words: heard.append(words))
     assert outcome.digest == whole.digest
     assert not [words for words in heard if words.startswith("step 1 of")]
+    assert not folder.checkpoints.exists()
 
 
 def test_a_process_ends_with_its_parent(make_job, model):

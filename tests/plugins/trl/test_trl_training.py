@@ -51,6 +51,12 @@ def test_a_stage_stopped_and_taken_up_ends_as_if_it_had_not_been(make_job, algor
     assert again.moved == whole.moved
 
 
+def test_no_checkpoint_is_written_where_the_adapter_follows_at_once(make_job):
+    job = make_job(rows_for("expert-iteration", 8), "whole")
+    assert train_here("expert-iteration", job, checkpoint_steps=1000).steps > 0
+    assert not list(StageFolder(job.folder).checkpoints.glob("*"))
+
+
 def test_a_checkpoint_without_its_mark_is_not_trusted(make_job):
     rows = rows_for("expert-iteration", 16)
     whole = train_here("expert-iteration", make_job(rows, "whole"))
