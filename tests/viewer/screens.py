@@ -9,12 +9,14 @@ import difflib
 from pathlib import Path
 
 import pytest
+from textual._context import visible_screen_stack
 
 FOLDER = Path(__file__).parent / "screens"
 
 
 def capture(app) -> str:
     """Return the screen in front, colours included, in a form that a person can compare."""
+    visible_screen_stack.set(app._background_screens)  # what stands behind a dialogue belongs to the picture
     strips = app.screen._compositor.render_strips()
     names: dict[str, str] = {}
     text: list[str] = []

@@ -37,22 +37,31 @@ async def _picture(options: ViewerOptions, size: tuple[int, int], keys: Sequence
 
 
 async def settled(app: ViewerApp) -> None:
-    """Wait until nothing is under way: no worker, no message, nothing to be drawn; InfluenceError after a minute.
+    """Wait until nothing is under way, and have everything drawn once more; InfluenceError after a minute."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await _rest(app)
+            for screen in app.screen_stack:
+                for widget in screen.walk_children(with_self=True):
+                    widget.refresh(layout=True)
+            await _rest(app)
+    except TimeoutError:
+        raise InfluenceError(f"The screen did not come to rest within {_PATIENCE:.0f} seconds.") from None
+
+
+async def _rest(app: ViewerApp) -> None:
+    """Wait until no worker, no message and no animation is left.
 
     What follows from a handler may be found only after another round, so that the application has to be calm twice.
     """
-    try:
-        async with asyncio.timeout(_PATIENCE):
+    calm = 0
+    while calm < _CALM and app.is_running:
+        if _at_work(app):
             calm = 0
-            while calm < _CALM and app.is_running:
-                if _at_work(app):
-                    calm = 0
-                    await asyncio.sleep(_WAIT)
-                else:
-                    await _round(app)
-                    calm = 0 if _at_work(app) else calm + 1
-    except TimeoutError:
-        raise InfluenceError(f"The screen did not come to rest within {_PATIENCE:.0f} seconds.") from None
+            await asyncio.sleep(_WAIT)
+        else:
+            await _round(app)
+            calm = 0 if _at_work(app) else calm + 1
 
 
 def _at_work(app: ViewerApp) -> bool:
