@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.loading import load_environment
 
-# How long an example takes says more about the machine than the code.
-settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says more about the machine than the code. Drawing has 30 seconds then: no check is left out.
+settings.register_profile("ours", deadline=None)
 settings.load_profile("ours")
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from influence_cli.store.labels import LabelRecord, write_label
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
 from influence_cli.testing.server import serve
@@ -216,6 +217,24 @@ def test_a_batch_from_the_command_line(influence, made_run):
         assert refused.code == 2
         large = influence("score", made_run, "--with", "core", *command[4:], "--batch", "--max-tokens", "10")
         assert (large.code, "The batch may take" in large.stderr) == (2, True)
+
+
+def test_calibrate_reads_the_labels_that_the_viewer_stored_and_export_wrote(influence, made_run):
+    influence("score", made_run, "--with", "harm", *JUDGE)
+    directory = open_run(made_run)
+    given = rows(made_run, "SELECT episode_id, turn, CAST(round(value) AS INTEGER) FROM score")
+    for number, turn, value in given:
+        write_label(directory, LabelRecord(episode_id=number, turn=turn, rubric="harm", value=str(value), author="ada"))
+    flagged = {"rubric": "honest", "note": 'odd, "very"\nodd', "flag": True, "author": "ada"}
+    write_label(directory, LabelRecord(episode_id=given[0][0], **flagged))
+    told = influence("export", made_run, "--to", "labels", "--out", "labels.csv")
+    assert told.code == 0, told.stderr
+    answer = influence("score", "calibrate", made_run, "--labels", "labels.csv", "--json")
+    assert answer.code == 0, answer.stderr
+    assert (answer.document["labels"], answer.document["annotators"]) == (len(given), 1)
+    (pair,) = answer.document["agreement"]
+    assert {pair["a"]["name"], pair["b"]["name"]} == {"scripted:demo/distribution", "people"}
+    assert pair["weighted_kappa"]["value"] > 0.9
 
 
 def test_calibrate_shows_agreement_and_the_largest_differences(influence, made_run, place):

@@ -1,10 +1,14 @@
 """The command line of the viewer, and pausing a real simulation from outside."""
 
+import asyncio
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
 
+import aiohttp
 import pytest
 
 from influence_cli.cli.view import _without_web
@@ -110,25 +114,46 @@ def wait_until(what, seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-def test_the_web_server_tells_its_address_and_ends_by_ctrl_c(made_run, place):
-    import re
-    import signal
-    import urllib.error
-    import urllib.request
-
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_web_server_ends_by_a_signal_and_leaves_no_process_behind(made_run, place, ending):
     command = [sys.executable, "-m", "influence_cli", "view", "made", "--web"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=place)
     try:
         line = process.stderr.readline()
         address = re.search(r"http://127\.0\.0\.1:\d+/\?token=\S{40,}", line)
         assert address, line
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(address[0].split("?")[0], timeout=10)
-        with urllib.request.urlopen(address[0], timeout=10) as answer:
-            assert answer.status == 200
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=20)
+        pages = asyncio.run(end_with_an_open_page(process, address[0], ending))
+        stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
     assert (stdout, "Traceback" in stderr) == ("", False)
+    assert pages
+    assert not pages & all_processes().keys()
+
+
+async def end_with_an_open_page(process, address: str, ending: signal.Signals) -> set[int]:
+    """Open the page, wait until the viewer draws, and end the server; return the ids of the processes it had."""
+    origin = address.partition("/?")[0]
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
+        async with client.get(origin) as answer:
+            assert answer.status == 403
+        async with client.get(address) as answer:
+            assert answer.status == 200
+        async with client.ws_connect(f"ws{origin[4:]}/ws", headers={"Origin": origin}) as page, asyncio.timeout(60):
+            assert (await page.receive()).type == aiohttp.WSMsgType.BINARY
+            pages = children_of(process.pid)
+            process.send_signal(ending)
+            while not page.closed:
+                await page.receive()
+    return pages
+
+
+def all_processes() -> dict[int, int]:
+    """Return every process and its parent."""
+    told = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return {int(line.split()[0]): int(line.split()[1]) for line in told.splitlines()}
+
+
+def children_of(parent: int) -> set[int]:
+    return {child for child, its in all_processes().items() if its == parent}

@@ -1,5 +1,6 @@
 """Runs to look at: two iterations with everything that a screen can show, and texts that mean harm."""
 
+import shutil
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -158,7 +159,8 @@ def make_nasty_run(path: Path) -> RunDirectory:
 
 
 @pytest.fixture(scope="session")
-def shared_runs(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory) -> Path:
+    """A folder with one run. Looking writes into it, an index and labels: whoever looks takes a copy."""
     folder = tmp_path_factory.mktemp("place") / "runs"
     make_run(folder / "first")
     return folder
@@ -172,6 +174,12 @@ def runs(tmp_path, monkeypatch) -> Path:
     folder = Path("runs")
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def copied_run(runs, made_once) -> Path:
+    """The folder ``runs`` with a copy of the run that is made once."""
+    return shutil.copytree(made_once, runs, dirs_exist_ok=True)
 
 
 @pytest.fixture

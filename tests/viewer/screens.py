@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
+
+import pytest
+from textual._context import visible_screen_stack
 
 FOLDER = Path(__file__).parent / "screens"
 
 
 def capture(app) -> str:
     """Return the screen in front, colours included, in a form that a person can compare."""
+    visible_screen_stack.set(app._background_screens)  # what stands behind a dialogue belongs to the picture
     strips = app.screen._compositor.render_strips()
     names: dict[str, str] = {}
     text: list[str] = []
@@ -36,14 +41,16 @@ def _colour(style) -> str:
 
 
 def compare(app, name: str, *, update: bool) -> None:
-    """Assert that the screen is the one that is kept as ``name``; or keep it."""
+    """Fail with the difference if the screen is not the one that is kept as ``name``; or keep it."""
     seen = capture(app)
     path = FOLDER / f"{name}.txt"
     if update:
         FOLDER.mkdir(exist_ok=True)
         path.write_text(seen, encoding="utf-8")
         return
-    assert path.is_file(), f"{path} is missing: run with --update-screens and look at it"
+    if not path.is_file():
+        pytest.fail(f"{path} is missing: run with --update-screens and look at it", pytrace=False)
     kept = path.read_text(encoding="utf-8")
-    assert seen.split("\n---\n")[0] == kept.split("\n---\n")[0]
-    assert seen == kept, "the text is the same, the styles are not"
+    if seen != kept:
+        lines = difflib.unified_diff(kept.splitlines(), seen.splitlines(), f"kept/{name}", f"seen/{name}", lineterm="")
+        pytest.fail("\n".join(["The screen is another one than the one that is kept:", *lines]), pytrace=False)

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import os
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from influence_cli.errors import InfluenceError
+from influence_cli.viewer import pages
 from influence_cli.viewer.access import COOKIE, MOST_SESSIONS, Access
 from influence_cli.viewer.serving import ViewerServer, free_port, is_loopback
 
@@ -17,6 +20,13 @@ from influence_cli.viewer.serving import ViewerServer, free_port, is_loopback
 @asynccontextmanager
 async def served(command=(sys.executable, "-c", "pass")):
     """Yield the server's access, listening for real, and a client without cookies of its own."""
+    async with serving(command) as (server, client):
+        yield server.access, client
+
+
+@asynccontextmanager
+async def serving(command):
+    """Yield the server, listening for real, and a client without cookies of its own."""
     port = free_port("127.0.0.1", 0)
     server = ViewerServer(command, "127.0.0.1", port, lambda _address: None)
     runner = web.AppRunner(await server._make_app())
@@ -25,7 +35,7 @@ async def served(command=(sys.executable, "-c", "pass")):
     jar = aiohttp.CookieJar(unsafe=True)
     try:
         async with aiohttp.ClientSession(cookie_jar=jar) as client:
-            yield server.access, client
+            yield server, client
     finally:
         await runner.cleanup()
 
@@ -119,6 +129,75 @@ async def test_keys_from_the_page_reach_the_viewer(run, runs):
             await page.send_str(json.dumps(["stdin", "\r"]))
             await _until(page, b"Nobody has to know")
         assert access.open_pages in (0, 1)
+
+
+STUBBORN = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.signal(15, signal.SIG_IGN); signal.pause()"])
+print("__GANGLION__", flush=True)
+told = f"{os.getpid()} {child.pid} ".encode()
+while True:
+    os.write(1, b"D" + len(told).to_bytes(4, "big") + told)
+"""
+OBLIGING = """
+import os, signal
+print("__GANGLION__", flush=True)
+told = f"{os.getpid()} ".encode()
+os.write(1, b"D" + len(told).to_bytes(4, "big") + told)
+signal.pause()
+"""
+
+
+@asynccontextmanager
+async def opened(client, access):
+    """Yield a page and the ids of the processes behind it."""
+    await status(client, access.address)
+    async with client.ws_connect(f"ws://{access.netloc}/ws", headers={"Origin": access.origin}) as page:
+        yield page, [int(each) for each in (await page.receive()).data.split()]
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return not Path(f"/proc/{process}/stat").exists() or ") Z " not in Path(f"/proc/{process}/stat").read_text()
+
+
+async def gone(processes) -> None:
+    async with asyncio.timeout(60):
+        while any(is_alive(each) for each in processes):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("program", [OBLIGING, STUBBORN], ids=["obliging", "stubborn"])
+async def test_a_process_ends_with_its_page(monkeypatch, program):
+    monkeypatch.setattr(pages, "PATIENCE", 0.2)
+    async with serving((sys.executable, "-c", program)) as (server, client):
+        async with opened(client, server.access) as (_page, processes):
+            assert all(is_alive(each) for each in processes)
+        await gone(processes)
+        async with asyncio.timeout(60):
+            while server.access.open_pages:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("program", [OBLIGING, STUBBORN], ids=["obliging", "stubborn"])
+async def test_a_process_ends_with_the_server(monkeypatch, program):
+    monkeypatch.setattr(pages, "PATIENCE", 0.2)
+    async with AsyncExitStack() as still_open:
+        async with serving((sys.executable, "-c", program)) as (server, client):
+            _, processes = await still_open.enter_async_context(opened(client, server.access))
+            assert all(is_alive(each) for each in processes)
+        await gone(processes)
+
+
+async def test_a_page_closes_when_its_process_fails():
+    async with served((sys.executable, "-c", "raise SystemExit(3)")) as (access, client):
+        await status(client, access.address)
+        async with client.ws_connect(f"ws://{access.netloc}/ws", headers={"Origin": access.origin}) as page:
+            assert (await page.receive(timeout=60)).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
 
 
 async def _until(page, wanted: bytes) -> None:

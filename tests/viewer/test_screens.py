@@ -1,7 +1,5 @@
 """Every screen looks as it did when somebody last looked at it: two sizes, two themes, and 60x20."""
 
-from pathlib import Path
-
 import pytest
 
 from influence_cli.viewer.themes import NAMES
@@ -29,19 +27,15 @@ SCREENS = {
 @pytest.mark.parametrize("size", [(80, 24), (140, 45)], ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("name", SCREENS)
-async def test_the_screen_is_as_it_was(shared_runs, monkeypatch, request, name, theme, size):
-    monkeypatch.chdir(shared_runs.parent)
-    monkeypatch.setattr(conftest.formats.time, "time", lambda: conftest.NOW)
-    async with conftest.looking(size, folders=(Path("runs"),), theme=NAMES[theme]) as (app, press):
+async def test_the_screen_is_as_it_was(copied_run, request, name, theme, size):
+    async with conftest.looking(size, folders=(copied_run,), theme=NAMES[theme]) as (app, press):
         await press(*SCREENS[name])
         full = f"{name}-{theme}-{size[0]}x{size[1]}"
         screens.compare(app, full, update=request.config.getoption("--update-screens"))
 
 
 @pytest.mark.parametrize("name", SCREENS)
-async def test_sixty_by_twenty_is_enough(shared_runs, monkeypatch, request, name):
-    monkeypatch.chdir(shared_runs.parent)
-    monkeypatch.setattr(conftest.formats.time, "time", lambda: conftest.NOW)
-    async with conftest.looking((60, 20), folders=(Path("runs"),), theme=NAMES["contrast"]) as (app, press):
+async def test_sixty_by_twenty_is_enough(copied_run, request, name):
+    async with conftest.looking((60, 20), folders=(copied_run,), theme=NAMES["contrast"]) as (app, press):
         await press(*SCREENS[name])
         screens.compare(app, f"{name}-contrast-60x20", update=request.config.getoption("--update-screens"))

@@ -2,7 +2,8 @@
 
 Columns: which conversation (``episode``, its number in the run; or ``scenario`` and ``initial_state``, and where these are
 not enough ``environment``, ``iteration``, ``sample``), ``turn`` (empty or 0: as a whole), ``rubric``, ``label``, and
-``annotator`` (may be missing: one person). Every mistake is reported with file and line.
+``annotator`` (may be missing: one person). A line with a ``note`` or a ``flag`` and no label is passed over. Every
+mistake is reported with file and line.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ def _labels(path: Path, reader: csv.DictReader[str], episodes: Sequence[Any]) ->
     seen: dict[tuple[int, int, str, str], int] = {}
     for line in reader:
         number = reader.line_num
+        if _is_remark(line):
+            continue
         cells = {name: (line.get(name) or "").strip() for name in _KNOWN}
         try:
             label = _label(cells, by_number)
@@ -78,6 +81,12 @@ def _labels(path: Path, reader: csv.DictReader[str], episodes: Sequence[Any]) ->
     if not found:
         raise InfluenceError(f"{path} holds no label.")
     return found
+
+
+def _is_remark(line: Mapping[str, str | None]) -> bool:
+    """Return whether a line holds only a note or a flag, as the viewer's export has them."""
+    label, note, flag = ((line.get(name) or "").strip() for name in ("label", "note", "flag"))
+    return not label and (bool(note) or flag not in ("", "0"))
 
 
 def _label(cells: Mapping[str, str], by_number: Mapping[int, Any]) -> Label:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import shlex
 import socket
@@ -9,12 +10,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
-from textual_serve.server import Server
+from textual_serve.server import Server, to_int
 
 from influence_cli.errors import InfluenceError
 from influence_cli.viewer.access import Access
+from influence_cli.viewer.pages import Page
 
 _PAGES = Path(__file__).parent / "web"
+_HEARTBEAT = 15.0
+"""Seconds between two questions whether the browser is still there."""
 
 
 class ViewerServer(Server):
@@ -32,6 +36,7 @@ class ViewerServer(Server):
         )
         self.access = Access(netloc)
         self._told = told
+        self._pages: set[Page] = set()
 
     async def _make_app(self) -> web.Application:
         app = await super()._make_app()
@@ -42,6 +47,35 @@ class ViewerServer(Server):
 
     async def on_startup(self, app: web.Application) -> None:
         """Say nothing: the address is told once the server listens."""
+
+    async def on_shutdown(self, _app: web.Application) -> None:
+        """End every page's process: none outlives the server."""
+        await asyncio.gather(*(page.stop() for page in self._pages))
+
+    async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
+        """Run a process for the page until either goes."""
+        websocket = web.WebSocketResponse(heartbeat=_HEARTBEAT)
+        await websocket.prepare(request)
+
+        async def close() -> None:
+            await websocket.close()
+
+        page = Page(
+            self.command,
+            write_bytes=websocket.send_bytes,
+            write_str=websocket.send_str,
+            close=close,
+            download_manager=self.download_manager,
+        )
+        self._pages.add(page)
+        try:
+            await page.start(to_int(request.query.get("width", ""), 80), to_int(request.query.get("height", ""), 24))
+            await self._process_messages(websocket, page)
+        finally:
+            await page.stop()
+            self._pages.discard(page)
+            await close()
+        return websocket
 
     def serve(self, debug: bool = False) -> None:  # noqa: ARG002 - textual-serve's signature
         """Serve until Ctrl-C. No request is logged, because the first one holds the token."""

@@ -98,7 +98,7 @@ class RunScreen(ViewerScreen):
             self._answer(self._query)
         else:
             self._ask()
-        self.set_timer(_AFTER_PAINT, lambda: self.run_worker(self._index(), group="index"))
+        self.run_worker(self._index(after=_AFTER_PAINT), group="index")
         self.set_interval(_LIVE_SECONDS, self._look)
         if self._first is not None:
             self.viewer.show_conversation(self, self._first)
@@ -159,7 +159,8 @@ class RunScreen(ViewerScreen):
     def _tell_index(self, share: float) -> None:
         self.post_message(IndexGrew(share))
 
-    async def _index(self) -> None:
+    async def _index(self, *, after: float = 0.0) -> None:
+        await asyncio.sleep(after)
         try:
             await self.source.index(self._tell_index)
         except InfluenceError as error:

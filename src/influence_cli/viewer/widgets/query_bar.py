@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -107,7 +108,6 @@ class QueryBar(Vertical):
         super().__init__()
         self.suggester = QuerySuggester()
         self._first = query
-        self._timer: object | None = None
         self._asked = query
 
     def compose(self) -> ComposeResult:
@@ -149,9 +149,11 @@ class QueryBar(Vertical):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Ask once nothing was typed for a moment."""
         event.stop()
-        if self._timer is not None:
-            self._timer.stop()  # type: ignore[attr-defined]
-        self._timer = self.set_timer(_WAIT, self._ask)
+        self.run_worker(self._ask_soon(), group="typing", exclusive=True)
+
+    async def _ask_soon(self) -> None:
+        await asyncio.sleep(_WAIT)
+        self._ask()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Ask at once, and leave."""
