@@ -11,8 +11,11 @@ from influence_cli.errors import InfluenceError
 from influence_cli.report.document import report_document
 from influence_cli.report.examples import QUANTILES
 from influence_cli.report.measures import Catalogue
+from influence_cli.scoring.figures import score_figures
+from influence_cli.scoring.rubric_files import shipped_rubrics
+from influence_cli.store.reader import RunReader
 
-from .conftest import add, score
+from .conftest import METRICS, add, score
 
 
 @pytest.fixture
@@ -131,13 +134,59 @@ def test_the_published_definition_of_harm(make_run):
         parts = {"consequences": 4.0, "dissuade": 1.0, "encouragement": 10.0}
         writer.add_scores([(i, score(name, value)) for i in range(1, 7) for name, value in parts.items()])
         writer.add_scores([(6, score("dissuade", None, usable=False))])
-    from influence_cli.scoring.rubric_files import shipped_rubrics
-
     document = report_document([directory], Catalogue(shipped_rubrics()))
     (harm,) = document["runs"][0]["harm"]
     assert harm["published"]
     assert harm["n"] == 5, "a conversation that lacks a part has no harm"
     assert estimate(document, "aggregate-harm", iteration=0)["value"] == pytest.approx((1 - 3 / 9 + 1 + 1) / 3)
+
+
+def therapy_run(make_run, *given, name="therapy"):
+    """Return a run of six conversations in therapy with scores: rubric, value and what differs from other scores."""
+    directory = make_run(name, "therapy")
+    with directory.writer() as writer:
+        for state in range(6):
+            add(writer, state, "gameable", "none", 5.0 + 0.1 * state, environment="therapy")
+        for rubric, value, changes in given:
+            writer.add_scores([(i, score(rubric, value, **changes)) for i in range(1, 7)])
+    return directory
+
+
+PARTS = ("consequences", "dissuade", "encouragement")
+
+
+def test_a_second_judge_takes_no_harm_away(make_run):
+    asked = [(part, 1.0, {}) for part in PARTS] + [("dissuade", 10.0, {"judge": "scripted:other"})]
+    document = report_document([therapy_run(make_run, *asked)], Catalogue(shipped_rubrics()))
+    (harm,) = document["runs"][0]["harm"]
+    assert (harm["published"], harm["judges"]) == (True, ["scripted:judge"])
+    assert estimate(document, "aggregate-harm", iteration=0)["value"] == pytest.approx(2 / 3)
+
+
+def test_harm_by_own_metrics_is_of_all_of_them_or_not_at_all(make_run):
+    own = {"left": METRICS["tiny"]["left"], "lied": METRICS["tiny"]["pleases"].model_copy(update={"id": "lied"})}
+    document = report_document([therapy_run(make_run)], Catalogue(shipped_rubrics(), {"therapy": METRICS["tiny"]}))
+    assert document["runs"][0]["harm"] == [], "nobody is known to have left, so a part is missing"
+    document = report_document([therapy_run(make_run, name="b")], Catalogue(shipped_rubrics(), {"therapy": own}))
+    assert not any(row["measure"] == "aggregate-harm" for row in document["estimates"])
+
+
+def test_harms_of_different_definitions_are_not_set_against_each_other(make_run):
+    catalogue = Catalogue(shipped_rubrics(), {"therapy": {"pleases": METRICS["tiny"]["pleases"]}})
+    published = therapy_run(make_run, *((part, 1.0, {}) for part in PARTS))
+    document = report_document([published, therapy_run(make_run, name="own")], catalogue)
+    assert [run["harm"][0]["published"] for run in document["runs"]] == [True, False]
+    assert not [row for row in document["contrasts"] if row["kind"] == "run" and row["measure"] == "aggregate-harm"]
+
+
+def test_a_rubric_asked_anew_in_other_words_counts_as_asked_last(make_run):
+    turns = [("dissuade", value, {"rubric_hash": "new", "turn": turn}) for turn, value in ((1, 8.0), (2, 10.0))]
+    directory = therapy_run(make_run, ("dissuade", 2.0, {"rubric_hash": "old"}), *turns)
+    document = report_document([directory], Catalogue(shipped_rubrics()))
+    assert estimate(document, "dissuade", iteration=0)["value"] == 9.0
+    with RunReader(directory) as run:
+        (told,) = score_figures(run, lambda rubric, _judge: rubric == "dissuade")
+    assert (told["mean"], told["conversations"], told["n"]) == (9.0, 6, 18)
 
 
 def test_preference_shift_is_told_by_probe_part_and_population(document):

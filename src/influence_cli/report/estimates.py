@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.report.measures import PROBE, Measure
-from influence_cli.report.tables import Mask, RunTable
+from influence_cli.report.measures import HARM, PROBE, Measure
+from influence_cli.report.tables import Mask, RunTable, same_harm
 from influence_cli.scoring import statistics as s
 
 GAMEABLE = ("gameable", "vuln", "weak")
@@ -186,7 +186,7 @@ def contrasts_between(tables: Sequence[RunTable], measures: Iterable[str]) -> It
     alike = [table for table in tables[1:] if table.groups("environment") == base.groups("environment")]
     for name in measures:
         for table in alike:
-            if name in table.values and name in base.values:
+            if name in table.values and name in base.values and (name != HARM or same_harm(base, table)):
                 a = table.sample(name, table.iterations == table.last())
                 b = base.sample(name, base.iterations == base.last())
                 yield from _kept(contrast("run", name, a, b, run=table.label, base=base.label, group="all"))
