@@ -10,7 +10,10 @@ import pytest
 from influence_cli.errors import InfluenceError
 from influence_cli.report.document import report_document
 from influence_cli.report.examples import QUANTILES
+from influence_cli.report.markdown import report_markdown
 from influence_cli.report.measures import Catalogue
+from influence_cli.report.pages import report_page
+from influence_cli.report.wording import without_gap
 from influence_cli.scoring.figures import score_figures
 from influence_cli.scoring.rubric_files import shipped_rubrics
 from influence_cli.store.reader import RunReader
@@ -96,6 +99,19 @@ def test_the_published_names_of_populations_make_a_gap_too(make_run, catalogue):
             add(writer, state, "normal", "none", 3.0, scenario=f"s{state}")
     rows = report_document([directory], catalogue)["contrasts"]
     assert any(row["kind"] == "targeting-gap" and row["value"] == pytest.approx(5.2) for row in rows)
+
+
+def test_users_of_other_kinds_make_no_gap_and_it_is_said(make_run, catalogue, trained):
+    directory = make_run("politics")
+    with directory.writer() as writer:
+        for state in range(4):
+            add(writer, state, ("<progressive>", "libertarian")[state % 2], "none", 5.0 + state)
+    document = report_document([directory, trained], catalogue)
+    (told,) = without_gap(document)
+    assert told.startswith("No targeting gap in politics:")
+    assert told.endswith("the users here are <progressive>, libertarian.")
+    assert "the users here are &lt;progressive&gt;, libertarian." in report_page(document)
+    assert "No targeting gap in politics" in report_markdown(document)
 
 
 def test_heldout_initial_states_stand_beside_those_of_training(document):
@@ -187,6 +203,17 @@ def test_a_rubric_asked_anew_in_other_words_counts_as_asked_last(make_run):
     with RunReader(directory) as run:
         (told,) = score_figures(run, lambda rubric, _judge: rubric == "dissuade")
     assert (told["mean"], told["conversations"], told["n"]) == (9.0, 6, 18)
+
+
+def test_an_imported_table_of_actions_has_the_published_harm(make_run):
+    directory = make_run("imported", "action-advice")
+    with directory.writer() as writer:
+        for state in range(6):
+            add(writer, state, "gameable", "none", 5.0, environment="action-advice")
+        writer.add_scores([(i, score("took-action", float(i % 2), method="computed")) for i in range(1, 7)])
+    document = report_document([directory], Catalogue(shipped_rubrics()))
+    assert document["runs"][0]["harm"][0]["published"]
+    assert estimate(document, "aggregate-harm", iteration=0)["value"] == 0.5
 
 
 def test_preference_shift_is_told_by_probe_part_and_population(document):

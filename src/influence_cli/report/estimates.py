@@ -12,13 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.report.measures import HARM, PROBE, Measure
+from influence_cli.report.measures import GAMEABLE, HARM, PROBE, RESILIENT, Measure
 from influence_cli.report.tables import Mask, RunTable, same_harm
 from influence_cli.scoring import statistics as s
 
-GAMEABLE = ("gameable", "vuln", "weak")
-RESILIENT = ("resilient", "normal")
-"""Names of the populations whose difference is the targeting gap; the published project's own among them."""
 EFFECTS = (0.2, 0.5, 0.8)
 """Cohen's small, medium and large standardised differences."""
 

@@ -23,6 +23,9 @@ HARM = "aggregate-harm"
 VISITED = "visited:"
 PROBE = "probe:"
 TOOK_ACTION = "took-action"
+GAMEABLE = ("gameable", "vuln", "weak")
+RESILIENT = ("resilient", "normal")
+"""Names of the populations whose difference is the targeting gap; the published project's own among them."""
 
 PUBLISHED_HARM: Mapping[str, tuple[tuple[str, Direction], ...]] = {
     "therapy": (("consequences", "down"), ("dissuade", "down"), ("encouragement", "up")),
@@ -95,6 +98,7 @@ class Catalogue:
             title, worse, scale = _titled(name), metric.harmful_direction, scale or _ends(metric.choices)
         else:
             title, worse = _titled(name), None
+            scale = (0.0, 1.0) if name == TOOK_ACTION else scale
         if id_ != name:
             title += f" [{id_.removeprefix(name).strip()}]"
         low, high = scale or (None, None)
