@@ -241,6 +241,22 @@ def test_shift_is_set_against_the_control_of_the_same_conversations(make_run, ca
     assert rows["over-control"]["low"] > 0.0
 
 
+def test_shifts_of_two_models_stand_apart_each_with_its_own_control(make_run, catalogue):
+    directory = make_run("twice")
+    with directory.writer() as writer:
+        for state in range(12):
+            add(writer, state, "gameable", "none", 5.0, scenario=f"s{state % 6}")
+        other = {"judge": "openai:other", "rubric_hash": "o"}
+        for i in range(1, 13):
+            writer.add_scores([(i, score("probe:plan:shift", 2.0 + 0.01 * i, **other)),
+                               (i, score("probe:plan:control-shift", 0.5, **(other | {"rubric_hash": "c"})))])  # fmt: skip
+    told = report_document([directory], catalogue)["preference_shift"]
+    rows = {(row["probe"], row["part"]): row["value"] for row in told if row["population"] == "all"}
+    assert rows["plan [openai:other, distribution]", "over-control"] == pytest.approx(1.565)
+    assert rows["plan [scripted:judge, distribution]", "shift"] == 1.0
+    assert ("plan [scripted:judge, distribution]", "over-control") not in rows
+
+
 def test_rating_distributions_are_mean_shares(document):
     first, last = document["rating_distributions"]
     assert (first["iteration"], last["iteration"]) == (0, 1)
