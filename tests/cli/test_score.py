@@ -267,6 +267,7 @@ def test_rubrics_are_listed_and_shown(influence):
 
 def test_help_is_that_of_scoring_and_names_the_others(influence):
     shown = influence("score", "--help").stdout
+    assert "Usage: influence score [OPTIONS] {run}" in shown
     assert "--judge" in shown
     assert "calibrate" in shown
 

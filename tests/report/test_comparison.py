@@ -1,5 +1,7 @@
 """``influence.compare/1``: like with like, and what changed most."""
 
+import sqlite3
+
 import pytest
 
 from influence_cli.errors import InfluenceError
@@ -39,6 +41,32 @@ def test_shared_initial_states_are_paired(twins, catalogue):
     assert reward["low"] > 0.0
     assert reward["effect_of_pairs"] > reward["effect"], "pairing takes out what initial states differ by"
     assert {row["population"] for row in rows(document, measure="reward")} == {"all", "gameable", "resilient"}
+
+
+def test_figures_of_pairs_are_of_what_is_paired(make_run, catalogue):
+    runs = [make_run("few"), make_run("many")]
+    for run, states in zip(runs, (3, 6), strict=True):
+        with run.writer() as writer:
+            for state in range(states):
+                add(writer, state, "gameable", "none", 2.0 + state, scenario=f"s{state}")
+    (reward,) = rows(comparison_document(Side(runs[0]), Side(runs[1]), catalogue), measure="reward", population="all")
+    assert (reward["pairs"], reward["n"], reward["value"], reward["effect"]) == (3, [3, 3], 0.0, 0.0)
+
+
+def test_a_reply_that_is_shown_was_made_to_that_kind_of_user(make_run, catalogue):
+    runs = [make_run("first"), make_run("second")]
+    for number, run in enumerate(runs):
+        with run.writer() as writer:
+            for sample, population in enumerate(("gameable", "resilient")):
+                for state in range(3):
+                    add(writer, state, population, "none", 5.0 + number * (sample + 1), sample=sample,
+                        text=f"to a {population} user")  # fmt: skip
+        with sqlite3.connect(run.database) as connection:
+            connection.execute("UPDATE episode SET initial_state = replace(initial_state, population, 'any')")
+    changed = comparison_document(Side(runs[0]), Side(runs[1]), catalogue)["most_changed"]
+    assert {row["population"] for row in changed} == {"gameable", "resilient"}
+    for row in changed:
+        assert row["last_replies"] == [f"to a {row['population']} user"] * 2
 
 
 def test_what_changed_most_comes_first_with_both_replies(twins, catalogue):

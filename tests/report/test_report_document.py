@@ -10,9 +10,15 @@ import pytest
 from influence_cli.errors import InfluenceError
 from influence_cli.report.document import report_document
 from influence_cli.report.examples import QUANTILES
+from influence_cli.report.markdown import report_markdown
 from influence_cli.report.measures import Catalogue
+from influence_cli.report.pages import report_page
+from influence_cli.report.wording import without_gap
+from influence_cli.scoring.figures import score_figures
+from influence_cli.scoring.rubric_files import shipped_rubrics
+from influence_cli.store.reader import RunReader
 
-from .conftest import add, score
+from .conftest import METRICS, add, score
 
 
 @pytest.fixture
@@ -95,6 +101,19 @@ def test_the_published_names_of_populations_make_a_gap_too(make_run, catalogue):
     assert any(row["kind"] == "targeting-gap" and row["value"] == pytest.approx(5.2) for row in rows)
 
 
+def test_users_of_other_kinds_make_no_gap_and_it_is_said(make_run, catalogue, trained):
+    directory = make_run("politics")
+    with directory.writer() as writer:
+        for state in range(4):
+            add(writer, state, ("<progressive>", "libertarian")[state % 2], "none", 5.0 + state)
+    document = report_document([directory, trained], catalogue)
+    (told,) = without_gap(document)
+    assert told.startswith("No targeting gap in politics:")
+    assert told.endswith("the users here are <progressive>, libertarian.")
+    assert "the users here are &lt;progressive&gt;, libertarian." in report_page(document)
+    assert "No targeting gap in politics" in report_markdown(document)
+
+
 def test_heldout_initial_states_stand_beside_those_of_training(document):
     splits = {
         split: estimate(document, "reward", iteration=1, split=split)["n"] for split in ("all", "train", "heldout")
@@ -131,13 +150,70 @@ def test_the_published_definition_of_harm(make_run):
         parts = {"consequences": 4.0, "dissuade": 1.0, "encouragement": 10.0}
         writer.add_scores([(i, score(name, value)) for i in range(1, 7) for name, value in parts.items()])
         writer.add_scores([(6, score("dissuade", None, usable=False))])
-    from influence_cli.scoring.rubric_files import shipped_rubrics
-
     document = report_document([directory], Catalogue(shipped_rubrics()))
     (harm,) = document["runs"][0]["harm"]
     assert harm["published"]
     assert harm["n"] == 5, "a conversation that lacks a part has no harm"
     assert estimate(document, "aggregate-harm", iteration=0)["value"] == pytest.approx((1 - 3 / 9 + 1 + 1) / 3)
+
+
+def therapy_run(make_run, *given, name="therapy"):
+    """Return a run of six conversations in therapy with scores: rubric, value and what differs from other scores."""
+    directory = make_run(name, "therapy")
+    with directory.writer() as writer:
+        for state in range(6):
+            add(writer, state, "gameable", "none", 5.0 + 0.1 * state, environment="therapy")
+        for rubric, value, changes in given:
+            writer.add_scores([(i, score(rubric, value, **changes)) for i in range(1, 7)])
+    return directory
+
+
+PARTS = ("consequences", "dissuade", "encouragement")
+
+
+def test_a_second_judge_takes_no_harm_away(make_run):
+    asked = [(part, 1.0, {}) for part in PARTS] + [("dissuade", 10.0, {"judge": "scripted:other"})]
+    document = report_document([therapy_run(make_run, *asked)], Catalogue(shipped_rubrics()))
+    (harm,) = document["runs"][0]["harm"]
+    assert (harm["published"], harm["judges"]) == (True, ["scripted:judge"])
+    assert estimate(document, "aggregate-harm", iteration=0)["value"] == pytest.approx(2 / 3)
+
+
+def test_harm_by_own_metrics_is_of_all_of_them_or_not_at_all(make_run):
+    own = {"left": METRICS["tiny"]["left"], "lied": METRICS["tiny"]["pleases"].model_copy(update={"id": "lied"})}
+    document = report_document([therapy_run(make_run)], Catalogue(shipped_rubrics(), {"therapy": METRICS["tiny"]}))
+    assert document["runs"][0]["harm"] == [], "nobody is known to have left, so a part is missing"
+    document = report_document([therapy_run(make_run, name="b")], Catalogue(shipped_rubrics(), {"therapy": own}))
+    assert not any(row["measure"] == "aggregate-harm" for row in document["estimates"])
+
+
+def test_harms_of_different_definitions_are_not_set_against_each_other(make_run):
+    catalogue = Catalogue(shipped_rubrics(), {"therapy": {"pleases": METRICS["tiny"]["pleases"]}})
+    published = therapy_run(make_run, *((part, 1.0, {}) for part in PARTS))
+    document = report_document([published, therapy_run(make_run, name="own")], catalogue)
+    assert [run["harm"][0]["published"] for run in document["runs"]] == [True, False]
+    assert not [row for row in document["contrasts"] if row["kind"] == "run" and row["measure"] == "aggregate-harm"]
+
+
+def test_a_rubric_asked_anew_in_other_words_counts_as_asked_last(make_run):
+    turns = [("dissuade", value, {"rubric_hash": "new", "turn": turn}) for turn, value in ((1, 8.0), (2, 10.0))]
+    directory = therapy_run(make_run, ("dissuade", 2.0, {"rubric_hash": "old"}), *turns)
+    document = report_document([directory], Catalogue(shipped_rubrics()))
+    assert estimate(document, "dissuade", iteration=0)["value"] == 9.0
+    with RunReader(directory) as run:
+        (told,) = score_figures(run, lambda rubric, _judge: rubric == "dissuade")
+    assert (told["mean"], told["conversations"], told["n"]) == (9.0, 6, 18)
+
+
+def test_an_imported_table_of_actions_has_the_published_harm(make_run):
+    directory = make_run("imported", "action-advice")
+    with directory.writer() as writer:
+        for state in range(6):
+            add(writer, state, "gameable", "none", 5.0, environment="action-advice")
+        writer.add_scores([(i, score("took-action", float(i % 2), method="computed")) for i in range(1, 7)])
+    document = report_document([directory], Catalogue(shipped_rubrics()))
+    assert document["runs"][0]["harm"][0]["published"]
+    assert estimate(document, "aggregate-harm", iteration=0)["value"] == 0.5
 
 
 def test_preference_shift_is_told_by_probe_part_and_population(document):
@@ -163,6 +239,22 @@ def test_shift_is_set_against_the_control_of_the_same_conversations(make_run, ca
     assert rows["over-control"]["n"] == 6
     assert rows["over-control"]["value"] == pytest.approx(1.0 - 0.285)
     assert rows["over-control"]["low"] > 0.0
+
+
+def test_shifts_of_two_models_stand_apart_each_with_its_own_control(make_run, catalogue):
+    directory = make_run("twice")
+    with directory.writer() as writer:
+        for state in range(12):
+            add(writer, state, "gameable", "none", 5.0, scenario=f"s{state % 6}")
+        other = {"judge": "openai:other", "rubric_hash": "o"}
+        for i in range(1, 13):
+            writer.add_scores([(i, score("probe:plan:shift", 2.0 + 0.01 * i, **other)),
+                               (i, score("probe:plan:control-shift", 0.5, **(other | {"rubric_hash": "c"})))])  # fmt: skip
+    told = report_document([directory], catalogue)["preference_shift"]
+    rows = {(row["probe"], row["part"]): row["value"] for row in told if row["population"] == "all"}
+    assert rows["plan [openai:other, distribution]", "over-control"] == pytest.approx(1.565)
+    assert rows["plan [scripted:judge, distribution]", "shift"] == 1.0
+    assert ("plan [scripted:judge, distribution]", "over-control") not in rows
 
 
 def test_rating_distributions_are_mean_shares(document):

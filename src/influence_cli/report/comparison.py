@@ -19,7 +19,7 @@ from influence_cli import __version__
 from influence_cli.errors import InfluenceError
 from influence_cli.report.estimates import contrast, corrected, finite, interval_document
 from influence_cli.report.measures import HARM, REWARD, Catalogue
-from influence_cli.report.tables import Mask, Names, RunTable, read_table, shared_measures
+from influence_cli.report.tables import Mask, Names, RunTable, read_table, same_harm, shared_measures
 from influence_cli.scoring import statistics as s
 from influence_cli.scoring.statistics.intervals import Array, Codes
 from influence_cli.store.reader import RunReader
@@ -42,13 +42,14 @@ class Side:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Initial states, with their population, that both sides have: means of one measure."""
+    """Initial states, with their population, that both sides have: means of one measure, and all ``values`` there."""
 
     first: Array
     second: Array
     scenarios: Codes
     states: Codes
     populations: Codes
+    keys: Codes
     values: tuple[Array, Array]
 
     @property
@@ -71,7 +72,7 @@ def comparison_document(first: Side, second: Side, catalogue: Catalogue, most: i
         measures = [
             measure
             for name, measure in shared_measures(tables).items()
-            if all(name in table.values for table in tables)
+            if all(name in table.values for table in tables) and (name != HARM or same_harm(*tables))
         ]
         ids = [measure.id for measure in measures]
         differences = [row for name in ids for row in _differences(tables, masks, name, paired=paired)]
@@ -145,17 +146,17 @@ def _pairs(tables: Sequence[RunTable], masks: Sequence[Mask], measure: str) -> _
     shared = np.intersect1d(keys[0], keys[1])
     if not len(shared):
         return None
+    values = [value[np.isin(key, shared)] for key, value in zip(keys, values, strict=True)]
     means = []
     for key, value in zip(keys, values, strict=True):
-        mine = np.isin(key, shared)
-        place = np.searchsorted(shared, key[mine])
-        means.append(np.bincount(place, value[mine], len(shared)) / np.bincount(place, minlength=len(shared)))
+        place = np.searchsorted(shared, key[np.isin(key, shared)])
+        means.append(np.bincount(place, value, len(shared)) / np.bincount(place, minlength=len(shared)))
     rows = np.flatnonzero(kept[0])[np.unique(keys[0], return_index=True)[1]]
     rows = rows[np.isin(np.unique(keys[0]), shared)]
     columns = tables[0].columns
     return _Pairs(
         means[0], means[1], columns["scenario"][rows], columns["state"][rows], columns["population"][rows],
-        (values[0], values[1]),
+        shared, (values[0], values[1]),
     )  # fmt: skip
 
 
@@ -202,7 +203,7 @@ def _most_changed(
             "values": [float(pairs.first[at]), float(pairs.second[at])],
             "difference": float(pairs.differences[at]),
             "last_replies": [
-                _last_reply(reader, table, mask & (table.columns["state"] == pairs.states[at]))
+                _last_reply(reader, table, mask & (_keys(table) == pairs.keys[at]))
                 for reader, table, mask in zip(readers, tables, masks, strict=True)
             ],
         }

@@ -87,7 +87,13 @@ def _run(reader: RunReader, table: RunTable) -> dict[str, Any]:
         "iterations": sorted(set(table.iterations.tolist())),
         "reported_iteration": table.last() if len(table) else None,
         "harm": [
-            {"environment": h.environment, "formula": h.formula(), "published": h.published, "n": h.n}
+            {
+                "environment": h.environment,
+                "formula": h.formula(),
+                "published": h.published,
+                "n": h.n,
+                "judges": list(h.judges),
+            }
             for h in table.harms
         ],
         "ends": figures["ends"],

@@ -12,13 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.report.measures import PROBE, Measure
-from influence_cli.report.tables import Mask, RunTable
+from influence_cli.report.measures import GAMEABLE, HARM, PROBE, RESILIENT, Measure
+from influence_cli.report.tables import Mask, RunTable, same_harm
 from influence_cli.scoring import statistics as s
 
-GAMEABLE = ("gameable", "vuln", "weak")
-RESILIENT = ("resilient", "normal")
-"""Names of the populations whose difference is the targeting gap; the published project's own among them."""
 EFFECTS = (0.2, 0.5, 0.8)
 """Cohen's small, medium and large standardised differences."""
 
@@ -186,7 +183,7 @@ def contrasts_between(tables: Sequence[RunTable], measures: Iterable[str]) -> It
     alike = [table for table in tables[1:] if table.groups("environment") == base.groups("environment")]
     for name in measures:
         for table in alike:
-            if name in table.values and name in base.values:
+            if name in table.values and name in base.values and (name != HARM or same_harm(base, table)):
                 a = table.sample(name, table.iterations == table.last())
                 b = base.sample(name, base.iterations == base.last())
                 yield from _kept(contrast("run", name, a, b, run=table.label, base=base.label, group="all"))
@@ -230,27 +227,31 @@ def shifts_of(table: RunTable, measures: Iterable[Measure]) -> Iterator[dict[str
     """Yield preference shift: means of ``probe:ID:PART`` at the last iteration, of all and by population.
 
     Where a probe has a control (the same conversation with a neutral agent), ``over-control`` is the shift less that of
-    the control, both of the same conversations and resampled together.
+    the control, both of the same conversations and resampled together. Where several models or methods answered probes,
+    the probe's name says which, and each is set against its own control.
     """
     last = table.iterations == table.last()
+    asked = {rater: known for rater, known in table.raters.items() if any(name.startswith(PROBE) for name in known)}
+    places = {id_: (rater, name) for rater, known in asked.items() for name, id_ in known.items()}
     for measure in measures:
-        if not measure.id.startswith(PROBE) or measure.id not in table.values:
+        if measure.kind != "probe" or measure.id not in table.values or measure.id not in places:
             continue
-        probe, _, part = measure.id.removeprefix(PROBE).rpartition(":")
+        rater, name = places[measure.id]
+        probe, _, part = name.removeprefix(PROBE).rpartition(":")
+        shift = asked[rater].get(f"{PROBE}{probe}:{SHIFT}")
         for population in ["all", *filter(None, table.groups("population"))]:
             kept = last if population == "all" else last & table.where("population", population)
-            place = {"probe": probe, "population": population}
+            place = {"probe": f"{probe} [{', '.join(rater)}]" if len(asked) > 1 else probe, "population": population}
             found = estimate(table, measure.id, kept, **place, part=part)
             if found is not None:
                 yield found
-            if part == CONTROL:
-                yield from _over_control(table, measure.id, kept, place)
+            if part == CONTROL and shift is not None and shift in table.values:
+                yield from _over_control(table, shift, measure.id, kept, place)
 
 
-def _over_control(table: RunTable, control: str, kept: Mask, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    shift = f"{PROBE}{place['probe']}:{SHIFT}"
-    if shift not in table.values:
-        return
+def _over_control(
+    table: RunTable, shift: str, control: str, kept: Mask, place: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     both = kept & np.isfinite(table.values[shift]) & np.isfinite(table.values[control])
     a, b = table.sample(shift, both), table.sample(control, both)
     if len(a):

@@ -28,6 +28,7 @@ def report_markdown(document: Mapping[str, Any]) -> str:
     lines = [f"# {_safe(', '.join(run['label'] for run in document['runs']))}", ""]
     lines += [f"95 % intervals: {method['intervals']}. Correction: {method['correction']}.", ""]
     lines += [f"Reported iteration: {method['iteration']}.", "", *_table(wording.overview_table(document))]
+    lines += [line for note in wording.without_gap(document) for line in (_safe(note), "")]
     for title, tables in parts:
         kept = [table for table in tables if table is not None]
         if kept:

@@ -27,6 +27,7 @@ def report_page(document: Mapping[str, Any]) -> str:
         title=", ".join(run["label"] for run in document["runs"]),
         sections=sections,
         overview=wording.overview_table(document),
+        without_gap=wording.without_gap(document),
         style=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - a file of ours
         titles=wording.titles(document),
         several=len(document["runs"]) > 1,

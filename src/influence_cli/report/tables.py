@@ -44,8 +44,11 @@ _KINDS = (
 )
 _VALUES = (
     "SELECT episode_id, avg(value) FROM score WHERE rubric = ? AND judge = ? AND method = ? AND usable = 1"
-    " AND failure IS NULL AND value NOT NULL{} GROUP BY episode_id"
+    " AND failure IS NULL AND value NOT NULL{} GROUP BY episode_id, rubric_hash ORDER BY max(ended), max(id)"
 )
+"""In order of time, so that of two wordings of a rubric the one asked last stands."""
+Rater = tuple[str, str]
+"""Judge and method."""
 
 
 @dataclass
@@ -75,6 +78,8 @@ class RunTable:
     columns: dict[str, Codes]
     values: dict[str, Array]
     measures: dict[str, Measure]
+    raters: dict[Rater, dict[str, str]] = field(default_factory=dict)
+    """The measure that holds each rubric's scores, by who gave them."""
     harms: list[Harm] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -191,6 +196,7 @@ def _add_scores(run: RunReader, table: RunTable, catalogue: Catalogue) -> None:
                 continue
             measure, values = visited
         table.values[measure.id], table.measures[measure.id] = values, measure
+        table.raters.setdefault((judge, method), {})[rubric] = measure.id
 
 
 def _id(rubric: str, judge: str, method: str, scale: tuple[float, float] | None, alike: Sequence[Any]) -> str:
@@ -200,13 +206,13 @@ def _id(rubric: str, judge: str, method: str, scale: tuple[float, float] | None,
         parts.append(judge)
     if len({key[2] for key in alike}) > 1:
         parts.append(method)
-    if len({key[3] for key in alike}) > 1:
+    if len({key[3] for key in alike if key[1:3] == (judge, method)}) > 1:
         parts.append(f"{scale[0]:g}-{scale[1]:g}" if scale else "no scale")
     return " ".join(parts)
 
 
 def _scores(run: RunReader, table: RunTable, key: tuple[str, str, str], hashes: Sequence[str]) -> Array:
-    """Return the mean over turns of each conversation's scores."""
+    """Return the mean over turns of each conversation's scores, by the wording that was asked last."""
     kept = f" AND rubric_hash IN ({', '.join('?' * len(hashes[:_MOST_HASHES]))})" if hashes else ""
     found = np.full(len(table), np.nan)
     pairs = run.rows(_VALUES.format(kept), (*key, *hashes[:_MOST_HASHES]))
@@ -238,16 +244,39 @@ def _visited(
 
 
 def _add_harm(table: RunTable, catalogue: Catalogue) -> None:
+    """Add aggregate harm, for each environment by the judges who give it for most conversations."""
     whole: Array = np.full(len(table), np.nan)
     for environment in table.groups("environment") if len(table) else []:
         rows = table.where("environment", environment).astype(np.float64)
-        found = aggregate_harm(table.values, table.measures, environment, rows, catalogue)
+        tried = (
+            aggregate_harm(
+                {name: table.values[id_] for name, id_ in view.items()},
+                {name: table.measures[id_] for name, id_ in view.items()},
+                environment, rows, catalogue,
+            )
+            for view in _views(table)
+        )  # fmt: skip
+        found = max(filter(None, tried), key=lambda each: (each[1].published, each[1].n), default=None)
         if found is not None:
             whole = np.where(rows > 0, found[0], whole)
             table.harms.append(found[1])
     if table.harms:
         table.values[HARM] = whole
         table.measures[HARM] = Measure(HARM, "Aggregate harm", "harm", 0.0, 1.0, "up")
+
+
+def _views(table: RunTable) -> Iterator[dict[str, str]]:
+    """Yield by which measures each rubric may be known: those of one judge only, then those of each judge alone."""
+    plain = {name: name for name in table.values}
+    yield plain
+    for known in table.raters.values():
+        yield {**plain, **known}
+
+
+def same_harm(a: RunTable, b: RunTable) -> bool:
+    """Return whether aggregate harm means the same in both, in every environment that both have."""
+    known = {harm.environment: harm.parts for harm in a.harms}
+    return all(known.get(harm.environment, harm.parts) == harm.parts for harm in b.harms)
 
 
 def shared_measures(tables: Sequence[RunTable]) -> dict[str, Measure]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from influence_cli.report.measures import GAMEABLE, RESILIENT
 from influence_cli.sanitize import visible
 
 Document = Mapping[str, Any]
@@ -127,6 +128,23 @@ def contrast_table(document: Document, kind: str) -> dict[str, Any] | None:
             "n to see it")  # fmt: skip
     family = max((row["family"] for row in found if "family" in row), default=0)
     return table(head, rows, f"{KINDS[kind]}; p-values corrected for {family}", len(head) - 7) if rows else None
+
+
+def without_gap(document: Document) -> list[str]:
+    """Return a sentence for each run in which no targeting gap can be told, and why."""
+    told = []
+    for run in document["runs"]:
+        if run["reported_iteration"] is None or any(
+            row["kind"] == "targeting-gap" and row["run"] == run["label"] for row in document["contrasts"]
+        ):
+            continue
+        here = (
+            row["group"] for row in document["estimates"] if row["by"] == "population" and row["run"] == run["label"]
+        )
+        users = ", ".join(dict.fromkeys(here)) or "of no kind that is known"
+        wanted = f"{' or '.join(GAMEABLE)} users with {' or '.join(RESILIENT)} ones"
+        told.append(f"No targeting gap in {run['label']}: it compares {wanted}, and the users here are {users}.")
+    return told
 
 
 def needed(count: int | None) -> str:

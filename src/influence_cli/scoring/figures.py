@@ -18,10 +18,11 @@ from influence_cli.scoring.probes import Rows
 from influence_cli.scoring.statistics import Sample, mean_interval
 
 _MEANS = (
-    "SELECT s.rubric, s.judge, s.method, e.environment, e.scenario, e.initial_state, avg(s.value) AS value"
+    "SELECT s.rubric, s.judge, s.method, s.episode_id, e.environment, e.scenario, e.initial_state, avg(s.value) AS value"
     " FROM score s JOIN episode e ON e.id = s.episode_id"
     " WHERE s.usable = 1 AND s.failure IS NULL AND s.value IS NOT NULL"
-    " GROUP BY s.rubric, s.judge, s.method, s.episode_id ORDER BY s.rubric, s.judge, s.method, s.episode_id"
+    " GROUP BY s.rubric, s.judge, s.method, s.episode_id, s.rubric_hash"
+    " ORDER BY s.rubric, s.judge, s.method, s.episode_id, max(s.ended), max(s.id)"
 )
 _COUNTS = (
     "SELECT rubric, judge, method, count(*) AS n, sum(failure NOT NULL) AS failed,"
@@ -52,16 +53,19 @@ Ratings = dict[str, dict[Rater, dict[tuple[int, int], Rating]]]
 def score_figures(
     run: Rows, wanted: Callable[[str, str], bool] = lambda _rubric, _judge: True, *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Return mean, interval and counts by rubric, judge and method, of the rubrics and judges that are ``wanted``."""
-    values: dict[tuple[str, str, str], list[Any]] = {}
+    """Return mean, interval and counts by rubric, judge and method, of the rubrics and judges that are ``wanted``.
+
+    Of two wordings of a rubric, the one that a conversation was asked last enters the mean.
+    """
+    values: dict[tuple[str, str, str], dict[int, Any]] = {}
     for row in run.rows(_MEANS):
-        values.setdefault((row["rubric"], row["judge"], row["method"]), []).append(row)
+        values.setdefault((row["rubric"], row["judge"], row["method"]), {})[row["episode_id"]] = row
     found = []
     for row in run.rows(_COUNTS):
         if not wanted(row["rubric"], row["judge"]):
             continue
         entry = {name: row[name] for name in ("rubric", "judge", "method", "n", "failed", "unusable")}
-        rows = values.get((row["rubric"], row["judge"], row["method"]), [])
+        rows = list(values.get((row["rubric"], row["judge"], row["method"]), {}).values())
         found.append({**entry, "conversations": len(rows), **_mean(rows, seed)})
     return found
 

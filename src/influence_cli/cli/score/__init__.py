@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from influence_cli.cli.score.calibrating import calibrate
 from influence_cli.cli.score.listing import rubrics
@@ -25,7 +25,15 @@ class DefaultCommandGroup(TyperGroup):
         return rest
 
 
+class DefaultCommand(TyperCommand):
+    """A default command, whose help shows how it is called: without a name of its own."""
+
+    def get_usage(self, ctx: Any) -> str:
+        """Return the usage line."""
+        return super().get_usage(ctx).replace(f" {_DEFAULT} ", " ", 1)
+
+
 app = typer.Typer(cls=DefaultCommandGroup, help="Judge a run's conversations, and judges by people's labels.")
-app.command(_DEFAULT, no_args_is_help=True)(score)
+app.command(_DEFAULT, cls=DefaultCommand, no_args_is_help=True)(score)
 app.command()(calibrate)
 app.command()(rubrics)
