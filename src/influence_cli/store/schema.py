@@ -119,6 +119,7 @@ CREATE TABLE message (
   dropped INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX message_of_episode ON message (episode_id);
+CREATE INDEX message_dropped ON message (id) WHERE dropped = 1;
 CREATE TABLE judgement (
   id INTEGER PRIMARY KEY,
   episode_id INTEGER NOT NULL REFERENCES episode (id),
@@ -172,6 +173,7 @@ def _keep_outcomes_and_scores(connection: sqlite3.Connection) -> None:
 def _keep_labels_and_stages(connection: sqlite3.Connection) -> None:
     _create(connection, LABEL)
     _create(connection, STAGE)
+    connection.execute("CREATE INDEX IF NOT EXISTS message_dropped ON message (id) WHERE dropped = 1")
 
 
 def _create(connection: sqlite3.Connection, tables: str) -> None:
