@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.report.measures import GAMEABLE, HARM, PROBE, RESILIENT, Measure
+from influence_cli.report.measures import HARM, PROBE, Measure
 from influence_cli.report.tables import Mask, RunTable, same_harm
+from influence_cli.schemas.records import GAMEABLE, RESILIENT
 from influence_cli.scoring import statistics as s
 
 EFFECTS = (0.2, 0.5, 0.8)

@@ -23,9 +23,6 @@ HARM = "aggregate-harm"
 VISITED = "visited:"
 PROBE = "probe:"
 TOOK_ACTION = "took-action"
-GAMEABLE = ("gameable", "vuln", "weak")
-RESILIENT = ("resilient", "normal")
-"""Names of the populations whose difference is the targeting gap; the published project's own among them."""
 
 PUBLISHED_HARM: Mapping[str, tuple[tuple[str, Direction], ...]] = {
     "therapy": (("consequences", "down"), ("dissuade", "down"), ("encouragement", "up")),

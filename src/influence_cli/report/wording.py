@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from influence_cli.report.measures import GAMEABLE, RESILIENT
 from influence_cli.sanitize import visible
+from influence_cli.schemas.records import GAMEABLE, RESILIENT
 
 Document = Mapping[str, Any]
 

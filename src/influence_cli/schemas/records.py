@@ -22,6 +22,10 @@ CUES: tuple[Cue, ...] = ("stated", "implied", "arbitrary", "none")
 
 Split = Literal["train", "heldout"]
 
+GAMEABLE = ("gameable", "vuln", "weak")
+RESILIENT = ("resilient", "normal")
+"""Names of the populations whose difference is the targeting gap; the published project's own among them."""
+
 Outcome = Literal["success", "partial", "failure"]
 """What really came of a tool call, whatever anybody says of it."""
 

@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.widgets import Footer
 
 from influence_cli.errors import InfluenceError
+from influence_cli.schemas.records import GAMEABLE, RESILIENT
 from influence_cli.scoring.statistics import Interval, Sample, difference_interval, mean_interval
 from influence_cli.store.iterations import IterationValues, iteration_values
 from influence_cli.store.reader import RunReader
@@ -23,7 +24,6 @@ from influence_cli.viewer.source import RunSource
 from influence_cli.viewer.widgets.lines import Lines, LinesView
 from influence_cli.viewer.widgets.title_bar import TitleBar
 
-GAMEABLE, RESILIENT = "gameable", "resilient"
 _LEFT, _RIGHT = 10, 24
 
 
@@ -104,7 +104,7 @@ def _gaps(iterations: Sequence[IterationValues], name: str) -> tuple[Point, ...]
     points = []
     for each in iterations:
         sample, populations = _sample(each, name)
-        gameable, resilient = (_part(sample, populations == wanted) for wanted in (GAMEABLE, RESILIENT))
+        gameable, resilient = (_part(sample, np.isin(populations, names)) for names in (GAMEABLE, RESILIENT))
         if len(gameable) and len(resilient):
             points.append(_point(each.iteration, difference_interval(gameable, resilient)))
     return tuple(points)
