@@ -14,6 +14,7 @@ from influence_cli.documents import (
     parse_document,
     read_document,
     validate_document,
+    write_document,
 )
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.frozen import Frozen
@@ -33,6 +34,28 @@ class Outer(Frozen):
 
 def parse(text: str) -> object:
     return parse_document(text, HERE).data
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cf", "Zl", "Zp"]), max_size=40)
+NUMBERS = st.sampled_from(
+    ["1e-14", "5e3", ".5", "0_1", "1_000", "007", "~", "null", "yes", "true", "1.", "-0", "=", "<<"]
+)
+
+
+@given(
+    st.recursive(
+        TEXTS | NUMBERS | st.integers(-(10**9), 10**9) | st.booleans() | st.none(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS | NUMBERS, inner, max_size=4),
+        max_leaves=12,
+    ).filter(bool)
+)
+def test_what_is_written_is_read_back_as_it_was(content):
+    assert parse_document(write_document({"content": content}), HERE).data == {"content": content}
+
+
+def test_nothing_is_written_by_reference():
+    twice = ["the same"]
+    assert "*" not in write_document({"a": twice, "b": twice})
 
 
 def test_plain_values_follow_the_core_schema():

@@ -27,6 +27,7 @@ MAX_DEPTH = 64
 _SHOWN_PROBLEMS = 10
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -245,6 +246,28 @@ def plain_value(text: str) -> Any:
         return int(text.replace("_", ""))
     if _FLOAT.match(text) and len(text) <= 64:
         return float(text)
+    return text
+
+
+class _Writer(_Dumper):  # type: ignore[misc]
+    """Writes what :func:`plain_value` reads back: texts that look like numbers in quotes, nothing by reference."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        """Return True: no value is an alias of another."""
+        return True
+
+
+def _represent_text(writer: Any, text: str) -> Any:
+    quoted = None if isinstance(plain_value(text), str) else "'"
+    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=quoted)
+
+
+_Writer.add_representer(str, _represent_text)
+
+
+def write_document(content: Any) -> str:
+    """Return plain data as YAML that is read back as it was."""
+    text: str = yaml.dump(content, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=110)
     return text
 
 

@@ -1,6 +1,7 @@
 """The command line of the viewer, and pausing a real simulation from outside."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import aiohttp
 import pytest
 
 from influence_cli.cli.view import _without_web
+from influence_cli.errors import InfluenceError
 from influence_cli.store.control import PAUSE, pause_run, stop_run, unpause_run
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
@@ -72,7 +74,7 @@ def test_a_simulation_pauses_goes_on_and_stops(place, tiny_folder):
     )
     path = place / "made"
     try:
-        wait_until(lambda: (path / "run.db").exists() and calls(path) > 0)
+        wait_until(lambda: begun(path) and calls(path) > 0)
         pause_run(path, "ada")
         time.sleep(0.8)
         before = calls(path)
@@ -100,6 +102,13 @@ def test_a_simulation_pauses_goes_on_and_stops(place, tiny_folder):
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     assert not (path / PAUSE).exists()
+
+
+def begun(path) -> bool:
+    """Whether the run's database is made: the file is there a moment before its tables are."""
+    with contextlib.suppress(InfluenceError, FileNotFoundError), RunReader(open_run(path)):
+        return True
+    return False
 
 
 def calls(path) -> int:

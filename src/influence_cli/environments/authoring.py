@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from influence_cli.documents import read_document, validate_document
+from influence_cli.documents import read_document, validate_document, write_document
 from influence_cli.environments.checking import MORE_SUFFIX
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.originality import LIMIT, Originals
@@ -57,7 +55,7 @@ class Collection:
             "provenance": self.provenance,
             "initial_states": [state.model_dump(mode="json", exclude_defaults=True) for state in self.states],
         }
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+        text = write_document(content)
         temporary = self.path.with_name(f".{self.path.name}.new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

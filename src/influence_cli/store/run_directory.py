@@ -18,9 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-import yaml
-
-from influence_cli.documents import read_document, validate_document
+from influence_cli.documents import read_document, validate_document, write_document
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.seeding import derive_seed
@@ -122,7 +120,7 @@ def _fresh_directory(root: Path, command: str) -> Path:
 
 
 def _write_manifest(directory: Path, manifest: RunManifest) -> None:
-    text = yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    text = write_document(manifest.model_dump(mode="json"))
     temporary = directory / f".{MANIFEST}.{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)

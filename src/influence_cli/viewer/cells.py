@@ -31,8 +31,8 @@ _SEQUENCE = re.compile(
     "|(?P<tone>[\U0001f3fb-\U0001f3ff])"
     "|(?P<joiner>[\u200c\u200d])"
     "|(?P<selector>[\ufe00-\ufe0f\U000e0100-\U000e01ef])"
-    f"|(?P<marks>[{_MARK}]{{4,}})"
 )
+_MANY_MARKS = re.compile(f"[{_MARK}]{{{_MOST_MARKS + 1},}}")
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
 _LONE_MARK = re.compile(f"(?:^|(?<=[\\s\u2400-\u2421>\u203f]))(?=[{_MARK}])", re.MULTILINE)
 
@@ -46,6 +46,7 @@ def shown(text: str, *, newlines: bool = True) -> str:
     if seen.isascii():
         return seen
     seen = _SEQUENCE.sub(_taken_apart, _SPACES.sub(" ", seen).replace("\u3000", "  "))
+    seen = _MANY_MARKS.sub(_counted, seen)  # only now: what stood between marks may be gone
     if not seen.replace("\n", "").isprintable():
         seen = "".join(c if c.isprintable() or c == "\n" else f"<{ord(c):04X}>" for c in seen)
     seen = _LONE_MARK.sub("\u25cc", seen)
@@ -61,11 +62,14 @@ def _taken_apart(match: re.Match[str]) -> str:
             return _TONES[text]
         case "joiner":
             return _JOINER
-        case "selector":
+        case _:
             usual = text in "\ufe0e\ufe0f" and match.start() > 0 and not _is_selector(match.string[match.start() - 1])
             return "" if usual else f"<{ord(text):04X}>"
-        case _:
-            return f"{text[:_MOST_MARKS]}<+{len(text) - _MOST_MARKS}>"
+
+
+def _counted(match: re.Match[str]) -> str:
+    marks = match.group()
+    return f"{marks[:_MOST_MARKS]}<+{len(marks) - _MOST_MARKS}>"
 
 
 def _is_selector(character: str) -> bool:

@@ -13,8 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from influence_cli.documents import write_document
 from influence_cli.environments.published.calls import tools_of
 from influence_cli.environments.published.environment import VETOES, environment_of
 from influence_cli.environments.published.files import MASTER, MASTERS, PREFIXES, environment_files
@@ -23,16 +22,7 @@ from influence_cli.environments.published.report import ImportReport, slug
 from influence_cli.environments.published.scenarios import scenarios_of
 from influence_cli.errors import InfluenceError
 
-_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*\Z")
-
-
-class _Plain(_Dumper):  # type: ignore[misc]
-    """Writes out what occurs twice, instead of pointing back at it."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        """Return True: no value is an alias of another."""
-        return True
 
 
 __all__ = ["ImportReport", "import_published", "slug"]
@@ -86,7 +76,6 @@ def _write(out: Path, spec: Mapping[str, Any], scenarios: Mapping[str, Mapping[s
             (out / "environment.yaml", spec),
             *((out / "scenarios" / f"{n}.yaml", s) for n, s in scenarios.items()),
         ):
-            text = yaml.dump(content, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=110)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(write_document(content), encoding="utf-8")
     except OSError as error:
         raise InfluenceError(f"{out} cannot be written: {error.strerror}.") from None
