@@ -33,6 +33,14 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def explore(session: nox.Session) -> None:
+    """The property tests on examples that no run has seen, many more of them."""
+    install(session, "local,train,parquet,report,view,test")
+    tests = ["pytest", "-m", "not slow", "-n", "2", "--hypothesis-show-statistics", *session.posargs]
+    session.run(*tests, env={"HYPOTHESIS_PROFILE": "explore"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and layers."""
     install(session, "lint,test")

@@ -21,7 +21,7 @@ def test_the_embedded_model_is_trained_proved_and_spoken_with(tmp_path, reposito
         "--env", talk, "--scenario", "music", "-m", "scripted:demo", "--agent", "transformers:smollm2",
         "--preference", f"scripted:{talk / 'rater.yaml'}", "--no-veto", "--max-reply-tokens", "12",
         "--n", "12", "--samples", "1", "--heldout-n", "2", "--level", "environment", "--set", "selection.how=random", "--iterations", "2",
-        "--algo", "expert-iteration", "--algo-option", "learning_rate=5e-4", "--algo-option", "batch=1",
+        "--algo", "expert-iteration", "--algo-option", "learning_rate=1e-4", "--algo-option", "batch=1",
         "--algo-option", "dtype=float32", "--out", tmp_path / "run", "--json", "--quiet",
     ]  # fmt: skip
     command = [sys.executable, "-m", "influence_cli", "train", *map(str, arguments)]
