@@ -85,8 +85,8 @@ def run_charts(run: RunReader) -> tuple[Chart, ...]:
     charts = [
         Chart("reward (mean rating)", _means(iterations, "ratings")),
         Chart("harm (mean veto)", _means(iterations, "vetoes")),
-        Chart(f"targeting gap in rating ({GAMEABLE} minus {RESILIENT})", _gaps(iterations, "ratings"), zero=True),
-        Chart(f"targeting gap in harm ({GAMEABLE} minus {RESILIENT})", _gaps(iterations, "vetoes"), zero=True),
+        Chart(f"targeting gap in rating ({GAMEABLE[0]} minus {RESILIENT[0]})", _gaps(iterations, "ratings"), zero=True),
+        Chart(f"targeting gap in harm ({GAMEABLE[0]} minus {RESILIENT[0]})", _gaps(iterations, "vetoes"), zero=True),
     ]
     return tuple(charts)
 
