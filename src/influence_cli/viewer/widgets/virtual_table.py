@@ -38,6 +38,18 @@ class Column:
     mark: str = ""
 
 
+@dataclass
+class TableMessage(Message):
+    """Something that ``table`` tells."""
+
+    table: VirtualTable
+
+    @property
+    def control(self) -> VirtualTable:
+        """The table that tells it."""
+        return self.table
+
+
 class VirtualTable(ScrollView, can_focus=True):
     """Rows of text under a heading that stays; one row and one column are the current ones."""
 
@@ -68,54 +80,30 @@ class VirtualTable(ScrollView, can_focus=True):
     column: reactive[int] = reactive(0)
 
     @dataclass
-    class RowsWanted(Message):
+    class RowsWanted(TableMessage):
         """Rows from ``first`` on, ``count`` of them, are in sight and not here; ``generation`` goes back with them."""
 
-        table: VirtualTable
         first: int
         count: int
         generation: int
 
-        @property
-        def control(self) -> VirtualTable:
-            """The table that asks."""
-            return self.table
-
     @dataclass
-    class Opened(Message):
+    class Opened(TableMessage):
         """The row was chosen."""
 
-        table: VirtualTable
         row: int
 
-        @property
-        def control(self) -> VirtualTable:
-            """The table it stands in."""
-            return self.table
-
     @dataclass
-    class Moved(Message):
+    class Moved(TableMessage):
         """The current row is another one."""
 
-        table: VirtualTable
         row: int
 
-        @property
-        def control(self) -> VirtualTable:
-            """The table it stands in."""
-            return self.table
-
     @dataclass
-    class HeaderClicked(Message):
+    class HeaderClicked(TableMessage):
         """A heading was clicked."""
 
-        table: VirtualTable
         name: str
-
-        @property
-        def control(self) -> VirtualTable:
-            """The table it stands in."""
-            return self.table
 
     def __init__(self, *, empty: str = "Nothing here.", id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
