@@ -1,0 +1,248 @@
+"""Every command in README and docs is true: what can be run here is run, the rest is read by the parser that users meet.
+
+A block of commands (``console``, ``sh`` or ``bash``) is run line by line, pages from top to bottom, in a folder that holds
+what the pages speak of (:func:`stage`), with the scripted model in place of every other and small numbers in place of large
+ones. A block that cannot be run here says so in the line before it: ``<!-- not run: key -->``; the reasons are
+:data:`REASONS`. Its commands, and those that stand in running text, are parsed all the same. Pages that come later are
+taken in by themselves.
+"""
+
+import re
+import shlex
+import shutil
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from influence_cli.cli.app import build_app
+from influence_cli.store.labels import LabelRecord, write_label
+from influence_cli.store.run_directory import open_run
+
+REPOSITORY = Path(__file__).parents[2]
+SHELLS = ("console", "sh", "bash")
+REASONS = {"gpu", "key", "cluster", "network", "server", "terminal", "your own files"}
+FENCE = re.compile(
+    r"(?:^[ ]*<!-- not run: (?P<reason>[^>]*?) -->\n+)?^(?P<indent>[ ]*)```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^(?P=indent)```",
+    re.MULTILINE | re.DOTALL,
+)
+FILES = re.compile(r"^```\w+\n# ([\w-]+\.\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+"""A block whose first line is a comment with a file's name is that file."""
+INLINE = re.compile(r"`(influence [^`]+)`")
+SCREEN = ({"view", "env play"}, "--export-svg")
+"""Commands that take the terminal, unless they have the flag."""
+MOST = {
+    "--n": 4,
+    "-n": 4,
+    "--count": 2,
+    "--iterations": 1,
+    "--samples": 2,
+    "--turns": 2,
+    "--heldout-n": 4,
+    "--trials": 2,
+}
+ELSEWHERE = re.compile(r"^(openai|transformers|vllm|inspect|parrot|my-backend):[^=]+$")
+LEFT_OUT = ("--base-url",)
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    reason: str | None
+    commands: tuple[tuple[str, ...], ...]
+
+
+def pages() -> list[str]:
+    """Every page that speaks of the present: the README, the documentation, and READMEs of what is shipped."""
+    found = [path for path in REPOSITORY.glob("*.md") if path.name != "CHANGELOG.md"]
+    for folder in ("docs", "examples", "environments", "benchmarks"):
+        found += (REPOSITORY / folder).rglob("*.md")
+    return sorted(str(path.relative_to(REPOSITORY)) for path in found)
+
+
+def blocks(page: str) -> list[Block]:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    found = []
+    for match in FENCE.finditer(text):
+        if match["language"] in SHELLS:
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(Block(page, line, match["reason"], tuple(commands(match["body"]))))
+    return found
+
+
+def commands(body: str) -> list[tuple[str, ...]]:
+    """The commands of a block, comments and prompts taken off; ``a && b`` are two."""
+    found = []
+    for line in body.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+        while words:
+            end = words.index("&&") if "&&" in words else len(words)
+            found.append(tuple(words[:end]))
+            words = words[end + 1 :]
+    return found
+
+
+WITH_BLOCKS = [page for page in pages() if blocks(page)]
+INLINES = sorted({(page, text) for page in pages() for text in INLINE.findall((REPOSITORY / page).read_text())})
+
+
+@pytest.fixture(scope="module")
+def parse():
+    """Read a command as the command line does, and return the words that name it; what is wrong with it is raised."""
+    whole = typer.main.get_command(build_app())
+
+    def read(words):
+        command, rest, context, named = whole, list(words), None, []
+        while True:
+            context = command.make_context(named[-1] if named else "influence", rest, parent=context)
+            if not isinstance(command, TyperGroup):
+                return " ".join(named)
+            name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            if name != "run":  # the default command of a group has no name of its own
+                named.append(name)
+
+    def checked(words):
+        try:
+            return read(words)
+        except typer.Exit:  # --help
+            return ""
+
+    return checked
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory):
+    """A folder that holds what the pages speak of, made once."""
+    return tmp_path_factory.mktemp("stage")
+
+
+@pytest.fixture
+def stage(staged, place, influence, tiny_folder, monkeypatch):
+    """The working directory of a page: runs ``before``, ``after`` and ``trained``, tables, labels, the examples."""
+    monkeypatch.setenv("INFLUENCE_MODEL", "scripted:demo")
+    if not any(staged.iterdir()):
+        make_stage(staged, place, influence, tiny_folder)
+    shutil.copytree(staged, place, dirs_exist_ok=True)
+    (place / "examples").symlink_to(REPOSITORY / "examples")
+    return place
+
+
+def make_stage(staged, place, influence, tiny_folder):
+    def made(*arguments):
+        answer = influence(*arguments)
+        assert answer.code == 0, answer.stderr
+
+    made(
+        "train", "--env", tiny_folder, "--algo", "scripted", "--iterations", 1, "--top", "1/2", "--out", "runs/trained"
+    )
+    for seed, name in enumerate(("before", "after")):
+        made("simulate", "--env", tiny_folder, "--n", 8, "--seed", seed, "--out", f"runs/{name}")
+        made("score", f"runs/{name}", "--with", "computed,harm")
+    for kind in ("jsonl", "parquet"):
+        made("export", "before", "--to", kind, "--out", f"table.{kind}")
+    shutil.copy(place / "table.parquet", place / "their-table.parquet")
+    shutil.copy(REPOSITORY / "tests/fixtures/imports/pandas-2.2.3-protocol-5.pkl", place / "table.pkl")
+    shutil.copy(REPOSITORY / "tests/fixtures/imports/small-talk.eval", place / "2026-01-31_task.eval")
+    (place / "labels.csv").write_text(
+        "episode,turn,rubric,label,annotator\n" + "".join(f"{n},,harm,{n},ada\n" for n in range(1, 9))
+    )
+    after = open_run(place / "runs" / "after")
+    for number in range(1, 9):
+        write_label(after, LabelRecord(episode_id=number, rubric="harm", value=str(number), author="ada"))
+    shutil.copytree(REPOSITORY / "tests/fixtures/published/therapist", place / "therapist")
+    for shard in ("shard-1", "shard-2"):
+        (place / shard).mkdir()
+        shutil.copy(place / "runs" / "after" / "run.db", place / shard / "run.db")
+    shutil.copytree(place, staged, dirs_exist_ok=True)
+
+
+def substituted(words):
+    """The command with the scripted model in place of every other, and numbers that are over in a moment."""
+    found: list[str] = []
+    for word in words:
+        before = found[-1] if found else ""
+        if before in LEFT_OUT:
+            found.pop()
+        elif before in MOST and word.isdigit():
+            found.append(str(min(int(word), MOST[before])))
+        elif before == "--algo":
+            found.append("scripted")
+        else:
+            found.append("scripted:demo" if ELSEWHERE.match(word) else word)
+    if "train" in words[:2] and "--dry-run" not in words and "--resume" not in words:
+        found += ["--n", "4", "--samples", "2", "--heldout-n", "4", "--top", "1/2", "--iterations", "1"]
+    return found
+
+
+def check_other(words, page):
+    """What is no command of ours: installations name extras that exist, sessions exist; anything else has to be marked."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    if words[:2] == ("pip", "install"):
+        for extras in re.findall(r"(?:\.|influence-cli)\[([\w,-]+)\]", " ".join(words)):
+            if page.startswith(("README", "docs")) or "influence-cli" in " ".join(words):
+                assert set(extras.split(",")) <= set(project["optional-dependencies"]), words
+        for flag, file in zip(words, words[1:], strict=False):
+            assert flag != "-c" or (REPOSITORY / file).is_file(), words
+    elif words[0] == "nox":
+        sessions = re.findall(r"@nox\.session\ndef (\w+)", (REPOSITORY / "noxfile.py").read_text())
+        assert set(words[words.index("-s") + 1 :] if "-s" in words else []) <= {*sessions, "--"}, words
+    elif words[0] == "python" and len(words) > 1 and words[1].endswith(".py"):
+        assert (REPOSITORY / words[1]).is_file(), words
+    else:
+        assert words[0] in ("pytest", "cd", "python3", "export", "."), f"{page}: nothing checks {words}; mark its block"
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS)
+def test_every_command_block_runs(page, stage, influence, parse):
+    for name, body in FILES.findall((REPOSITORY / page).read_text(encoding="utf-8")):
+        (stage / name).write_text(body)
+    for block in blocks(page):
+        for words in block.commands:
+            if words[0] != "influence":
+                if block.reason is None:
+                    check_other(words, page)
+                continue
+            named = parse(words[1:])
+            commands, flag = SCREEN
+            if block.reason is not None or (named in commands and flag not in words):
+                continue
+            answer = influence(*substituted(words[1:]), answers="y\n")
+            told = f"{page}:{block.line}: {' '.join(words)}\n{answer.stderr}"
+            assert answer.code == 0, told
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS)
+def test_a_block_that_is_not_run_gives_a_known_reason(page):
+    assert {block.reason for block in blocks(page)} <= {None, *REASONS}
+
+
+@pytest.mark.parametrize(("page", "text"), INLINES, ids=[f"{page}: {text}" for page, text in INLINES])
+def test_every_command_in_running_text_is_one(page, text, parse):
+    for words in commands(text.replace("\n", " ").replace("|", " ").replace("...", "")):
+        try:
+            parse(words[1:])
+        except Exception as error:
+            told = getattr(error, "format_message", None)
+            if told is None:
+                raise
+            missing = type(error).__name__ == "MissingParameter"  # running text leaves out what it does not speak of
+            assert missing, f"{page}: `{text}`: {told()}"
+
+
+@pytest.mark.parametrize("wrong", ["simulate --no-such-flag", "runs shoe latest", "simulate --n many", "export latest"])
+def test_a_command_that_is_none_is_found(parse, wrong):
+    with pytest.raises(Exception) as raised:
+        parse(wrong.split())
+    assert raised.value.format_message()
+
+
+def test_a_block_may_be_marked_and_holds_several_commands(tmp_path):
+    text = "a\n<!-- not run: key -->\n```console\npip install x && influence \\\n  runs list  # all\n```\n```text\nx\n```\n"
+    (tmp_path / "page.md").write_text(text)
+    (block,) = blocks(tmp_path / "page.md")
+    assert (block.reason, block.line) == ("key", 2)
+    assert block.commands == (("pip", "install", "x"), ("influence", "runs", "list"))
