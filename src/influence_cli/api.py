@@ -1,4 +1,4 @@
-"""The public face: all that a plugin author may import, versioned with the program.
+"""The public face: the commands as functions, and all that a plugin author may import; versioned with the program.
 
 Names are imported when first used, so that a plugin's module stays cheap to load (``influence --help`` loads every
 plugin, and must load no pydantic).
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment, Episode
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
+    from influence_cli.journey import Finished, compare, read_run, report, resume, score, simulate, train
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
     from influence_cli.schemas.frozen import Frozen
@@ -56,6 +57,16 @@ _HOME = {
     "influence_cli.environments.environment": ("Environment", "Episode"),
     "influence_cli.environments.loading": ("environment_parts", "load_environment"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
+    "influence_cli.journey": (
+        "Finished",
+        "compare",
+        "read_run",
+        "report",
+        "resume",
+        "score",
+        "simulate",
+        "train",
+    ),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
     "influence_cli.schemas.frozen": ("Frozen",),
@@ -101,6 +112,7 @@ __all__ = [
     "Example",
     "Exporter",
     "FailureKind",
+    "Finished",
     "Frozen",
     "GenerateRequest",
     "Generation",
@@ -134,14 +146,21 @@ __all__ = [
     "Usage",
     "adapter_digest",
     "agent_replies",
+    "compare",
     "count_answers",
     "derive_seed",
     "environment_parts",
     "hookimpl",
     "load_environment",
     "model_folder",
+    "read_run",
+    "report",
     "report_progress",
     "reporting_to",
+    "resume",
+    "score",
+    "simulate",
+    "train",
     "unit_draw",
 ]
 

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import tomllib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,7 @@ def check_other(words, page):
         for extras in re.findall(r"(?:\.|influence-cli)\[([\w,-]+)\]", " ".join(words)):
             if page.startswith(("README", "docs")) or "influence-cli" in " ".join(words):
                 assert set(extras.split(",")) <= set(project["optional-dependencies"]), words
-        for flag, file in zip(words, words[1:], strict=False):
+        for flag, file in pairwise(words):
             assert flag != "-c" or (REPOSITORY / file).is_file(), words
     elif words[0] == "nox":
         sessions = re.findall(r"@nox\.session\ndef (\w+)", (REPOSITORY / "noxfile.py").read_text())
