@@ -7,9 +7,11 @@ ones. A block that cannot be run here says so in the line before it: ``<!-- not 
 taken in by themselves.
 """
 
+import importlib
 import re
 import shlex
 import shutil
+import textwrap
 import tomllib
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,7 +29,7 @@ REPOSITORY = Path(__file__).parents[2]
 SHELLS = ("console", "sh", "bash")
 REASONS = {"gpu", "key", "cluster", "network", "server", "terminal", "your own files"}
 FENCE = re.compile(
-    r"(?:^[ ]*<!-- not run: (?P<reason>[^>]*?) -->\n+)?^(?P<indent>[ ]*)```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^(?P=indent)```",
+    r"(?:^[ ]*<!-- (?:not run: (?P<reason>[^>]*?)|(?P<run>run)) -->\n+)?^(?P<indent>[ ]*)```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^(?P=indent)```",
     re.MULTILINE | re.DOTALL,
 )
 FILES = re.compile(r"^```\w+\n# ([\w-]+\.\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -47,6 +49,9 @@ MOST = {
 }
 ELSEWHERE = re.compile(r"^(openai|transformers|vllm|inspect|parrot|my-backend):[^=]+$")
 LEFT_OUT = ("--base-url",)
+
+
+IMPORTS = re.compile(r"^from (influence_cli[\w.]*) import \(?([^)\n]*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,17 @@ def commands(body: str) -> list[tuple[str, ...]]:
     return found
 
 
+def python_blocks(page: str) -> list[tuple[int, bool, str]]:
+    """Line, whether it is run (``<!-- run -->`` stands before it), and code of each block of Python."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    return [
+        (text.count("\n", 0, match.start("body")), match["run"] is not None, textwrap.dedent(match["body"]))
+        for match in FENCE.finditer(text)
+        if match["language"] == "python"
+    ]
+
+
+WITH_PYTHON = [page for page in pages() if python_blocks(page)]
 WITH_BLOCKS = [page for page in pages() if blocks(page)]
 INLINES = sorted({(page, text) for page in pages() for text in INLINE.findall((REPOSITORY / page).read_text())})
 
@@ -123,7 +139,7 @@ def staged(tmp_path_factory):
 
 @pytest.fixture
 def stage(staged, place, influence, tiny_folder, monkeypatch):
-    """The working directory of a page: runs ``before``, ``after`` and ``trained``, tables, labels, the examples."""
+    """The working directory of a page: runs ``before``, ``after`` and ``my-agent``, tables, labels, the examples."""
     monkeypatch.setenv("INFLUENCE_MODEL", "scripted:demo")
     if not any(staged.iterdir()):
         make_stage(staged, place, influence, tiny_folder)
@@ -138,7 +154,7 @@ def make_stage(staged, place, influence, tiny_folder):
         assert answer.code == 0, answer.stderr
 
     made(
-        "train", "--env", tiny_folder, "--algo", "scripted", "--iterations", 1, "--top", "1/2", "--out", "runs/trained"
+        "train", "--env", tiny_folder, "--algo", "scripted", "--iterations", 1, "--top", "1/2", "--out", "runs/my-agent"
     )
     for seed, name in enumerate(("before", "after")):
         made("simulate", "--env", tiny_folder, "--n", 8, "--seed", seed, "--out", f"runs/{name}")
@@ -216,6 +232,24 @@ def test_every_command_block_runs(page, stage, influence, parse):
             assert answer.code == 0, told
 
 
+@pytest.mark.parametrize("page", WITH_PYTHON)
+def test_every_python_block_compiles_and_imports_what_there_is(page):
+    for line, _, code in python_blocks(page):
+        compile("\n" * line + code, page, "exec")
+        for module, names in IMPORTS.findall(code):
+            found = importlib.import_module(module)
+            assert [name for name in re.findall(r"\w+", names) if not hasattr(found, name)] == [], f"{page}:{line}"
+
+
+@pytest.mark.parametrize("page", [page for page in WITH_PYTHON if any(run for _, run, _ in python_blocks(page))])
+def test_marked_python_blocks_run_one_after_the_other(page, stage):
+    names: dict[str, object] = {}
+    for line, run, code in python_blocks(page):
+        if run:
+            here = re.sub(r'"(?:openai|transformers):[^"]+"', '"scripted:demo"', code)
+            exec(compile("\n" * line + here.replace("expert-iteration", "scripted"), page, "exec"), names)
+
+
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_a_block_that_is_not_run_gives_a_known_reason(page):
     assert {block.reason for block in blocks(page)} <= {None, *REASONS}
@@ -230,7 +264,8 @@ def test_every_command_in_running_text_is_one(page, text, parse):
             told = getattr(error, "format_message", None)
             if told is None:
                 raise
-            missing = type(error).__name__ == "MissingParameter"  # running text leaves out what it does not speak of
+            # running text leaves out what it does not speak of
+            missing = type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError")
             assert missing, f"{page}: `{text}`: {told()}"
 
 
