@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -109,6 +110,25 @@ def doctor(ctx: typer.Context, json: Json = False) -> None:
             output.warn(line)
     if broken:
         raise typer.Exit(EXIT_FAILURES)
+
+
+@app.command()
+def new(
+    ctx: typer.Context,
+    kind: Annotated[str, typer.Argument(help="backend, environment, algorithm or scorer.")],
+    name: Annotated[str, typer.Argument(help="Its name: small letters, digits and hyphens.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to make influence-NAME in.")] = Path(),
+    json: Json = False,
+) -> None:
+    """Write a plugin to start from: a package with an entry point, and tests that it passes."""
+    from influence_cli.cli.plugin_scaffold import write_plugin
+
+    folder = write_plugin(registry_of(ctx), kind, name, out)
+    output.say(f"Made {folder}. Next: pip install -e '{folder}[test]'; pytest {folder}")
+    if json:
+        output.emit_json({"schema": "influence.plugins.new/1", "kind": kind, "name": name, "path": str(folder)})
+    else:
+        output.emit_text(str(folder))
 
 
 def _offers(registry: PluginRegistry) -> list[Offer]:
