@@ -98,7 +98,9 @@ def hooks_page() -> str:
     for name in hook_names():
         hook = getattr(hookspecs, name)
         signature = f"def {name}{inspect.signature(hook)}"
-        parts.append(f"## {name}\n\n```python\n{signature.replace(chr(39), '')}: ...\n```\n\n{inspect.getdoc(hook)}\n\n")
+        parts.append(
+            f"## {name}\n\n```python\n{signature.replace(chr(39), '')}: ...\n```\n\n{inspect.getdoc(hook)}\n\n"
+        )
     fields = [(name, str(field.type)) for name, field in Component.__dataclass_fields__.items()]
     rows = "".join(f"| `{name}` | {_cell(f'`{kind}`')} |\n" for name, kind in fields)
     parts.append(f"## Component\n\n{inspect.getdoc(Component)}\n\n| field | type |\n| --- | --- |\n{rows}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgress, BatchState
-    from influence_cli.backends.folders import model_folder
+    from influence_cli.backends.folders import cache_folder, model_folder
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.prompts import Prompts
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
-    "influence_cli.backends.folders": ("model_folder",),
+    "influence_cli.backends.folders": ("cache_folder", "model_folder"),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
@@ -146,6 +146,7 @@ __all__ = [
     "Usage",
     "adapter_digest",
     "agent_replies",
+    "cache_folder",
     "compare",
     "count_answers",
     "derive_seed",

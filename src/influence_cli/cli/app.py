@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from influence_cli import __version__
 from influence_cli.cli import (
     compare,
+    doctor,
     env,
     export,
     importing,
@@ -157,6 +158,7 @@ def build_app() -> typer.Typer:
     app.command()(export.export)
     app.add_typer(models.app, name="models")
     app.add_typer(plugins.app, name="plugins")
+    app.command()(doctor.doctor)
     _add_plugin_commands(app, registry)
     return app
 

@@ -96,8 +96,7 @@ def show(
 def doctor(ctx: typer.Context, json: Json = False) -> None:
     """Check every plugin: load what it offers, and say how to mend what is broken."""
     registry = registry_of(ctx)
-    results = [_checked(offer) for offer in _offers(registry)]
-    problems = [vars(plugin) for plugin in registry.problems]
+    results, problems = checked_plugins(registry)
     broken = bool(problems) or any(result["state"] in ("broken", "duplicate") for result in results)
     if json:
         output.emit_json({"schema": "influence.plugins.doctor/1", "components": results, "problems": problems})
@@ -129,6 +128,12 @@ def new(
         output.emit_json({"schema": "influence.plugins.new/1", "kind": kind, "name": name, "path": str(folder)})
     else:
         output.emit_text(str(folder))
+
+
+def checked_plugins(registry: PluginRegistry) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the facts of every component, after loading what stands behind it, and those of skipped plugins."""
+    results = [_checked(offer) for offer in _offers(registry)]
+    return results, [vars(plugin) for plugin in registry.problems]
 
 
 def _offers(registry: PluginRegistry) -> list[Offer]:
