@@ -94,6 +94,10 @@ class ErrorLineGroup(TyperGroup):
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         """Return the context of a command line, read; help and version are shown here."""
+        if extra.get("resilient_parsing"):  # a shell asks what could stand there
+            from influence_cli.cli.completion import complete
+
+            complete(self)
         with _ends_of_ours():
             return super().make_context(*args, **extra)
 

@@ -122,7 +122,7 @@ class EnvironmentConformance:
         """Yield conversations of some people of every scenario, with every kind of user and cue."""
         for scenario in environment.scenarios:
             for reference in islice(environment.initial_states((scenario,)), self.states_a_scenario):
-                kinds = [reference.population] if reference.population else [*environment.spec.populations] or [None]
-                for population in kinds:
-                    for cue in _CUES if population else ("none",):
-                        yield environment.episode(reference, sample=0, population=population, cue=cue, seed=0)  # type: ignore[arg-type]
+                known: list[str | None] = [*environment.spec.populations]
+                for population in [reference.population] if reference.population else known or [None]:
+                    for cue in _CUES if population else _CUES[-1:]:
+                        yield environment.episode(reference, sample=0, population=population, cue=cue, seed=0)
