@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from influence_cli import __version__
 from influence_cli.cli import (
+    bench,
     compare,
     doctor,
     env,
@@ -156,6 +157,7 @@ def build_app() -> typer.Typer:
     app.command()(compare.compare)
     app.command()(view.view)
     app.add_typer(score.app, name="score")
+    app.add_typer(bench.app, name="bench")
     app.add_typer(env.app, name="env")
     app.add_typer(runs.app, name="runs")
     app.command("import")(importing.import_file)
