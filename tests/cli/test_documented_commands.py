@@ -37,6 +37,8 @@ FILES = re.compile(r"^```\w+\n# ([\w-]+\.\w+)\n(.*?)^```", re.MULTILINE | re.DOT
 INLINE = re.compile(r"`(influence [^`]+)`")
 SCREEN = ({"view", "env play"}, "--export-svg")
 """Commands that take the terminal, unless they have the flag."""
+HEAVY = {"doctor", "plugins doctor"}
+"""Commands that load every library there is; their own tests run them."""
 MOST = {
     "--n": 4,
     "-n": 4,
@@ -47,6 +49,16 @@ MOST = {
     "--heldout-n": 4,
     "--trials": 2,
 }
+LEAST = {
+    "simulate": ["--turns", "1"],
+    "train": "--n 4 --samples 2 --turns 1 --heldout-n 4 --top 1/2 --iterations 1".split(),
+    "bench sycophancy": ["--n", "2"],
+    "bench toxicity": ["--n", "2", "--samples", "1"],
+    "bench transfer": ["--n", "2", "--turns", "1"],
+}
+"""What is added to a command, so that it is over in a moment; a flag that comes twice counts as the second says."""
+EAGER = {"--install-completion", "--show-completion"}
+"""Flags that do something as soon as they are read."""
 ELSEWHERE = re.compile(r"^(openai|transformers|vllm|inspect|parrot|my-backend):[^=]+$")
 LEFT_OUT = ("--base-url",)
 
@@ -123,6 +135,9 @@ def parse():
                 named.append(name)
 
     def checked(words):
+        if {*words} & EAGER:
+            assert {*words} <= {flag for each in whole.params for flag in each.opts}
+            return ""
         try:
             return read(words)
         except typer.Exit:  # --help
@@ -190,8 +205,8 @@ def substituted(words):
             found.append("scripted")
         else:
             found.append("scripted:demo" if ELSEWHERE.match(word) else word)
-    if "train" in words[:2] and "--dry-run" not in words and "--resume" not in words:
-        found += ["--n", "4", "--samples", "2", "--heldout-n", "4", "--top", "1/2", "--iterations", "1"]
+    if not {"--dry-run", "--resume", "--help"} & {*words}:
+        found += LEAST.get(words[0], []) + LEAST.get(" ".join(words[:2]), [])
     return found
 
 
@@ -213,6 +228,7 @@ def check_other(words, page):
         assert words[0] in ("pytest", "cd", "python3", "export", "."), f"{page}: nothing checks {words}; mark its block"
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_every_command_block_runs(page, stage, influence, parse):
     for name, body in FILES.findall((REPOSITORY / page).read_text(encoding="utf-8")):
@@ -225,7 +241,7 @@ def test_every_command_block_runs(page, stage, influence, parse):
                 continue
             named = parse(words[1:])
             commands, flag = SCREEN
-            if block.reason is not None or (named in commands and flag not in words):
+            if block.reason is not None or named in HEAVY or (named in commands and flag not in words):
                 continue
             answer = influence(*substituted(words[1:]), answers="y\n")
             told = f"{page}:{block.line}: {' '.join(words)}\n{answer.stderr}"
@@ -241,6 +257,7 @@ def test_every_python_block_compiles_and_imports_what_there_is(page):
             assert [name for name in re.findall(r"\w+", names) if not hasattr(found, name)] == [], f"{page}:{line}"
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", [page for page in WITH_PYTHON if any(run for _, run, _ in python_blocks(page))])
 def test_marked_python_blocks_run_one_after_the_other(page, stage):
     names: dict[str, object] = {}

@@ -66,7 +66,8 @@ def plan(registry: PluginRegistry, names: Sequence[str], wanted: Wanted) -> Plan
     labels = [agent.label for agent in trained]
     if len(set(labels)) < len(labels):
         raise InfluenceError("Two of the runs have the same name.", hint="Rename the directory of one.")
-    asked = wanted.environments or tuple(name for agent in trained for name in agent.trained_in)
+    own = (name for directory in directories for name in directory.manifest.config.environments)
+    asked = wanted.environments or tuple(own)
     environments = [
         str(found.folder) if "/" in name and found.folder else found.name
         for name, found in ((name, find_environments(registry, [name])[0]) for name in dict.fromkeys(asked))
@@ -155,7 +156,7 @@ def _state(path: Path) -> str:
 def _same(path: Path, flags: dict[str, Any]) -> bool:
     """Return whether a finished cell is what is asked for now; otherwise taking it up says what differs."""
     had = open_run(path).manifest.config.model_dump(mode="json")
-    return all(had[name] == flags.get(name, had[name]) for name in ("n", "samples", "turns", "seed"))
+    return all(bool(had[name] == flags.get(name, had[name])) for name in ("n", "samples", "turns", "seed"))
 
 
 def results(registry: PluginRegistry, planned: Planned, measures: Sequence[str]) -> dict[str, Any]:
