@@ -21,6 +21,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
+from influence_cli.backends.folders import cache_folder
 from influence_cli.cli.app import build_app
 from influence_cli.store.labels import LabelRecord, write_label
 from influence_cli.store.run_directory import open_run
@@ -57,6 +58,8 @@ LEAST = {
     "bench transfer": ["--n", "2", "--turns", "1"],
 }
 """What is added to a command, so that it is over in a moment; a flag that comes twice counts as the second says."""
+MOST_FOR_REAL = {"--n": "2", "--turns": "1"}
+CACHE = cache_folder()
 EAGER = {"--install-completion", "--show-completion"}
 """Flags that do something as soon as they are read."""
 ELSEWHERE = re.compile(r"^(openai|transformers|vllm|inspect|parrot|my-backend):[^=]+$")
@@ -246,6 +249,22 @@ def test_every_command_block_runs(page, stage, influence, parse):
             answer = influence(*substituted(words[1:]), answers="y\n")
             told = f"{page}:{block.line}: {' '.join(words)}\n{answer.stderr}"
             assert answer.code == 0, told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_tutorial_is_true_with_the_embedded_model(place, influence, monkeypatch):
+    # the model lies in the cache of whoever runs the tests, not in the empty home of this one
+    monkeypatch.setenv("INFLUENCE_CACHE_DIR", str(CACHE))
+    short = ["--max-reply-tokens", "12"]
+    for block in blocks("docs/tutorial.md"):
+        for words in [each[1:] for each in block.commands if each[0] == "influence"]:
+            if words[0] in ("view", "doctor"):
+                continue
+            least = LEAST.get(words[0], []) + (short if words[0] in ("simulate", "train") else [])
+            answer = influence(*[MOST_FOR_REAL.get(before, word) for before, word in pairwise(("", *words))], *least)
+            assert answer.code == 0, f"{' '.join(words)}\n{answer.stderr}"
+    assert (place / "runs" / "trained" / "adapters" / "1" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON)
