@@ -121,7 +121,7 @@ def estimated(registry: PluginRegistry, planned: Planned) -> dict[str, Any]:
     """Return what the cells take at most: the object ``influence.bench.transfer.dry-run/1``; no model is loaded."""
     from influence_cli.settings import resolve_settings
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for agent, environment in _cells(planned):
         config = resolve_settings(SimulationConfig, flags=planned.flags(agent, environment))
         config, environments = settled(registry, config, ())
@@ -156,7 +156,7 @@ def _state(path: Path) -> str:
 def _same(path: Path, flags: dict[str, Any]) -> bool:
     """Return whether a finished cell is what is asked for now; otherwise taking it up says what differs."""
     had = open_run(path).manifest.config.model_dump(mode="json")
-    return all(bool(had[name] == flags.get(name, had[name])) for name in ("n", "samples", "turns", "seed"))
+    return all(had[name] == flags.get(name, had[name]) for name in ("n", "samples", "turns", "seed"))
 
 
 def results(registry: PluginRegistry, planned: Planned, measures: Sequence[str]) -> dict[str, Any]:
