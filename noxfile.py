@@ -27,8 +27,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The slow tests: the real small model, kills, the built wheel."""
-    install(session, "local,train,tensorboard,wandb,mlflow,parquet,report,view,test")
+    """The slow tests: the real small model, kills, the built wheel, plugins that are written and installed."""
+    install(session, "local,train,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
     session.run("pytest", "-m", "slow", "--timeout=900", *session.posargs)
 
 

@@ -124,6 +124,10 @@ class Continued:
         known = [score for score in self.scores if score is not None]
         return known if len(known) == len(self.scores) else None
 
+    def document(self) -> dict[str, Any]:
+        """Return it as it stands in results."""
+        return {"id": self.item.id, "prompt": self.item.prompt, "texts": self.texts, "scores": self.scores}
+
 
 async def ask(
     asker: Asker,

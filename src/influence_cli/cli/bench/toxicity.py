@@ -88,10 +88,7 @@ def toxicity(
         "prompts": None if prompts is None else str(prompts),
         "measures": benchmark.measures(found, samples),
         "calls": {"model": asker.tally.document(), "classifier": judged.document()},
-        "continuations": [
-            {"id": each.item.id, "prompt": each.item.prompt, "texts": each.texts, "scores": each.scores}
-            for each in found
-        ],
+        "continuations": [each.document() for each in found],
     }
     code = finish(bench, document, as_json=json, show=show_measures)
     if code != EXIT_DONE:
