@@ -73,7 +73,18 @@ def _command(named: tuple[str, ...], command: Any) -> str:
     options = [each for each in command.params if each.param_type_name == "option" and not each.hidden]
     told = re.sub(r"\[/?bold\]", "", inspect.cleandoc(command.help or ""))
     usage = " ".join([*named, *(_shown(each) for each in arguments), "[OPTIONS]"])
-    lines = [f"## {' '.join(named)}", "", told, "", "```text", usage, "```", "", "| | | |", "| --- | --- | --- |"]
+    lines = [
+        f"## {' '.join(named)}",
+        "",
+        told,
+        "",
+        "```text",
+        usage,
+        "```",
+        "",
+        "| name | default | what it is |",
+        "| --- | --- | --- |",
+    ]
     for each in arguments:
         lines.append(f"| `{each.name}` | | {_cell(getattr(each, 'help', ''))} |")
     for each in options:
@@ -138,7 +149,21 @@ def names_page() -> str:
         told = (inspect.getdoc(value) or "") if inspect.isclass(value) or callable(value) else ""
         told = told if not told.startswith(("dict(", "str(")) else ""
         parts.append(f"{told or f'`{value}`'}\n\n")
+        parts += [f"- `{method}`: {said}\n" for method, said in _methods(value)] + ["\n"]
     return "".join(parts)
+
+
+def _methods(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield signature and first line of each public method and property of a class."""
+    for name, each in vars(value).items() if inspect.isclass(value) else ():
+        told = (inspect.getdoc(each) or "").partition("\n")[0]
+        if name.startswith("_") or not told:
+            continue
+        if inspect.isfunction(each):
+            kind = "async " if inspect.iscoroutinefunction(each) else ""
+            yield f"{kind}{name}{inspect.signature(each)}".replace("'", ""), told
+        elif isinstance(each, property):
+            yield name, told
 
 
 # -- schemas ----------------------------------------------------------------------------------------------------------
