@@ -145,7 +145,8 @@ def names_page() -> str:
         value = getattr(api, name)
         parts.append(f"## {name}\n\n")
         if inspect.isfunction(value):
-            parts.append(f"```python\n{name}{inspect.signature(value)}\n```\n\n")
+            signature = str(inspect.signature(value)).replace("'", "")
+            parts.append(f"```python\n{name}{signature}\n```\n\n")
         told = (inspect.getdoc(value) or "") if inspect.isclass(value) or callable(value) else ""
         told = told if not told.startswith(("dict(", "str(")) else ""
         parts.append(f"{told or f'`{value}`'}\n\n")
