@@ -200,12 +200,13 @@ def main() -> None:
         made = time.perf_counter() - started
         from influence_cli.store.reader import RunReader
         from influence_cli.store.run_directory import open_run
-        from influence_cli.store.search import INDEX, open_index, take_in
+        from influence_cli.store.search import INDEX
+        from influence_cli.store.word_index import open_words, take_in
 
         with RunReader(open_run(run)) as reader:
             messages = reader.rows("SELECT count(*) FROM message")[0][0]
             started = time.perf_counter()
-            index = open_index(run / INDEX, ":memory:")
+            index = open_words(run / INDEX, ":memory:")
             for _ in take_in(index, reader):
                 pass
             index.close()

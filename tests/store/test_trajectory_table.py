@@ -14,8 +14,9 @@ from influence_cli.store.labels import COLUMNS, LabelRecord, Labels, labels_of, 
 from influence_cli.store.pairs import PairReader, Side, iterations_of
 from influence_cli.store.reader import RunReader
 from influence_cli.store.saved_views import SavedView, forget_view, save_view, saved_views
-from influence_cli.store.search import INDEX, open_index, take_in
+from influence_cli.store.search import INDEX
 from influence_cli.store.trajectory_table import Order, TrajectoryTable
+from influence_cli.store.word_index import open_words, take_in
 
 from .conftest import call, end, episode, message, opening, whole_conversation
 
@@ -37,7 +38,7 @@ def many(run):
 
 @pytest.fixture
 def table(many):
-    index = open_index(many.path / INDEX, ":memory:")
+    index = open_words(many.path / INDEX, ":memory:")
     with RunReader(many) as reader:
         assert list(take_in(index, reader))[-1] == 1.0
         index.close()

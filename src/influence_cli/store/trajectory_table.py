@@ -17,6 +17,7 @@ from influence_cli.store.connection import explained
 from influence_cli.store.filter_language import Node, Words, parse
 from influence_cli.store.filter_sql import ALIASES, FIELDS, Field, condition, field_of, is_field
 from influence_cli.store.reader import RunReader
+from influence_cli.store.word_index import conversations_with
 
 _FROM = "FROM episode e JOIN trajectory t ON t.episode_id = e.id"
 _SEARCH = "search"
@@ -133,13 +134,7 @@ class TrajectoryTable:
     def _found(self, words: Words) -> tuple[str, tuple[Any, ...]]:
         if not self._attached:
             return "SELECT 0", ()
-        sql = (
-            f"SELECT p.episode_id FROM {_SEARCH}.message_fts f JOIN {_SEARCH}.message_episode p ON p.id = f.rowid"  # noqa: S608
-            f" WHERE f.message_fts MATCH ?"
-            " AND p.id NOT IN (SELECT id FROM main.message WHERE dropped = 1)"  # few, and in an index of their own
-        )
-        quoted = '"' + words.text.replace('"', '""') + '"'
-        return sql, (f"{quoted}*" if words.prefix else quoted,)
+        return conversations_with(words.text, prefix=words.prefix, schema=_SEARCH)
 
 
 def _nothing_found(_words: Words) -> tuple[str, tuple[Any, ...]]:
