@@ -209,12 +209,14 @@ def _heading(figures: dict[str, Any]) -> RenderableType:
 
     counts = figures["conversations"]
     told = f"{counts['complete']:,} complete, {counts['failed']:,} failed, {counts['running']:,} not finished"
-    rating = figures["rating"]
+    rating, veto = figures["rating"], figures["veto"]
     ends = ", ".join(f"{row['reason'].replace('_', ' ')} {row['n']:,}" for row in figures["ends"])
     models: dict[str, list[str]] = {}
     for role, model in figures["models"].items():
         models.setdefault(model, []).append(role)
     spread = f" (sd {rating['sd']:.2f})" if rating["sd"] is not None else ""
+    rated = [f"{figures['mean_rating']:.2f} over complete conversations"] if figures["mean_rating"] is not None else []
+    rated += [f"{_number(rating['mean'])}{spread} over {rating['n']:,} turns"] if rating["n"] else []
     entries = (
         ("run", f"{figures['run']} ({figures['state']})"),
         ("made", f"{figures['created']}, in {clock(figures['seconds'] or 0)}, seed {figures['seed']}"),
@@ -222,8 +224,8 @@ def _heading(figures: dict[str, Any]) -> RenderableType:
         ("models", "; ".join(f"{model}: {', '.join(roles)}" for model, roles in models.items())),
         ("conversations", told),
         ("ends", ends),
-        ("rating", f"{_number(rating['mean'])}{spread} over {rating['n']:,} turns" if rating["n"] else "none"),
-        ("veto", f"{_number(figures['veto']['mean'], 3)} mean" if figures["veto"]["n"] else "none"),
+        ("rating", "; ".join(rated) or "none"),
+        ("veto", f"{_number(veto['mean'], 3)} over {veto['n']:,} turns" if veto["n"] else "none"),
         ("speculation", f"{figures['speculations_dropped']:,} user messages asked for and not needed"),
     )
     grid = Table.grid(padding=(0, 2))
@@ -233,7 +235,7 @@ def _heading(figures: dict[str, Any]) -> RenderableType:
 
 
 def _ratings(name: str, rows: list[dict[str, Any]]) -> RenderableType:
-    table = _table(name, n="right", rating="right", sd="right", veto="right")
+    table = _table(name, ratings="right", rating="right", sd="right", veto="right")
     for row in rows:
         figures = (f"{row['n']:,}", _number(row["mean"]), _number(row["sd"]), _number(row["veto"], 3))
         table.add_row(output.plain(row[name]), *figures)

@@ -1,6 +1,7 @@
 """What a run adds up to: the figures of ``influence runs show``.
 
-Invariant: unusable judgements and failed conversations are counted and enter no mean.
+Invariant: unusable judgements are counted and enter no mean. ``mean_rating`` is over complete conversations, each by its
+mean over turns, as in reports; ``rating`` and the tables by turn, scenario and population are over turns.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def run_figures(run: RunReader) -> dict[str, Any]:
         "models": manifest.models,
         "conversations": _conversations(run),
         "turns": _one(run, "SELECT coalesce(sum(turns), 0) FROM trajectory"),
+        "mean_rating": _one(run, "SELECT avg(mean_rating) FROM trajectory WHERE status = 'complete'"),
         "rating": _dict(run.rows(f"SELECT {_RATING} {_RATINGS}", ("preference",)))[0],
         "veto": _dict(run.rows(f"SELECT {_RATING} {_RATINGS}", ("veto",)))[0],
         "by_turn": _by(run, "j.turn", "turn", "FROM judgement j WHERE j.role = ? AND j.usable = 1"),
