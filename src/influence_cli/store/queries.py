@@ -34,7 +34,7 @@ def run_figures(run: RunReader) -> dict[str, Any]:
         "seed": manifest.config.seed,
         "environments": list(manifest.environments),
         "models": manifest.models,
-        "conversations": _conversations(run),
+        "conversations": conversation_counts(run),
         "turns": _one(run, "SELECT coalesce(sum(turns), 0) FROM trajectory"),
         "mean_rating": _one(run, "SELECT avg(mean_rating) FROM trajectory WHERE status = 'complete'"),
         "rating": _dict(run.rows(f"SELECT {_RATING} {_RATINGS}", ("preference",)))[0],
@@ -64,7 +64,8 @@ def run_figures(run: RunReader) -> dict[str, Any]:
     }
 
 
-def _conversations(run: RunReader) -> dict[str, int]:
+def conversation_counts(run: RunReader) -> dict[str, int]:
+    """Return how many conversations a run has: ``total``, ``complete``, ``failed`` and ``running`` (not finished)."""
     counts = {"complete": 0, "failed": 0, "running": 0}
     for row in run.rows("SELECT status, count(*) FROM trajectory GROUP BY status"):
         counts[row[0]] = row[1]
@@ -96,7 +97,7 @@ def _calls(run: RunReader) -> list[dict[str, Any]]:
 
 def run_line(run: RunReader) -> dict[str, Any]:
     """Return the few figures that a list of runs shows."""
-    counts = _conversations(run)
+    counts = conversation_counts(run)
     mean = run.rows("SELECT avg(mean_rating), avg(mean_veto) FROM trajectory WHERE status = 'complete'")[0]
     manifest = run.directory.manifest
     return {
