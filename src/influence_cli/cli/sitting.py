@@ -178,6 +178,7 @@ def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tup
     environments = [with_questions(environment, config.questions) for environment in found]
     for environment in environments:
         environment.mix(config.populations)
+        environment.refuse_silent(config.cue)
     start_tally(environments, config)
     # A run is taken up from anywhere: what was found by a relative path is remembered by its absolute one.
     lasting = tuple(

@@ -21,6 +21,7 @@ from influence_cli.store.word_index import conversations_with
 
 _FROM = "FROM episode e JOIN trajectory t ON t.episode_id = e.id"
 _SEARCH = "search"
+_SOME_PROFILES = "SELECT profile FROM episode ORDER BY id LIMIT 500"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class TrajectoryTable:
         """Return the name of every field that a query about this run may hold."""
         scores = [f"score.{name}" for name in self.rubrics()]
         labels = [f"label.{row[0]}" for row in self.run.rows("SELECT DISTINCT rubric FROM label ORDER BY 1")]
-        return [*FIELDS, *filter(is_field, (*scores, *labels))]
+        keys = self.run.rows(f"SELECT DISTINCT key FROM ({_SOME_PROFILES}), json_each(profile) ORDER BY 1")  # noqa: S608
+        return [*FIELDS, *filter(is_field, (*scores, *labels, *(f"profile.{row[0]}" for row in keys)))]
 
     def rubrics(self) -> list[str]:
         """Return the rubrics that scores were given by, found by leaps through their index."""
