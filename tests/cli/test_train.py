@@ -146,6 +146,21 @@ def test_a_computed_score_can_be_the_reward(train, place):
     assert rewards[-1] > rewards[0] > 10  # longer and longer replies, in words
 
 
+@pytest.mark.parametrize(
+    ("rubric", "judged"),
+    [("reply-length", False), ("preference-first-person", False), ("preference-third-person", False), ("harm", True)],
+)
+def test_a_judge_is_loaded_only_where_one_is_asked_for_the_reward(train, place, rubric, judged):
+    answer = train(
+        "--reward", "score", "--set", f"selection.rubric={rubric}", "--judge", "scripted:no-such-script.yaml",
+        "--iterations", "1", "--out", "made",
+    )  # fmt: skip
+    assert answer.code == (2 if judged else 0), answer.stderr
+    assert ("no-such-script.yaml" in answer.stderr) == judged
+    if not judged:
+        assert "judge" not in open_run(place / "made").manifest.models
+
+
 def test_what_any_scorer_computes_can_be_the_reward(train, place):
     rubric = "selection.rubric=tool-truth/tells-failure"
     answer = train("--reward", "score", "--set", rubric, "--set", "environments=[booking]", "--out", "made")
