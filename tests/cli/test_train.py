@@ -55,6 +55,23 @@ def test_the_agent_learns_what_the_rater_likes_on_people_it_never_met(trained):
     assert rewards[0] < rewards[2]
 
 
+def test_the_agent_is_one_row_of_calls_whatever_was_on_top_of_it_with_iterations_below(trained, influence):
+    document = influence("runs", "show", "made", "--json").document
+    (agent,) = [row for row in document["calls"] if row["role"] == "agent"]
+    assert (agent["model"], agent["adapters"]) == ("scripted:demo", 3)
+    by_iteration = document["agent_calls"]
+    assert [row["iteration"] for row in by_iteration] == [0, 1, 2, 3]
+    assert [row["model"].partition("@")[2].rpartition("/")[2] for row in by_iteration] == ["", "1", "2", "3"]
+    for figure in ("calls", "prompt_tokens", "completion_tokens"):
+        assert sum(row[figure] for row in by_iteration) == agent[figure]
+    shown = influence("runs", "show", "made").stdout
+    assert shown.count("\nagent, 3 adapters ") == 1
+    assert "\niteration 0, no adapter " in shown
+    assert "\niteration 3, adapter 3 " in shown
+    report = influence("report", "made", "--md").stdout
+    assert "scripted:demo with 3 adapters" in report
+
+
 def test_a_control_that_learns_at_random_does_not(train, trained):
     control = train("--random", "--out", "control", "--json").document
     last = [found["iterations"][-1]["heldout"]["reward"]["mean"] for found in (trained, control)]

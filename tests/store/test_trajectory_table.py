@@ -27,7 +27,10 @@ def many(run):
     with run.writer() as writer:
         for number in range(10):
             who = {"name": "Ada", "age": "unknown"}
-            profile = {**who, **({"age": 37 + number, "sign": ("background", "location")[number]} if number < 2 else {})}
+            profile = {
+                **who,
+                **({"age": 37 + number, "sign": ("background", "location")[number]} if number < 2 else {}),
+            }
             kind = "gameable" if number % 2 == 0 else "resilient"
             record = episode(f"p{number}", population=kind, profile=profile)
             i = whole_conversation(writer, record, rating=float(number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -194,7 +194,9 @@ def _parts(figures: dict[str, Any]) -> list[RenderableType]:
     for name in ("turn", "scenario", "population"):
         if figures[f"by_{name}"]:
             parts += [_ratings(name, figures[f"by_{name}"]), blank]
-    parts += [_calls(figures["calls"])]
+    parts += [_calls("role", [(_role(row), row) for row in figures["calls"]])]
+    if figures["agent_calls"]:
+        parts += [blank, _calls("agent in", [(_iteration(row), row) for row in figures["agent_calls"]])]
     unusable = [row for row in figures["unusable"] if row["unusable"]]
     if figures["failures"] or unusable:
         parts += [blank, _trouble(figures["failures"], unusable)]
@@ -242,19 +244,30 @@ def _ratings(name: str, rows: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
-def _calls(rows: list[dict[str, Any]]) -> RenderableType:
+def _role(row: dict[str, Any]) -> str:
+    adapters = row["adapters"]
+    return row["role"] + (f", {adapters} adapter{'s' if adapters > 1 else ''}" if adapters else "")
+
+
+def _iteration(row: dict[str, Any]) -> str:
+    _, _, adapter = row["model"].partition("@")
+    return f"iteration {row['iteration']}, {f'adapter {PurePath(adapter).name}' if adapter else 'no adapter'}"
+
+
+def _calls(title: str, named: list[tuple[str, dict[str, Any]]]) -> RenderableType:
+    """Return what calls took, one line for each name."""
     from rich.table import Table
 
-    trouble = [name for name in ("failed", "retries") if any(row[name] for row in rows)]
+    trouble = [name for name in ("failed", "retries") if any(row[name] for _, row in named)]
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    table.add_column("role", no_wrap=True)
+    table.add_column(title, no_wrap=True)
     for heading in ("calls", *trouble, "prompt\ntok", "cached", "reply\ntok", "dollars", "s per\ncall"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
+    for name, row in named:
         table.add_row(
-            row["role"],
+            output.plain(name),
             f"{row['calls']:,}",
-            *(f"{row[name]:,}" if row[name] else "" for name in trouble),
+            *(f"{row[kind]:,}" if row[kind] else "" for kind in trouble),
             f"{row['prompt_tokens']:,}",
             f"{row['cached_tokens'] / row['prompt_tokens']:.0%}" if row["prompt_tokens"] else "",
             f"{row['completion_tokens']:,}",
