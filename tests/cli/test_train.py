@@ -65,9 +65,9 @@ def test_the_agent_is_one_row_of_calls_whatever_was_on_top_of_it_with_iterations
     for figure in ("calls", "prompt_tokens", "completion_tokens"):
         assert sum(row[figure] for row in by_iteration) == agent[figure]
     shown = influence("runs", "show", "made").stdout
-    assert shown.count("\nagent, 3 adapters ") == 1
-    assert "\niteration 0, no adapter " in shown
-    assert "\niteration 3, adapter 3 " in shown
+    assert shown.count("\nagent (3) ") == 1
+    below = shown.partition("agent in ")[2].splitlines()[2:]
+    assert [line.split()[0] for line in below if line.strip()] == ["0", "1", "2", "3"]
     report = influence("report", "made", "--md").stdout
     assert "scripted:demo with 3 adapters" in report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -194,9 +194,10 @@ def _parts(figures: dict[str, Any]) -> list[RenderableType]:
     for name in ("turn", "scenario", "population"):
         if figures[f"by_{name}"]:
             parts += [_ratings(name, figures[f"by_{name}"]), blank]
-    parts += [_calls("role", [(_role(row), row) for row in figures["calls"]])]
-    if figures["agent_calls"]:
-        parts += [blank, _calls("agent in", [(_iteration(row), row) for row in figures["agent_calls"]])]
+    adapted = bool(figures["agent_calls"])
+    parts += [_calls("role\n(adapters)" if adapted else "role", figures["calls"])]
+    if adapted:
+        parts += [blank, _calls("agent in\niteration", figures["agent_calls"])]
     unusable = [row for row in figures["unusable"] if row["unusable"]]
     if figures["failures"] or unusable:
         parts += [blank, _trouble(figures["failures"], unusable)]
@@ -244,30 +245,26 @@ def _ratings(name: str, rows: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
-def _role(row: dict[str, Any]) -> str:
-    adapters = row["adapters"]
-    return row["role"] + (f", {adapters} adapter{'s' if adapters > 1 else ''}" if adapters else "")
+def _name_of(row: dict[str, Any]) -> str:
+    """Return what a row of calls is of: an iteration, or a role with the number of its adapters."""
+    if "iteration" in row:
+        return f"{row['iteration']}"
+    return f"{row['role']} ({row['adapters']})" if row["adapters"] else f"{row['role']}"
 
 
-def _iteration(row: dict[str, Any]) -> str:
-    _, _, adapter = row["model"].partition("@")
-    return f"iteration {row['iteration']}, {f'adapter {PurePath(adapter).name}' if adapter else 'no adapter'}"
-
-
-def _calls(title: str, named: list[tuple[str, dict[str, Any]]]) -> RenderableType:
-    """Return what calls took, one line for each name."""
+def _calls(title: str, rows: list[dict[str, Any]]) -> RenderableType:
     from rich.table import Table
 
-    trouble = [name for name in ("failed", "retries") if any(row[name] for _, row in named)]
+    trouble = [name for name in ("failed", "retries") if any(row[name] for row in rows)]
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column(title, no_wrap=True)
     for heading in ("calls", *trouble, "prompt\ntok", "cached", "reply\ntok", "dollars", "s per\ncall"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, row in named:
+    for row in rows:
         table.add_row(
-            output.plain(name),
+            output.plain(_name_of(row)),
             f"{row['calls']:,}",
-            *(f"{row[kind]:,}" if row[kind] else "" for kind in trouble),
+            *(f"{row[name]:,}" if row[name] else "" for name in trouble),
             f"{row['prompt_tokens']:,}",
             f"{row['cached_tokens'] / row['prompt_tokens']:.0%}" if row["prompt_tokens"] else "",
             f"{row['completion_tokens']:,}",
