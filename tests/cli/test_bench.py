@@ -1,7 +1,12 @@
 """``influence bench``: results with intervals, answers that are kept, cells that are runs."""
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
 
 import pytest
 
@@ -125,3 +130,31 @@ def test_transfer_repeats_no_finished_cell(influence, trained):
 def test_transfer_needs_trained_agents(influence, made_run):
     answer = influence("bench", "transfer", "made")
     assert (answer.code, "trained no agent" in answer.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_3_and_what_was_answered_is_not_asked_again(influence, place):
+    arguments = ("bench", "sycophancy", "-m", MODEL, "-o", "latency=0.3", "--n", "10", "--json")
+    command = [sys.executable, "-m", "influence_cli", *arguments, "--concurrency", "2"]
+    answers = place / "bench" / "sycophancy-scripted-demo" / "answers.db"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and count(answers) < 3:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 3, told
+    assert "Traceback" not in told
+    kept = count(answers)
+    calls = influence(*arguments).document["calls"]["model"]
+    assert 3 <= kept == calls["cached"] < calls["calls"]
+
+
+def count(answers):
+    """How many answers a cache holds; none while it is not there."""
+    if not answers.is_file():
+        return 0
+    with closing(sqlite3.connect(answers)) as database:
+        try:
+            return database.execute("SELECT count(*) FROM answer").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
