@@ -67,8 +67,8 @@ def _write(document: dict[str, object], target: Path) -> None:
 
 def catalogue_of(registry: PluginRegistry, directories: list[RunDirectory], files: list[Path]) -> Catalogue:
     """Return what is known of the rubrics and metrics that the runs may hold; an environment that is gone is told."""
-    from influence_cli.cli.resolution import find_environments
     from influence_cli.report.measures import Catalogue
+    from influence_cli.resolution import find_environments
     from influence_cli.scoring.plan import metric_score
     from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
 
