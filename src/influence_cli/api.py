@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from influence_cli.plugins.hookspecs import hookimpl
     from influence_cli.schemas.frozen import Frozen
     from influence_cli.schemas.messages import ChatMessage, Message, Role, ToolCall
+    from influence_cli.schemas.records import (
+        CallRecord,
+        EpisodeRecord,
+        JudgementRecord,
+        MessageRecord,
+        ScoreRecord,
+        TrajectoryEnd,
+    )
     from influence_cli.schemas.requests import (
         Capabilities,
         ChoiceRequest,
@@ -39,7 +47,8 @@ if TYPE_CHECKING:
     from influence_cli.schemas.training import RowsWanted, TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
     from influence_cli.scoring.scorers import Measured, Scorer, agent_replies
     from influence_cli.seeding import derive_seed, unit_draw
-    from influence_cli.store.exporters import Exporter
+    from influence_cli.store.conversation import StoredConversation, read_conversation
+    from influence_cli.store.exporters import Exporter, whole_file
     from influence_cli.store.reader import RunReader
     from influence_cli.training.adapters import adapter_digest
     from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
@@ -60,6 +69,14 @@ _HOME = {
     "influence_cli.plugins.hookspecs": ("hookimpl",),
     "influence_cli.schemas.frozen": ("Frozen",),
     "influence_cli.schemas.messages": ("ChatMessage", "Message", "Role", "ToolCall"),
+    "influence_cli.schemas.records": (
+        "CallRecord",
+        "EpisodeRecord",
+        "JudgementRecord",
+        "MessageRecord",
+        "ScoreRecord",
+        "TrajectoryEnd",
+    ),
     "influence_cli.schemas.requests": (
         "Capabilities",
         "ChoiceRequest",
@@ -74,7 +91,8 @@ _HOME = {
     "influence_cli.scoring.scorers": ("Measured", "Scorer", "agent_replies"),
     "influence_cli.schemas.training": ("RowsWanted", "TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
-    "influence_cli.store.exporters": ("Exporter",),
+    "influence_cli.store.conversation": ("StoredConversation", "read_conversation"),
+    "influence_cli.store.exporters": ("Exporter", "whole_file"),
     "influence_cli.store.reader": ("RunReader",),
     "influence_cli.training.adapters": ("adapter_digest",),
     "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
@@ -89,6 +107,7 @@ __all__ = [
     "BatchProgress",
     "BatchState",
     "CallFailedError",
+    "CallRecord",
     "Capabilities",
     "ChatMessage",
     "ChoiceReading",
@@ -98,6 +117,7 @@ __all__ = [
     "Distribution",
     "Environment",
     "Episode",
+    "EpisodeRecord",
     "Example",
     "Exporter",
     "FailureKind",
@@ -105,9 +125,11 @@ __all__ = [
     "GenerateRequest",
     "Generation",
     "InfluenceError",
+    "JudgementRecord",
     "Limiter",
     "Measured",
     "Message",
+    "MessageRecord",
     "ModelCatalog",
     "ModelInfo",
     "Position",
@@ -119,7 +141,9 @@ __all__ = [
     "RowsWanted",
     "RunReader",
     "Sampling",
+    "ScoreRecord",
     "Scorer",
+    "StoredConversation",
     "SystemClock",
     "Told",
     "ToolCall",
@@ -130,6 +154,7 @@ __all__ = [
     "TrainingOutcome",
     "TrainingPair",
     "TrainingRow",
+    "TrajectoryEnd",
     "UnknownNameError",
     "Usage",
     "adapter_digest",
@@ -140,9 +165,11 @@ __all__ = [
     "hookimpl",
     "load_environment",
     "model_folder",
+    "read_conversation",
     "report_progress",
     "reporting_to",
     "unit_draw",
+    "whole_file",
 ]
 
 

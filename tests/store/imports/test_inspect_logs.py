@@ -68,7 +68,7 @@ def test_tokens_are_counted_and_errors_are_failures(log):
     (call,) = found["hotel"].calls
     assert (call.model, call.prompt_tokens, call.cached_tokens, call.completion_tokens) == (
         "inspect:mockllm/model",
-        120,
+        150,
         30,
         24,
     )
