@@ -17,6 +17,7 @@ class InspectOptions(Frozen):
         default="auto", description="auto: read them where the provider gives them; no: count samples."
     )
     draws: int = Field(default=20, ge=1, description="Samples of a closed question where a request names no number.")
+    max_retries: int = Field(default=5, ge=0, description="How often Inspect asks again where that may help.")
     max_connections: int | None = Field(default=None, ge=1, description="Most requests at once; None: Inspect's own.")
     model_args: dict[str, JsonValue] = Field(default_factory=dict, description="Arguments of the provider's class.")
 
