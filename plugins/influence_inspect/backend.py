@@ -39,7 +39,8 @@ _TOP = 20
 """Likeliest tokens asked for at each position: what most providers show at most."""
 _ANSWER_TOKENS = 16
 """Room for a choice; some providers refuse less."""
-_SEED_BITS = 31
+_SEEDS = 1 << 31
+"""Seeds that every provider takes."""
 _AMBIGUOUS_ABOVE = 0.02
 """More undecided probability than this is not accepted: samples are counted instead."""
 _FINISHED = {"max_tokens": "length", "model_length": "length", "tool_calls": "tool_calls", "content_filter": "refused"}
@@ -181,8 +182,8 @@ def _made(model: str, options: InspectOptions) -> Model:
 
 
 def _seed(seed: int) -> int:
-    """Return a seed that every provider takes."""
-    return seed % 2**_SEED_BITS
+    """Return a seed of those that every provider takes."""
+    return seed % _SEEDS
 
 
 def _schema(schema: Any) -> ResponseSchema:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from influence_cli.api import Frozen
 
@@ -19,7 +19,7 @@ class InspectOptions(Frozen):
     draws: int = Field(default=20, ge=1, description="Samples of a closed question where a request names no number.")
     max_retries: int = Field(default=5, ge=0, description="How often Inspect asks again where that may help.")
     max_connections: int | None = Field(default=None, ge=1, description="Most requests at once; None: Inspect's own.")
-    model_args: dict[str, JsonValue] = Field(default_factory=dict, description="Arguments of the provider's class.")
+    model_args: dict[str, Any] = Field(default_factory=dict, description="Arguments of the provider's class.")
 
 
 class InspectLogOptions(Frozen):

@@ -12,6 +12,7 @@ from influence_cli.api import (
     Episode,
     JudgePolicy,
     KeptConversation,
+    Role,
     SimulationConfig,
     StateReference,
     converse,
@@ -43,7 +44,12 @@ def simulated_user(
     config = SimulationConfig(
         turns=turns, seed=seed, veto=veto, speculate=False, judges=JudgePolicy(minimum_mass=minimum_mass)
     )
-    named = {"user": user_model, "preference": preference_model, "transition": transition_model, "veto": veto_model}
+    named: dict[Role, str | None] = {
+        "user": user_model,
+        "preference": preference_model,
+        "transition": transition_model,
+        "veto": veto_model,
+    }
     cast = Cast(config, named, model_options)
     place = environment_named(environment)
 
