@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.environments.sampling import count_episodes, episodes
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
+    from influence_cli.gym.blocking import TextEnvironment, VectorEnvironment
+    from influence_cli.gym.environment import AsyncTextEnvironment
+    from influence_cli.gym.making import make_async_env, make_env, make_vec_env
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
     from influence_cli.plugins.registry import PluginRegistry, make_registry
@@ -87,6 +90,9 @@ _HOME = {
     "influence_cli.environments.loading": ("environment_parts", "load_environment"),
     "influence_cli.environments.sampling": ("count_episodes", "episodes"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
+    "influence_cli.gym.blocking": ("TextEnvironment", "VectorEnvironment"),
+    "influence_cli.gym.environment": ("AsyncTextEnvironment",),
+    "influence_cli.gym.making": ("make_async_env", "make_env", "make_vec_env"),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
     "influence_cli.plugins.registry": ("PluginRegistry", "make_registry"),
@@ -142,6 +148,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Algorithm",
     "Asking",
+    "AsyncTextEnvironment",
     "Backend",
     "BatchAnswer",
     "BatchBackend",
@@ -199,6 +206,7 @@ __all__ = [
     "StateReference",
     "StoredConversation",
     "SystemClock",
+    "TextEnvironment",
     "Told",
     "ToolCall",
     "ToolSchema",
@@ -211,6 +219,7 @@ __all__ = [
     "TrajectoryEnd",
     "UnknownNameError",
     "Usage",
+    "VectorEnvironment",
     "adapter_digest",
     "agent_replies",
     "close_models",
@@ -225,7 +234,10 @@ __all__ = [
     "hookimpl",
     "known_environments",
     "load_environment",
+    "make_async_env",
+    "make_env",
     "make_registry",
+    "make_vec_env",
     "model_folder",
     "parse_model_name",
     "pick_rubrics",
