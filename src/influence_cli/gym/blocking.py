@@ -18,6 +18,17 @@ from influence_cli.gym.vector import AsyncVectorEnvironment, Steps
 T = TypeVar("T")
 
 
+def refuse_running_loop() -> None:
+    """Raise InfluenceError where an event loop is running already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise InfluenceError(
+        "An event loop is running here already, as in a notebook.", hint="Use make_async_env and await its calls."
+    )
+
+
 class _Blocking:
     """Runs the calls of a core on a loop of its own; use as a context manager, or call :meth:`close`."""
 
@@ -30,13 +41,11 @@ class _Blocking:
             work.close()
             raise InfluenceError("The environment is closed.")
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self._runner.run(work)
-        work.close()
-        raise InfluenceError(
-            "An event loop is running here already, as in a notebook.", hint="Use make_async_env and await its calls."
-        )
+            refuse_running_loop()
+        except InfluenceError:
+            work.close()
+            raise
+        return self._runner.run(work)
 
     def close(self) -> None:
         """Give up what is under way and release the models. Closing twice does nothing."""

@@ -122,6 +122,14 @@ class AsyncTextEnvironment:
         }
         return self._outcome(under, info)
 
+    def another(self) -> AsyncTextEnvironment:
+        """Return an environment that shares models and sequence with this one, for a conversation beside it."""
+        return AsyncTextEnvironment(self._stream, self._models, self._config, agent=self._agent, reward=self._reward)
+
+    def choices(self) -> list[dict[str, Any]]:
+        """Return what ``reset(options=...)`` can choose: every conversation of one pass over the settings, in its order."""
+        return self._stream.choices()
+
     async def aclose(self) -> None:
         """Give up what is under way. The models are whoever's that gave them."""
         await self._give_up()

@@ -59,6 +59,17 @@ class EpisodeStream:
             seed=self._config.seed,
         )
 
+    def choices(self) -> list[dict[str, Any]]:
+        """Return the options of every conversation of one pass, in its order."""
+        records = (episode.record for episode in episodes(self.environments, self._config))
+        return [
+            {
+                **record.key.model_dump(mode="json", exclude={"iteration"}),
+                **record.model_dump(mode="json", include={"population", "cue"}),
+            }
+            for record in records
+        ]
+
     def _environment(self, name: str | None) -> Environment:
         by_name = {each.name: each for each in self.environments}
         if name is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from influence_cli.backends.names import parse_model_name
 from influence_cli.environments.questions import with_questions
-from influence_cli.gym.blocking import TextEnvironment, VectorEnvironment
+from influence_cli.gym.blocking import TextEnvironment, VectorEnvironment, refuse_running_loop
 from influence_cli.gym.environment import AsyncTextEnvironment, Reward, rating
 from influence_cli.gym.episodes import EpisodeStream
 from influence_cli.gym.outside import OutsideAgent
@@ -42,6 +42,7 @@ def make_env(
     rating unless another is given. ``settings`` are those of a simulation (``seed``, ``turns``, ``split``, ``populations``,
     ``cue``, ``scenarios``, ``veto`` ...). Raises InfluenceError for what the caller can mend.
     """
+    refuse_running_loop()
     (core,), release = _made(environment, 1, model, models, options, reward, settings)
     return TextEnvironment(core, release)
 
@@ -57,6 +58,7 @@ def make_vec_env(
     **settings: Any,
 ) -> VectorEnvironment:
     """Return ``num_envs`` conversations side by side, which share their models; else as :func:`make_env`."""
+    refuse_running_loop()
     cores, release = _made(environment, num_envs, model, models, options, reward, settings)
     return VectorEnvironment(AsyncVectorEnvironment(cores), release)
 

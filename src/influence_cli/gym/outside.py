@@ -31,6 +31,7 @@ class OutsideAgent:
     def __init__(self) -> None:
         self._asked: asyncio.Queue[GenerateRequest] = asyncio.Queue()
         self._answer: asyncio.Future[Generation] | None = None
+        self._answered = 0
 
     async def asked(self) -> GenerateRequest:
         """Return the next request, once there is one."""
@@ -38,9 +39,10 @@ class OutsideAgent:
 
     def answer(self, reply: Reply) -> None:
         """Answer the request that was handed out last; InfluenceError if there is none, or the reply is none."""
-        generation = read_reply(reply)
         if self._answer is None or self._answer.done():
             raise InfluenceError("No reply is waited for.", hint="Call reset first.")
+        generation = read_reply(reply, name=f"call-{self._answered}")
+        self._answered += 1
         self._answer.set_result(generation)
 
     async def generate(self, request: GenerateRequest) -> Generation:
@@ -57,13 +59,16 @@ class OutsideAgent:
         """Release nothing."""
 
 
-def read_reply(reply: Reply) -> Generation:
-    """Return a reply as a backend gives it; InfluenceError if it is none. Nothing is known of what it took."""
+def read_reply(reply: Reply, *, name: str = "call") -> Generation:
+    """Return a reply as a backend gives it; InfluenceError if it is none. Nothing is known of what it took.
+
+    ``name`` begins the identifiers of calls that have none.
+    """
     usage = Usage(requests=0)
     if isinstance(reply, str):
         return Generation(text=reply, usage=usage)
     try:
-        calls = tuple(_call(call, number) for number, call in enumerate(reply.get("tool_calls") or ()))
+        calls = tuple(_call(call, f"{name}-{number}") for number, call in enumerate(reply.get("tool_calls") or ()))
         text = str(reply.get("content") or "")
         return Generation(text=text, tool_calls=calls, finish_reason="tool_calls" if calls else "stop", usage=usage)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -73,13 +78,13 @@ def read_reply(reply: Reply) -> Generation:
         ) from None
 
 
-def _call(call: Mapping[str, Any], number: int) -> ToolCall:
-    """Return a tool call, written as chat APIs write it or flat."""
+def _call(call: Mapping[str, Any], name: str) -> ToolCall:
+    """Return a tool call, written as chat APIs write it or flat; ``name`` identifies one that says not which it is."""
     named = call.get("function", call)
     given = named["arguments"] if isinstance(named, Mapping) else call["arguments"]
     arguments = orjson.loads(given) if isinstance(given, str) else dict(given)
-    name = named["name"] if isinstance(named, Mapping) else str(named)
-    return ToolCall(id=str(call.get("id") or f"call-{number}"), name=name, arguments=arguments)
+    tool = named["name"] if isinstance(named, Mapping) else str(named)
+    return ToolCall(id=str(call.get("id") or name), name=tool, arguments=arguments)
 
 
 def as_chat(message: ChatMessage) -> dict[str, Any]:
