@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
     from influence_cli.plugins.registry import PluginRegistry, make_registry
+    from influence_cli.report.catalogues import catalogue_of
+    from influence_cli.report.document import report_document
+    from influence_cli.report.markdown import markdown_safe, measured_markdown
     from influence_cli.resolution import (
         close_models,
         environment_path,
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
         known_environments,
         role_models,
     )
-    from influence_cli.schemas.configs import JudgePolicy, RoleConfig, SimulationConfig
+    from influence_cli.schemas.configs import JudgePolicy, RoleConfig, RunManifest, SimulationConfig, TrainConfig
     from influence_cli.schemas.frozen import Frozen
     from influence_cli.schemas.messages import ChatMessage, Message, Role, ToolCall
     from influence_cli.schemas.records import (
@@ -70,11 +73,12 @@ if TYPE_CHECKING:
     from influence_cli.simulation.models import RoleModel
     from influence_cli.simulation.single import KeptConversation, converse, trajectory_document
     from influence_cli.store.conversation import StoredConversation, read_conversation
-    from influence_cli.store.exporters import Exporter, whole_file
+    from influence_cli.store.exporters import Exporter, whole_file, write_parquet
     from influence_cli.store.reader import RunReader
     from influence_cli.store.run_directory import RunDirectory
     from influence_cli.training.adapters import adapter_digest
     from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
+    from influence_cli.training.report import training_figures
 
 _HOME = {
     "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
@@ -96,6 +100,9 @@ _HOME = {
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
     "influence_cli.plugins.registry": ("PluginRegistry", "make_registry"),
+    "influence_cli.report.catalogues": ("catalogue_of",),
+    "influence_cli.report.document": ("report_document",),
+    "influence_cli.report.markdown": ("markdown_safe", "measured_markdown"),
     "influence_cli.resolution": (
         "close_models",
         "environment_path",
@@ -103,7 +110,7 @@ _HOME = {
         "known_environments",
         "role_models",
     ),
-    "influence_cli.schemas.configs": ("JudgePolicy", "RoleConfig", "SimulationConfig"),
+    "influence_cli.schemas.configs": ("JudgePolicy", "RoleConfig", "RunManifest", "SimulationConfig", "TrainConfig"),
     "influence_cli.schemas.frozen": ("Frozen",),
     "influence_cli.schemas.messages": ("ChatMessage", "Message", "Role", "ToolCall"),
     "influence_cli.schemas.records": (
@@ -137,11 +144,12 @@ _HOME = {
     "influence_cli.simulation.models": ("RoleModel",),
     "influence_cli.simulation.single": ("KeptConversation", "converse", "trajectory_document"),
     "influence_cli.store.conversation": ("StoredConversation", "read_conversation"),
-    "influence_cli.store.exporters": ("Exporter", "whole_file"),
+    "influence_cli.store.exporters": ("Exporter", "whole_file", "write_parquet"),
     "influence_cli.store.reader": ("RunReader",),
     "influence_cli.store.run_directory": ("RunDirectory",),
     "influence_cli.training.adapters": ("adapter_digest",),
     "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
+    "influence_cli.training.report": ("training_figures",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -198,6 +206,7 @@ __all__ = [
     "RoleModel",
     "RowsWanted",
     "RunDirectory",
+    "RunManifest",
     "RunReader",
     "Sampling",
     "ScoreRecord",
@@ -212,6 +221,7 @@ __all__ = [
     "ToolSchema",
     "TrackedRun",
     "Tracker",
+    "TrainConfig",
     "TrainingJob",
     "TrainingOutcome",
     "TrainingPair",
@@ -222,6 +232,7 @@ __all__ = [
     "VectorEnvironment",
     "adapter_digest",
     "agent_replies",
+    "catalogue_of",
     "close_models",
     "converse",
     "count_answers",
@@ -238,17 +249,22 @@ __all__ = [
     "make_env",
     "make_registry",
     "make_vec_env",
+    "markdown_safe",
+    "measured_markdown",
     "model_folder",
     "parse_model_name",
     "pick_rubrics",
     "read_conversation",
+    "report_document",
     "report_progress",
     "reporting_to",
     "role_models",
     "score_conversation",
+    "training_figures",
     "trajectory_document",
     "unit_draw",
     "whole_file",
+    "write_parquet",
 ]
 
 
