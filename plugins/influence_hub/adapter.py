@@ -41,6 +41,7 @@ class AdapterFolder:
         if not isinstance(config, TrainConfig):
             raise InfluenceError(f"{run.path} is no training run: it has no adapter.", hint="See `influence train`.")
         iteration, source = self._adapter(run)
+        _check(run, iteration, source)
         base = self._base(run)
         with whole_folder(out) as folder:
             copied = [path for path in sorted(source.iterdir()) if _belongs(path)]
@@ -94,6 +95,14 @@ class AdapterFolder:
             f"{cards.measured_part(run)}",
         ]
         return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _check(run: RunReader, iteration: int, source: Path) -> None:
+    """Raise InfluenceError where the weights are not those that were trained."""
+    for each in training_figures(run):
+        trained = each["stages"]["train"] or {}
+        if each["iteration"] == iteration - 1 and trained.get("digest") not in (None, adapter_digest(source)):
+            raise InfluenceError(f"{source} is not the adapter that was trained.", hint="Restore it, or train anew.")
 
 
 def _belongs(path: Path) -> bool:
