@@ -111,6 +111,17 @@ def environment_path(registry: PluginRegistry, folders: Iterable[Path] = ()) -> 
     return search_path(asked, registry.environment_paths())
 
 
+def one_model(
+    registry: PluginRegistry, model: str | None, options: Mapping[str, Any], base_url: str | None = None
+) -> RoleModel:
+    """Return the model that a command with a single role asks; None names the default. Raises as :func:`role_models`."""
+    from influence_cli.schemas.configs import RoleConfig, SimulationConfig
+
+    given = {**options, **({"base_url": base_url} if base_url else {})}
+    config = SimulationConfig(default=RoleConfig(model=model, options=given))
+    return role_models(registry, config, roles=("judge",))["judge"]
+
+
 def agent_name(config: SimulationConfig) -> ModelName:
     """Return the agent's model, with its adapter if it has one."""
     from influence_cli.backends.names import parse_model_name

@@ -26,9 +26,8 @@ def role_models(registry: PluginRegistry, config: SimulationConfig, **how: Any) 
 def one_model(
     registry: PluginRegistry, model: str | None, options: Mapping[str, Any], base_url: str | None = None
 ) -> RoleModel:
-    """Return the model that a command with a single role asks; None names the default. Raises as :func:`role_models`."""
-    from influence_cli.schemas.configs import RoleConfig, SimulationConfig
+    """Return what :func:`influence_cli.resolution.one_model` does, showing how far loading is."""
+    from influence_cli.backends.reporting import reporting_to
 
-    given = {**options, **({"base_url": base_url} if base_url else {})}
-    config = SimulationConfig(default=RoleConfig(model=model, options=given))
-    return role_models(registry, config, roles=("judge",))["judge"]
+    with output.progress_bar() as advance, reporting_to(advance):
+        return resolution.one_model(registry, model, options, base_url)
