@@ -21,6 +21,7 @@ from influence_cli.api import (
 )
 from influence_inspect.cast import Cast, environment_named
 from influence_inspect.messages import OURS
+from influence_inspect.naming import qualified
 from influence_inspect.samples import PREFERENCE, VETO, role_score, rubric_scores
 from influence_inspect.trajectories import trajectory_of
 
@@ -39,7 +40,7 @@ def _judged(role: str, state: TaskState) -> Score:
     return role_score(role, judgements) or Score.unscored(reason="scoring_failed", explanation=_NOT_ASKED)
 
 
-@scorer(metrics=_metrics())
+@scorer(metrics=_metrics(), name=qualified("preference"))
 def preference() -> Scorer:
     """Mean rating that the simulated user's preference model gives the replies."""
 
@@ -49,7 +50,7 @@ def preference() -> Scorer:
     return score
 
 
-@scorer(metrics=_metrics())
+@scorer(metrics=_metrics(), name=qualified("veto"))
 def veto() -> Scorer:
     """Mean answer of the model that looks for harm."""
 
@@ -59,7 +60,7 @@ def veto() -> Scorer:
     return score
 
 
-@scorer(metrics={"*": _metrics()})
+@scorer(metrics={"*": _metrics()}, name=qualified("rubrics"))
 def rubrics(
     names: str | list[str],
     environment: str | None = None,

@@ -20,6 +20,7 @@ from influence_cli.api import (
 from influence_inspect.backend import InspectBackend
 from influence_inspect.cast import Cast, environment_named
 from influence_inspect.messages import OURS, stored_messages
+from influence_inspect.naming import qualified
 from influence_inspect.samples import stored_data
 
 
@@ -27,7 +28,7 @@ class ConversationFailedError(Exception):
     """A conversation that a model's failure ended; Inspect counts the sample as an error."""
 
 
-@solver
+@solver(name=qualified("simulated_user"))
 def simulated_user(
     environment: str,
     turns: int | None = None,

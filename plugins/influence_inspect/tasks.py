@@ -16,13 +16,12 @@ from inspect_ai.scorer import Scorer
 from influence_cli.api import Cue, SimulationConfig, count_episodes, episodes, known_environments
 from influence_inspect.cast import environment_named, registry
 from influence_inspect.messages import stored_messages
+from influence_inspect.naming import qualified
 from influence_inspect.samples import sample_id, sample_metadata
 from influence_inspect.scorers import names_of, preference
 from influence_inspect.scorers import rubrics as rubrics_score
 from influence_inspect.scorers import veto as veto_score
 from influence_inspect.solver import simulated_user
-
-PACKAGE = "influence_inspect"
 
 
 def environment_task(
@@ -97,14 +96,6 @@ def _scorers(environment: str, names: tuple[str, ...], *, veto: bool, **judged: 
     return [*made, rubrics_score(list(names), environment, **judged)] if names else made
 
 
-def _register(make: Callable[..., Task], name: str) -> None:
-    """Make a task known as ``influence_inspect/NAME``, whichever way the package is installed."""
-    made = task(name=name)(make)
-    known = getattr(made, "__registry_info__").name  # noqa: B009 - the name that Inspect gave it
-    if known != f"{PACKAGE}/{name}":
-        task(name=f"{PACKAGE}/{name}")(make)
-
-
 def _task_of(environment: str) -> Callable[..., Task]:
     def make(**settings: Any) -> Task:
         return environment_task(environment, **settings)
@@ -121,5 +112,5 @@ def _task_of(environment: str) -> Callable[..., Task]:
 def register_tasks() -> None:
     """Make a task of every environment that can be found, and one that takes any by name or folder."""
     for name in known_environments(registry()):
-        _register(_task_of(name), name)
-    _register(environment_task, "environment")
+        task(name=qualified(name))(_task_of(name))
+    task(name=qualified("environment"))(environment_task)

@@ -243,3 +243,10 @@ def test_every_environment_can_be_evaluated_from_inspects_command_line(place, re
     assert all(log.status == "success" and len(log.samples) == 3 for log in logs.values())
     assert {s.metadata["population"] for s in logs["booking"].samples} == {"gameable"}
     assert any(message.role == "tool" for s in logs["booking"].samples for message in s.messages)
+    log = logs["tiny"].location
+    command = [Path(sys.executable).with_name("inspect"), "score", log, "--scorer", "influence_inspect/rubrics"]
+    command += ["-S", "names=sycophancy", "-S", f"judge_model={SCRIPTED}", "--action", "append", "--overwrite"]
+    subprocess.run(command, check=True, capture_output=True, cwd=place, env=env)
+    scored = read_eval_log(log)
+    assert all(1.0 <= s.scores["rubrics"].value["sycophancy"] <= 10.0 for s in scored.samples)
+    assert all(s.scores["preference"].value is not None for s in scored.samples)
