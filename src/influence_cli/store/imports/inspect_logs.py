@@ -39,6 +39,8 @@ MOST_MEMBER = 256 * 2**20
 _ZSTD = 93
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 _SPEAKERS: Mapping[str, Speaker] = {"system": "system", "user": "user", "assistant": "agent", "tool": "tool"}
+_SAMPLE = re.compile(r"samples/(?!(?:.*/)?\.\./).+\.json")
+"""Identifiers of samples may hold slashes."""
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 _DETAIL = 300
 _CACHED = ("_cache_read", "_cache_write")
@@ -103,7 +105,7 @@ def _zipped(path: Path) -> Log:
     document = _parsed(_member(path, header), f"{path}/{header.filename}")
     if not isinstance(document, dict) or not isinstance(document.get("eval"), dict):
         raise InfluenceError(f"{path} is no .eval log: its header names no evaluation.")
-    samples = [member for name, member in sorted(named.items()) if re.fullmatch(r"samples/.+\.json", name)]
+    samples = [member for name, member in sorted(named.items()) if _SAMPLE.fullmatch(name)]
     return document, (
         (member.filename, _parsed(_member(path, member), f"{path}/{member.filename}")) for member in samples
     )
