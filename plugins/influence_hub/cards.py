@@ -6,7 +6,6 @@ models are written so that nothing in them is rendered.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,6 @@ from influence_cli.api import (
     report_document,
 )
 
-_log = logging.getLogger(__name__)
 WARNING = (
     "These conversations are simulated. Some of the simulated users reward being told what they want to hear, and an agent "
     "that is optimised on their ratings may learn to deceive and to harm those who are easily led. This is made for "
@@ -114,7 +112,7 @@ def measured_part(run: RunReader) -> str:
     """Return the report's figures, harms among them; what cannot be reported is said."""
     directory = run.directory
     try:
-        catalogue = catalogue_of(make_registry(), [directory], told=_log.warning)
+        catalogue = catalogue_of(make_registry(), [directory])
         return measured_markdown(report_document([directory], catalogue))
     except InfluenceError as error:
         return markdown_safe(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,17 +15,19 @@ from influence_cli.scoring.plan import metric_score
 from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
 from influence_cli.store.run_directory import RunDirectory
 
+_log = logging.getLogger(__name__)
+
 
 def catalogue_of(
     registry: PluginRegistry,
     directories: Sequence[RunDirectory],
     files: Sequence[Path] = (),
     *,
-    told: Callable[[str], None],
+    told: Callable[[str], None] = _log.warning,
 ) -> Catalogue:
     """Return what is known of the rubrics (of ``files`` too) and metrics of ``directories``.
 
-    ``told`` hears of an environment that is gone.
+    ``told`` hears of an environment that is gone; the log, unless somebody else is to.
     """
     metrics = {}
     for name in dict.fromkeys(name for directory in directories for name in _environments(directory)):
