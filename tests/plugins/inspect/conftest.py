@@ -11,13 +11,6 @@ from influence_cli.store.conversation import read_conversation
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
 
-if pytest.importorskip("inspect_ai", reason="inspect-ai is not installed: pip install 'influence-cli[inspect]'"):
-    from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput, ModelUsage
-    from inspect_ai.model._model_output import Logprob, Logprobs, TopLogprob
-
-    from influence_inspect.backend import InspectBackend
-    from influence_inspect.options import InspectOptions
-
 
 @pytest.fixture
 def answer():
@@ -25,6 +18,9 @@ def answer():
 
     Its usage is given: the mock would count tokens with a table that it fetches.
     """
+
+    from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput, ModelUsage
+    from inspect_ai.model._model_output import Logprob, Logprobs, TopLogprob
 
     def make(text, *, logprobs=(), stop="stop", calls=None):
         content = [
@@ -49,6 +45,9 @@ def answer():
 @pytest.fixture
 def make_backend():
     """Make a backend over the mock; ``reply`` takes (messages, tools, tool choice, config)."""
+
+    from influence_inspect.backend import InspectBackend
+    from influence_inspect.options import InspectOptions
 
     def make(reply, **options):
         return InspectBackend("mockllm/model", InspectOptions(model_args={"custom_outputs": reply}, **options))
