@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Iterator
 from hashlib import sha256
 from importlib.metadata import version
-from math import isfinite, sqrt
+from math import isfinite, nan, sqrt
 from pathlib import Path
+from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
@@ -131,11 +132,20 @@ def _spec(run: RunReader) -> EvalSpec:
         task=name,
         task_registry_name=f"influence_inspect/{name}" if len(environments) == 1 else None,
         dataset=EvalDataset(name=name, samples=states[0][0]),
-        model=manifest.models.get("agent", "unknown"),
+        model=_agent(run),
         config=EvalConfig(epochs=epochs),
         packages={"influence-cli": version("influence-cli"), "inspect_ai": version("inspect_ai")},
         metadata={"run": manifest.run_id, **manifest.model_dump(mode="json", include=_SHOWN)},
     )
+
+
+def _agent(run: RunReader) -> str:
+    """Return the agent's model, of an imported run by its calls; one of Inspect's as Inspect names it."""
+    named = run.directory.manifest.models.get("agent")
+    if named is None:
+        rows = run.rows("SELECT model FROM call WHERE role = 'agent' LIMIT 1")
+        named = rows[0]["model"] if rows else "unknown"
+    return named.removeprefix("inspect:")
 
 
 def _times(run: RunReader) -> dict[str, str]:
@@ -182,14 +192,14 @@ def _end(conversation: StoredConversation) -> TrajectoryEnd | None:
 
 
 class _Summary:
-    """Means, standard errors and usage over samples, each seen once."""
+    """Figures and usage over samples, each seen once; as in Inspect, epochs of a sample are one value, their mean."""
 
     def __init__(self) -> None:
         self.total = 0
         self.failed = 0
         self.model_usage: dict[str, ModelUsage] = {}
         self.role_usage: dict[str, ModelUsage] = {}
-        self._moments: dict[str, dict[str, _Moments]] = {}
+        self._scores: dict[str, _Scored] = {}
 
     def add(self, sample: EvalSample) -> None:
         """Take a sample in."""
@@ -199,58 +209,51 @@ class _Summary:
             for name, usage in used.items():
                 kept[name] = kept[name] + usage if name in kept else usage
         for name, score in (sample.scores or {}).items():
-            groups = self._moments.setdefault(name, {})
-            groups.setdefault("", _Moments()).add(score)
-            if population := sample.metadata["population"]:
-                groups.setdefault(population, _Moments()).add(score)
+            self._scores.setdefault(name, _Scored()).add(str(sample.id), sample.metadata["population"], score)
 
     def results(self) -> EvalResults:
         """Return the figures by score: over all samples, and the mean of each population."""
         return EvalResults(
             total_samples=self.total,
             completed_samples=self.total - self.failed,
-            scores=[self._score(name, groups) for name, groups in self._moments.items()],
-        )
-
-    def _score(self, name: str, groups: dict[str, _Moments]) -> EvalScore:
-        whole = groups[""]
-        metrics = [EvalMetric(name=f"mean_{group}" if group else "mean", value=m.mean) for group, m in groups.items()]
-        metrics.insert(1, EvalMetric(name="stderr", value=whole.stderr))
-        return EvalScore(
-            name=name,
-            scorer=name,
-            scored_samples=whole.count,
-            unscored_samples=whole.unscored,
-            metrics={metric.name: metric for metric in metrics},
+            scores=[scored.result(name) for name, scored in self._scores.items()],
         )
 
 
-class _Moments:
-    """Mean and standard error, one value at a time (Welford's method)."""
+class _Scored:
+    """One score's values, added up by population and sample."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.unscored = 0
-        self._mean = 0.0
-        self._squares = 0.0
+        self._sums: dict[tuple[str | None, str], list[float]] = {}
+        self._unscored = 0
 
-    def add(self, score: Score) -> None:
+    def add(self, sample: str, population: str | None, score: Score) -> None:
         """Take a score in."""
         value = score.as_float()
         if not isfinite(value):
-            self.unscored += 1
+            self._unscored += 1
             return
-        self.count += 1
-        away = value - self._mean
-        self._mean += away / self.count
-        self._squares += away * (value - self._mean)
+        for group in dict.fromkeys((None, population)):
+            total = self._sums.setdefault((group, sample), [0.0, 0.0])
+            total[0] += value
+            total[1] += 1
 
-    @property
-    def mean(self) -> float:
-        """The mean; nan without a value."""
-        return self._mean if self.count else float("nan")
-
-    @property
-    def stderr(self) -> float:
-        """The standard error of the mean; nan below two values."""
-        return sqrt(self._squares / (self.count - 1) / self.count) if self.count > 1 else float("nan")
+    def result(self, name: str) -> EvalScore:
+        """Return mean, standard error, and the mean of each population; nan where there are too few values."""
+        groups: dict[str | None, list[float]] = {None: []}
+        for (group, _), (total, count) in self._sums.items():
+            groups.setdefault(group, []).append(total / count)
+        values = groups.pop(None)
+        figures = {
+            "mean": fmean(values) if values else nan,
+            "stderr": stdev(values) / sqrt(len(values)) if len(values) > 1 else nan,
+            **{f"mean_{group}": fmean(found) for group, found in groups.items()},
+        }
+        return EvalScore(
+            name=name,
+            scorer=name,
+            reducer="mean",
+            scored_samples=len(values),
+            unscored_samples=self._unscored,
+            metrics={metric: EvalMetric(name=metric, value=value) for metric, value in figures.items()},
+        )

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections import defaultdict
+from statistics import fmean
 
 import pytest
 
@@ -73,11 +75,16 @@ def test_inspects_reader_finds_everything_in_its_own_places(influence, place, sc
     assert (log.results.total_samples, log.results.completed_samples) == (16, 16)
     assert log.eval.metadata["config"]["seed"] == 0
     trajectories, _ = contents(scored_run)
-    ratings = [each["mean_rating"] for each in trajectories]
     preference = next(score for score in log.results.scores if score.name == "preference")
-    assert preference.metrics["mean"].value == pytest.approx(sum(ratings) / len(ratings))
-    gameable = [each["mean_rating"] for each in trajectories if each["population"] == "gameable"]
-    assert preference.metrics["mean_gameable"].value == pytest.approx(sum(gameable) / len(gameable))
+    by_state, gameable = defaultdict(list), defaultdict(list)
+    for each in trajectories:
+        place_of = (each["environment"], each["scenario"], each["initial_state"])
+        by_state[place_of].append(each["mean_rating"])
+        if each["population"] == "gameable":
+            gameable[place_of].append(each["mean_rating"])
+    assert preference.metrics["mean"].value == pytest.approx(fmean(map(fmean, by_state.values())))
+    assert preference.metrics["mean_gameable"].value == pytest.approx(fmean(map(fmean, gameable.values())))
+    assert preference.metrics["stderr"].value > 0.0
     sample = next(each for each in log.samples if each.metadata["environment"] == "booking")
     assert {"scenario", "initial_state", "population", "cue", "split"} <= set(sample.metadata)
     assert sample.input == sample.messages[: len(sample.input)]

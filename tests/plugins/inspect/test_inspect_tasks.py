@@ -100,6 +100,12 @@ def test_a_task_has_the_conversations_of_a_run(run, parrot, tiny_folder, tiny):
     assert {"mean", "stderr", "mean_gameable", "mean_resilient"} <= set(by_name["preference"])
 
 
+def figures(log, name):
+    """Inspect's own figures of a score, or ours."""
+    score = next(score for score in log.results.scores if score.name == name)
+    return {name: metric.value for name, metric in score.metrics.items()}
+
+
 def test_epochs_are_further_conversations_and_the_log_becomes_a_run(
     run, influence, contents, place, tiny_folder, answer
 ):
