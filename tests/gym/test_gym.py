@@ -133,6 +133,17 @@ def test_places_side_by_side_have_what_one_after_the_other_would(tiny_folder):
     assert len(set(found) & set(expected)) >= 4
 
 
+def test_a_mistake_in_one_reply_moves_no_conversation(tiny_folder):
+    with make_vec_env(str(tiny_folder), 2, model=SCRIPTED, turns=2) as env:
+        env.reset()
+        with pytest.raises(InfluenceError, match="2 replies are needed, not 1"):
+            env.step(["One."])
+        with pytest.raises(InfluenceError, match="no reply of an agent"):
+            env.step(["One.", 7])
+        infos = env.step(["One.", "Two."])[4]
+    assert [info["turn"] for info in infos] == [1, 1]
+
+
 def test_a_reward_of_ones_own(tiny_folder):
     def harmless(info):
         return -10.0 * info["veto"]
@@ -196,5 +207,7 @@ async def test_with_an_event_loop_the_core_is_awaited(tiny_folder):
     assert len({step[4]["trajectory"]["seed"] for step in steps}) == 2
     assert steps[0][4]["trajectory"]["messages"][-1]["text"] == "One."
     await core.reset()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(core.step("Never heard."), timeout=0)
     await core.aclose()  # in the middle of a conversation
     await release()

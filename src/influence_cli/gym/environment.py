@@ -161,12 +161,14 @@ class AsyncTextEnvironment:
     async def _until_asked(self, under: _Under) -> None:
         """Return when the agent is asked, or the conversation is over."""
         asked = asyncio.ensure_future(under.agent.asked())
-        await asyncio.wait({asked, under.task}, return_when=asyncio.FIRST_COMPLETED)
-        if asked.done():
-            under.request = asked.result()
-            return
-        asked.cancel()
-        _ended(under.task)
+        try:
+            await asyncio.wait({asked, under.task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if asked.done():
+                under.request = asked.result()
+            asked.cancel()
+        if under.request is None:
+            _ended(under.task)
 
     async def _give_up(self) -> None:
         under, self._under = self._under, None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from influence_cli.errors import InfluenceError
 from influence_cli.gym.environment import AsyncTextEnvironment, Info, Observation
-from influence_cli.gym.outside import Reply
+from influence_cli.gym.outside import Reply, read_reply
 
 Steps = tuple[list[Observation], list[float], list[bool], list[bool], list[Info]]
 
@@ -40,6 +40,8 @@ class AsyncVectorEnvironment:
         """Take a reply for every place; return observations, rewards, terminated, truncated and infos, by place."""
         if len(replies) != self.num_envs:
             raise InfluenceError(f"{self.num_envs} replies are needed, not {len(replies)}.")
+        for reply in replies:
+            read_reply(reply)  # a mistake in one is told before any conversation goes on
         found = await asyncio.gather(
             *(environment.step(reply) for environment, reply in zip(self.environments, replies, strict=True))
         )
