@@ -21,7 +21,7 @@ from influence_inspect.backend import InspectBackend
 from influence_inspect.cast import Cast, environment_named
 from influence_inspect.messages import OURS, stored_messages
 from influence_inspect.naming import qualified
-from influence_inspect.samples import stored_data
+from influence_inspect.samples import sample_metadata, stored_data
 
 
 class ConversationFailedError(Exception):
@@ -80,7 +80,8 @@ def _episode(environment: Environment, state: TaskState, seed: int) -> Episode:
 
 
 def _show(state: TaskState, kept: KeptConversation) -> None:
-    """Put the conversation where Inspect keeps one, whole or as far as it came."""
+    """Put the conversation where Inspect keeps one, whole or as far as it came; its metadata become this epoch's."""
+    state.metadata.update(sample_metadata(kept.record))
     state.messages = stored_messages(kept.messages, f"{state.sample_id}-{state.epoch}")
     state.store.set(OURS, stored_data(kept.record, kept.judgements, kept.calls, kept.end))
     said = [message.text for message in kept.messages if message.speaker == "agent" and message.source == "model"]

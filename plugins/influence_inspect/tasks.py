@@ -79,6 +79,7 @@ def environment_task(
 
 def _dataset(environment: str, config: SimulationConfig) -> MemoryDataset:
     place = environment_named(environment)
+    place.refuse_silent(config.cue)
     count_episodes([place], config)
     samples = [
         Sample(

@@ -45,6 +45,7 @@ class EpisodeStream:
             if name not in _CHOSEN:
                 raise UnknownNameError("option of reset", name, _CHOSEN)
         environment = self._environment(options.get("environment"))
+        environment.refuse_silent(options.get("cue"))
         wanted = (options.get("scenario"), options.get("initial_state"))
         reference = next((r for r in environment.initial_states() if (r.scenario, r.initial_state) == wanted), None)
         if reference is None:

@@ -93,6 +93,7 @@ def _made(
     environments = [with_questions(each, config.questions) for each in found]
     for each in environments:
         each.mix(config.populations)
+        each.refuse_silent(config.cue)
     start_tally(environments, config)
     roles = [role for role in roles_of(config) if role != "agent"]
     speaking = role_models(registry, config, roles=roles)

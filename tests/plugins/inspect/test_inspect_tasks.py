@@ -124,6 +124,7 @@ def test_epochs_are_further_conversations_and_the_log_becomes_a_run(
     assert {config.max_tokens for config in seen} == {40}  # what it leaves open is the environment's
     states = {sample.id for sample in log.samples}
     assert len(log.samples) == 2 * len(states)
+    assert all(sample.metadata["sample"] == sample.epoch - 1 for sample in log.samples)
     assert influence("import", log.location, "--out", "runs/back").exit_code == 0
     trajectories, kept = contents(place / "runs" / "back")
     assert {(t["scenario"], t["sample"]) for t in trajectories} == {("tea", 0), ("tea", 1)}
