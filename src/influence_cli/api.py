@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgress, BatchState
+    from influence_cli.backends.choice_tries import ChoiceTrie, answer_log_probabilities, build_trie, normalised
     from influence_cli.backends.folders import model_folder
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
+    from influence_cli.backends.opening import open_backend
     from influence_cli.backends.prompts import Prompts
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
+    from influence_cli.backends.tool_calls import split_tool_calls
     from influence_cli.environments.environment import Environment, Episode
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
@@ -46,13 +49,16 @@ if TYPE_CHECKING:
 
 _HOME = {
     "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
+    "influence_cli.backends.choice_tries": ("ChoiceTrie", "answer_log_probabilities", "build_trie", "normalised"),
     "influence_cli.backends.folders": ("model_folder",),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
+    "influence_cli.backends.opening": ("open_backend",),
     "influence_cli.backends.prompts": ("Prompts",),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
+    "influence_cli.backends.tool_calls": ("split_tool_calls",),
     "influence_cli.environments.environment": ("Environment", "Episode"),
     "influence_cli.environments.loading": ("environment_parts", "load_environment"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
@@ -93,6 +99,7 @@ __all__ = [
     "ChatMessage",
     "ChoiceReading",
     "ChoiceRequest",
+    "ChoiceTrie",
     "Clock",
     "Component",
     "Distribution",
@@ -134,14 +141,19 @@ __all__ = [
     "Usage",
     "adapter_digest",
     "agent_replies",
+    "answer_log_probabilities",
+    "build_trie",
     "count_answers",
     "derive_seed",
     "environment_parts",
     "hookimpl",
     "load_environment",
     "model_folder",
+    "normalised",
+    "open_backend",
     "report_progress",
     "reporting_to",
+    "split_tool_calls",
     "unit_draw",
 ]
 
