@@ -263,7 +263,7 @@ class Engine:
         """Return vLLM's answer to the prompt ``ids``, with the adapter in the folder ``adapter``."""
         if self.adapters is None:
             if adapter is not None:
-                raise CallFailedError("invalid_request", "Adapters are switched off (-o adapters=true).", attempts=0)
+                raise InfluenceError("Adapters are switched off.", hint="Leave out -o adapters=false.")
             return await self._answer(ids, None, sampling)
         async with self.adapters.use(adapter) as identity:
             return await self._answer(ids, identity, sampling)

@@ -134,9 +134,11 @@ class ServedVllmBackend:
         model, self._model = self._model, None
         if model is None:
             return
-        if _served.users(self._key) == 1:
-            await model.leave()
-        await asyncio.to_thread(_served.release, self._key)
+        try:
+            if _served.users(self._key) == 1:
+                await model.leave()
+        finally:
+            await asyncio.to_thread(_served.release, self._key)
 
     def _running(self) -> ServedModel:
         if self._model is None:

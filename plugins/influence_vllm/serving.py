@@ -90,6 +90,8 @@ class ServedModel:
 
     async def ask(self, request: Request, put: Callable[[Request], Awaitable[Answer]]) -> Answer:
         """Return the server's answer; a call that a restart interrupted is made again afterwards."""
+        if request.adapter is not None and not self.options.adapters:
+            raise InfluenceError("Adapters are switched off.", hint="Leave out -o adapters=false.")
         while True:
             generation = await self._ready()
             try:

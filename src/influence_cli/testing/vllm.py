@@ -1,6 +1,6 @@
 """What the test server has beyond OpenAI's API when it stands for a server of vLLM: health, adapters, completions, sleep.
 
-GET  /health                       200, or 503 while it sleeps
+GET  /health
 POST /v1/load_lora_adapter         {"lora_name": ..., "lora_path": a folder with adapter_config.json}
 POST /v1/unload_lora_adapter       {"lora_name": ...}
 POST /v1/completions               one token with its log-probabilities, another for each adapter
@@ -60,7 +60,7 @@ class VllmDesk:
         app.router.add_get("/adapters", self._adapters)
 
     async def _health(self, _: web.Request) -> web.Response:
-        return web.Response(status=503 if self.asleep else 200)
+        return web.Response()
 
     async def _adapters(self, _: web.Request) -> web.Response:
         return _json({"loads": self.loads, "unloads": self.unloads, "asleep": self.asleep})
