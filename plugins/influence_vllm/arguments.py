@@ -99,14 +99,17 @@ def serve_environment(options: VllmOptions, key: str) -> dict[str, str]:
         environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     if options.between == "sleep":
         environment["VLLM_SERVER_DEV_MODE"] = "1"
-    return environment | thread_environment(options)
+    return environment | process_environment(options)
 
 
-def thread_environment(options: VllmOptions) -> dict[str, str]:
-    """Return the variables by which vLLM's processes take so many threads of a processor."""
-    if options.threads is None:
-        return {}
-    return {"OMP_NUM_THREADS": str(options.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+def process_environment(options: VllmOptions) -> dict[str, str]:
+    """Return the variables by which vLLM's processes take so many threads of a processor, and compile nothing."""
+    environment: dict[str, str] = {}
+    if options.threads is not None:
+        environment |= {"OMP_NUM_THREADS": str(options.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    if options.eager:
+        environment["TORCHDYNAMO_DISABLE"] = "1"  # vLLM compiles some small functions even so
+    return environment
 
 
 def _flags(flag: str, value: Any) -> list[str]:

