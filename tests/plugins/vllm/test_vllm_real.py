@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # vLLM's libraries warn of much that is not ours
 ]
 RATINGS = tuple(map(str, range(1, 11)))
-SETTINGS = {"dtype": "float32", "context_length": 2048, "cache_mib": 512, "eager": True, "threads": 2, "max_loras": 2}
+SETTINGS = {"dtype": "float32", "context_length": 2048, "cache_mib": 512, "eager": True, "threads": 1, "max_loras": 2}
 CLOSE = 1e-3
 """Two engines in float32: the most that a probability may differ by."""
 QUESTIONS = (
@@ -100,7 +100,7 @@ def expected(adapters):
     from influence_transformers.options import TransformersOptions
 
     async def ask():
-        backend = TransformersBackend("smollm2", TransformersOptions(dtype="float32", cache_mib=256, threads=2))
+        backend = TransformersBackend("smollm2", TransformersOptions(dtype="float32", cache_mib=256, threads=1))
         found = {}
         for adapter in (None, *adapters):
             asked = [backend.choose(question(text, choices, adapter)) for text, choices in QUESTIONS]
