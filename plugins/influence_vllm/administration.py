@@ -20,7 +20,7 @@ from influence_vllm.arguments import CHOICE_TOKENS
 
 _SECONDS = 60.0
 _LOAD_SECONDS = 600.0
-_PROBES = ("The weather today is", "I have decided that I will", "My honest opinion of your plan:")
+PROBES = ("The weather today is", "I have decided that I will", "My honest opinion of your plan:")
 _KINDS: dict[int, FailureKind] = {401: "auth", 403: "auth", 404: "not_found", 400: "invalid_request"}
 
 
@@ -75,7 +75,7 @@ class Administration:
         """Return the log-probabilities of the likeliest tokens after some texts."""
         model = self.model if identity is None else identity.name
         found: dict[str, float] = {}
-        for number, text in enumerate(_PROBES):
+        for number, text in enumerate(PROBES):
             body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0.0, "logprobs": CHOICE_TOKENS}
             answer = await asyncio.to_thread(self._ask, "/completions", body)
             try:

@@ -17,9 +17,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from influence_cli.api import CallFailedError, ChoiceRequest, GenerateRequest, InfluenceError, Prompts, report_progress
@@ -227,18 +227,18 @@ class Engine:
         limit = min(sampling.max_tokens, self._room(ids, 1))
         schema = request.json_schema
         structured = StructuredOutputsParams(json=schema, disable_any_whitespace=True) if schema is not None else None
-        result = await self._ask(
-            ids,
-            request.adapter,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=limit,
-            min_tokens=min(sampling.min_tokens, limit),
-            stop=list(sampling.stop),
-            stop_token_ids=sorted(self.prompts.ending),
-            seed=request.seed,
-            structured_outputs=structured,
-        )
+        drawn = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": limit,
+            "min_tokens": min(sampling.min_tokens, limit),
+            "stop": list(sampling.stop),
+            "stop_token_ids": sorted(self.prompts.ending),
+            "seed": request.seed,
+            "structured_outputs": structured,
+        }
+        async with self._using(request.adapter) as identity:
+            result = await self._answer(ids, identity, drawn)
         (answer,) = result.outputs
         return TextResult(
             answer.text, answer.finish_reason or "stop", len(answer.token_ids), len(ids), result.num_cached_tokens or 0
@@ -249,30 +249,32 @@ class Engine:
         ids = self.prompts.encode(request.messages)
         asked = ChoiceQuestions(self.prompts.encode_choices(ids, request.choices), self.prompts.ending)
         self._room(ids, asked.longest)
-        looks = [self._look([*ids, *each.answer], each.wanted, request.adapter) for each in asked.questions]
-        found = await _together(looks)
+        async with self._using(request.adapter) as identity:
+            looks = [self._look([*ids, *each.answer], each.wanted, identity) for each in asked.questions]
+            found = await _together(looks)
         computed = sum(tokens for _, tokens in found)
         whole = max(len(ids), computed)
         return ChoiceResult(asked.log_probabilities([seen for seen, _ in found]), whole, whole - computed)
 
     async def _look(
-        self, ids: list[int], wanted: Sequence[int], adapter: str | None, **more: Any
+        self, ids: list[int], wanted: Sequence[int], identity: Identity | None, **more: Any
     ) -> tuple[Mapping[int, float], int]:
         """Return the log-probabilities of ``wanted`` after ``ids``, and how many tokens were computed for them."""
-        result = await self._ask(
-            ids, adapter, temperature=0.0, max_tokens=1, logprob_token_ids=list(wanted), detokenize=False, **more
-        )
+        sampling = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": list(wanted), "detokenize": False}
+        result = await self._answer(ids, identity, sampling | more)
         (place,) = result.outputs[0].logprobs
         return {token: place[token].logprob for token in wanted}, len(ids) - (result.num_cached_tokens or 0)
 
-    async def _ask(self, ids: list[int], adapter: str | None, **sampling: Any) -> Any:
-        """Return vLLM's answer to the prompt ``ids``, with the adapter in the folder ``adapter``."""
+    @asynccontextmanager
+    async def _using(self, adapter: str | None) -> AsyncIterator[Identity | None]:
+        """Have the adapter in the folder ``adapter`` loaded inside the block; InfluenceError where there may be none."""
         if self.adapters is None:
             if adapter is not None:
                 raise InfluenceError("Adapters are switched off.", hint="Leave out -o adapters=false.")
-            return await self._answer(ids, None, sampling)
+            yield None
+            return
         async with self.adapters.use(adapter) as identity:
-            return await self._answer(ids, identity, sampling)
+            yield identity
 
     async def _answer(self, ids: list[int], identity: Identity | None, sampling: Mapping[str, Any]) -> Any:
         from vllm import SamplingParams
@@ -332,10 +334,8 @@ class Engine:
         found: dict[str, float] = {}
         for number, text in enumerate(_PROBES):
             ids: list[int] = self.prompts.tokenizer(text)["input_ids"]
-            sampling = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": wanted, "detokenize": False}
-            result = await self._answer(ids, identity, sampling | {"skip_reading_prefix_cache": True})
-            (place,) = result.outputs[0].logprobs
-            found |= {f"{number}:{token}": place[token].logprob for token in wanted}
+            seen, _ = await self._look(ids, wanted, identity, skip_reading_prefix_cache=True)
+            found |= {f"{number}:{token}": value for token, value in seen.items()}
         return found
 
     def _lora(self, identity: Identity) -> Any:

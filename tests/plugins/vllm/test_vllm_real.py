@@ -5,7 +5,6 @@ own elsewhere.
 """
 
 import asyncio
-import math
 import os
 import signal
 import subprocess
@@ -295,16 +294,47 @@ def test_the_engines_processes_end_with_whoever_loaded_it(tmp_path, what):
 # -- a server that we start -------------------------------------------------------------------------------------------
 
 
-async def test_a_server_answers_as_transformers_does(started, expected, adapters):
-    """Through the API only the likeliest tokens are seen, so choices beyond them count as nothing."""
-    backend, _ = started
-    differences = []
+def likeliest(folder, adapter):
+    """Return log-probabilities of the 60 likeliest tokens after the texts that a server is probed with."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from influence_vllm.administration import PROBES
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, str(adapter)) if adapter else model
+    found = {}
+    for number, text in enumerate(PROBES):
+        with torch.inference_mode():
+            logits = model(**tokenizer(text, return_tensors="pt")).logits[0, -1]
+        top = torch.log_softmax(logits.double(), -1).topk(60)
+        found |= {
+            f"{number}:{tokenizer.decode([i])}": p
+            for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        }
+    return found
+
+
+async def test_a_server_applies_the_adapter_that_was_asked_for(started, adapters):
+    """Over the API the likeliest tokens are seen; theirs are compared with the model's own, without adapter and with each."""
+    from influence_vllm.arguments import model_source
+
+    model = started[0]._model
+    differences, moved = [], []
     for adapter in (None, *adapters):
-        found = await asyncio.gather(*(backend.choose(question(text, RATINGS, adapter)) for text, _ in QUESTIONS[::3]))
-        assert {answer.method for answer in found} == {"logprobs"}
-        differences += [abs(one.mass - other.mass) for one, other in zip(found, expected[adapter][::3], strict=True)]
-    print(f"\nmost that the mass of ten ratings differs by through the API: {max(differences):.2e}")
-    assert all(math.isfinite(each) for each in differences)
+        async with model.adapters.use(adapter and str(adapter)) as identity:
+            seen = await model.administration.probe(identity)
+        expected = likeliest(model_source("smollm2"), adapter)
+        shared = seen.keys() & expected.keys()
+        assert len(shared) >= 50
+        differences.append(max(abs(seen[key] - expected[key]) for key in shared))
+        moved.append(None if identity is None else model.adapters.effects[identity.digest])
+    print(
+        f"\nmost that a log-probability differs by over the API: {max(differences):.2e}; adapters move them by {moved[1:]}"
+    )
+    assert max(differences) < CLOSE
 
 
 async def test_greedy_replies_over_the_api_are_those_of_transformers(started, expected):
