@@ -22,6 +22,8 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
+from pydantic import ValidationError
+
 from influence_cli.api import CallFailedError, ChoiceRequest, GenerateRequest, InfluenceError, Prompts, report_progress
 from influence_vllm.adapters import Adapters, Identity, Probe
 from influence_vllm.arguments import engine_arguments, model_source, process_environment
@@ -156,7 +158,7 @@ class Engine:
             raise
         except Exception as error:
             raise InfluenceError(
-                f"vLLM cannot load {self.name!r}: {_first_line(error)}",
+                f"vLLM cannot load {self.name!r}: {_reason(error)}",
                 hint="VLLM_LOGGING_LEVEL=INFO in the environment shows all that it says.",
             ) from error
         report_progress(f"Loading {self.name} with vLLM", 1.0)
@@ -293,9 +295,9 @@ class Engine:
             async for output in self._llm.generate(prompt, params, number, lora_request=lora):
                 result = output
         except (VLLMClientError, ValueError) as error:
-            raise CallFailedError("invalid_request", f"vLLM refuses the request: {_first_line(error)}") from error
+            raise CallFailedError("invalid_request", f"vLLM refuses the request: {_reason(error)}") from error
         except (EngineDeadError, EngineGenerateError) as error:
-            raise CallFailedError("internal", f"The engine of vLLM failed: {_first_line(error)}") from error
+            raise CallFailedError("internal", f"The engine of vLLM failed: {_reason(error)}") from error
         if result is None or result.outputs[0].finish_reason in ("abort", "error"):
             raise CallFailedError("internal", "vLLM gave the request up.")
         return result
@@ -318,7 +320,7 @@ class Engine:
         except Exception as error:  # vLLM passes on whatever its worker raised
             del self._lora_ids[identity.digest]
             raise CallFailedError(
-                "invalid_request", f"vLLM cannot load the adapter {identity.folder}: {_first_line(error)}", attempts=0
+                "invalid_request", f"vLLM cannot load the adapter {identity.folder}: {_reason(error)}", attempts=0
             ) from error
 
     async def unload_adapter(self, identity: Identity) -> None:
@@ -400,6 +402,9 @@ async def _together(looks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         raise
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    if isinstance(error, ValidationError):
+        return str(error.errors(include_url=False, include_input=False)[0]["msg"]).removeprefix("Value error, ")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

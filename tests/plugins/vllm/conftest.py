@@ -102,6 +102,19 @@ def wait_until(happens: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+def find_processes(*words: str) -> list[int]:
+    """Return the processes whose command line has all of ``words`` as arguments."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = entry.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if set(words) <= set(arguments):
+            found.append(int(entry.parent.name))
+    return sorted(found)
+
+
 def is_alive(pid: int) -> bool:
     """Return whether a process runs: it is there, and no zombie."""
     try:

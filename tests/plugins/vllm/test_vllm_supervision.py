@@ -15,7 +15,7 @@ from influence_vllm.making import make_backend
 from influence_vllm.options import VllmOptions
 from influence_vllm.supervision import Server, free_port
 
-from .conftest import is_alive, wait_until
+from .conftest import find_processes, is_alive, wait_until
 from .test_vllm_server import say
 
 
@@ -98,11 +98,7 @@ async def test_a_server_that_hangs_is_started_anew(options, model):
     backend = make_backend(model, options(timeout=2.0, max_restarts=1))
     try:
         assert (await backend.generate(say())).text
-        found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-        port = str(backend._model.server.port)
-        (pid,) = [
-            int(line.split()[0]) for line in found.splitlines() if "testing.server" in line and port in line.split()
-        ]
+        (pid,) = find_processes("influence_cli.testing.server", str(backend._model.server.port))
         os.kill(pid, signal.SIGSTOP)
         assert (await backend.generate(say())).text
         assert backend._model.server.generation == 2
