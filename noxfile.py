@@ -48,8 +48,8 @@ def vllm(session: nox.Session) -> None:
     session.install("--no-deps", "-e", ".")
     session.run("python", "-c", NAME_VLLM)
     session.run("influence", "models", "pull", "smollm2")
-    arguments = session.posargs or ["-v", "-s", "--durations=10"]
-    session.run("pytest", "tests/plugins/vllm", "--timeout=900", *arguments)
+    arguments = session.posargs or ["tests/plugins/vllm", "-v", "-s", "--durations=10"]
+    session.run("pytest", "--timeout=900", *arguments)
 
 
 @nox.session
