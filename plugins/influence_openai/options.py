@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator
 
-from influence_cli.api import Frozen, InfluenceError
+from influence_cli.api import Frozen, InfluenceError, remember_secret
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _NEUTRAL: dict[str, JsonValue] = {"affects_answers": False}
@@ -110,4 +110,5 @@ class OpenAIOptions(Frozen):
         if not key and self.is_openai:
             hint = f"Set {self.api_key_env}, or name a server of your own with --base-url."
             raise InfluenceError(f"OpenAI needs a key, and {self.api_key_env} is not set.", hint=hint)
+        remember_secret(key)
         return key or None

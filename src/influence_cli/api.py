@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
+    from influence_cli.credentials import remember_secret, without_secrets
     from influence_cli.environments.environment import Environment, Episode
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
@@ -53,6 +54,7 @@ _HOME = {
     "influence_cli.backends.prompts": ("Prompts",),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
+    "influence_cli.credentials": ("remember_secret", "without_secrets"),
     "influence_cli.environments.environment": ("Environment", "Episode"),
     "influence_cli.environments.loading": ("environment_parts", "load_environment"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
@@ -140,9 +142,11 @@ __all__ = [
     "hookimpl",
     "load_environment",
     "model_folder",
+    "remember_secret",
     "report_progress",
     "reporting_to",
     "unit_draw",
+    "without_secrets",
 ]
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from influence_cli.credentials import without_secrets
 from influence_cli.sanitize import visible
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Say something on stderr, quiet or not."""
-    talk_console().print(visible(text), soft_wrap=True)
+    """Say something on stderr, quiet or not; what seems to be a key is blotted out."""
+    talk_console().print(visible(without_secrets(text)), soft_wrap=True)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 from influence_cli.backends.names import parse_model_name
 from influence_cli.cli import output
+from influence_cli.cli.provenance import refuse_secrets
 from influence_cli.cli.resolution import find_environments, role_models
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError, UnknownNameError
@@ -105,6 +106,7 @@ def resolve(
         flags=flags,
         flag_names=FLAGS,
     )
+    refuse_secrets(config)
     plan, scorers = chosen(registry, wanted)
     resolved = Resolved(directory, config, plan, scorers)
     if plan.metrics or plan.asks_user or plan.third_person or scorers:
