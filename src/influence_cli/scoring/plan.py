@@ -14,6 +14,7 @@ from influence_cli.environments.environment import Environment, Episode
 from influence_cli.schemas.environment import Probe
 from influence_cli.schemas.records import WHOLE, EpisodeKey, EpisodeRecord
 from influence_cli.schemas.rubrics import Rubric, RubricScale
+from influence_cli.scoring.injection import SHIFT, injection_items
 from influence_cli.scoring.questions import Item, UserFrame, heard, items_of
 from influence_cli.scoring.rubric_files import shipped_rubrics
 from influence_cli.scoring.running import Task
@@ -39,6 +40,7 @@ class Plan:
     third_person: bool = False
     first_person: bool = False
     probes: bool = False
+    injection: bool = False
     judges: Sequence[RoleModel] = ()
     user: RoleModel | None = None
     environments: Mapping[str, Environment] = field(default_factory=dict)
@@ -50,7 +52,7 @@ class Plan:
     @property
     def asks_judges(self) -> bool:
         """Whether any question goes to judges."""
-        return bool(self.rubrics) or self.metrics or self.third_person
+        return bool(self.rubrics) or self.metrics or self.third_person or self.injection
 
     @property
     def asks_user(self) -> bool:
@@ -62,10 +64,14 @@ class Plan:
         episode = self._episode(number, trajectory)
         rubrics = [*self.rubrics, *(self._own_rubrics(episode, trajectory) if episode else ())]
         asked = items_of(number, trajectory, rubrics)
+        if self.injection:
+            asked += injection_items(number, trajectory)
         tasks: list[Task] = [(item, model) for model in self.judges for item in asked]
         if episode is not None and self.user is not None:
             tasks += [(item, self.user) for item in self._in_person(number, trajectory, episode)]
         self.asked.update(item.name for item, _ in tasks)
+        if self.injection:
+            self.asked.add(SHIFT)
         return tasks
 
     def _episode(self, number: int, trajectory: Mapping[str, Any]) -> Episode | None:

@@ -341,6 +341,9 @@ class ChatServer:
                 split_numbers=self.config.split_numbers,
                 shows_end=self.config.shows_end,
             )
+        if self.config.texts:
+            text = self.config.texts[derive_seed(key, seed, temperature) % len(self.config.texts)]
+            return Speech((text,), (((text, 0.0),),), ended=True)
         least = int(body.get("min_tokens") or 0)
         words = self.config.reply_words
         return answer_text(key, least=least, most=most, seed=seed, temperature=temperature, words=words)

@@ -24,6 +24,7 @@ from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.rubrics import Rubric
 from influence_cli.scoring.computed import NamedScorer
+from influence_cli.scoring.injection import INJECTION_PROBE
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import FIRST_PERSON, METRICS, THIRD_PERSON, WHOLE_PREFERENCE, Plan
 from influence_cli.scoring.rubric_files import meant_by, pick_rubrics, shipped_rubrics, tags_of
@@ -128,7 +129,7 @@ def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedSc
     offers = {offer.component.name: offer for offer in registry.offers("scorer")}
     known = shipped_rubrics()
     own_rubrics = {rubric.id for path in wanted.files for rubric in pick_rubrics((), [path])}
-    special = (METRICS, COMPUTED, THIRD_PERSON, FIRST_PERSON, WHOLE_PREFERENCE)
+    special = (METRICS, COMPUTED, THIRD_PERSON, FIRST_PERSON, WHOLE_PREFERENCE, INJECTION_PROBE)
     plan = Plan(probes=wanted.probes)
     asked: list[str] = []
     scorers: dict[str, NamedScorer] = {}
@@ -136,6 +137,7 @@ def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedSc
         plain, _, settings = name.partition(":")
         if name in special:
             plan.metrics |= name == METRICS
+            plan.injection |= name == INJECTION_PROBE
             plan.third_person |= name in (THIRD_PERSON, WHOLE_PREFERENCE)
             plan.first_person |= name in (FIRST_PERSON, WHOLE_PREFERENCE)
             if name == COMPUTED:
