@@ -123,8 +123,9 @@ def test_the_engine_samples_and_judges_after_such_a_prompt(tmp_path, family):
 
 @pytest.mark.slow
 def test_the_embedded_model_reads_them_as_text_too():
-    from influence_transformers.resolution import resolve_model
     from transformers import AutoTokenizer
+
+    from influence_transformers.resolution import resolve_model
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("smollm2"))
     prompts = Prompts(tokenizer, [tokenizer.eos_token_id], "smollm2")
