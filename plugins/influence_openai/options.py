@@ -66,6 +66,12 @@ class OpenAIOptions(Frozen):
     max_pause: float = Field(
         default=300.0, ge=0.0, description="Seconds: longest Retry-After that is obeyed.", json_schema_extra=_NEUTRAL
     )
+    outage: float = Field(
+        default=300.0,
+        ge=0.0,
+        description="Seconds that calls wait for a server that has answered before and cannot be reached.",
+        json_schema_extra=_NEUTRAL,
+    )
     max_response_bytes: int = Field(
         default=8 * 2**20, ge=1024, description="A longer answer is a failure.", json_schema_extra=_NEUTRAL
     )
