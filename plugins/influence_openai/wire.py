@@ -228,13 +228,20 @@ def read_positions(choice: Payload) -> list[Position] | None:
     try:
         positions = [
             Position(
-                entry["token"], tuple((top["token"], float(top["logprob"])) for top in entry.get("top_logprobs") or ())
+                _text(entry["token"]),
+                tuple((_text(top["token"]), float(top["logprob"])) for top in entry.get("top_logprobs") or ()),
             )
             for entry in content
         ]
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CallFailedError("malformed", "The log-probabilities of the answer cannot be read.") from error
     return None if positions and not positions[0].top else positions
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a token that is no text")
+    return value
 
 
 def estimated_tokens(length: int) -> int:

@@ -32,7 +32,7 @@ MOST_LENGTH = {
 INSTRUMENTED = ["influence_cli", "influence_openai", "influence_transformers", "yaml"]
 
 
-class TooSlow(Exception):
+class TooSlowError(Exception):
     """An input that took more than a second of processor time."""
 
 
@@ -109,7 +109,7 @@ def fuzz(name: str, minutes: float, keep: Path | None) -> None:
         target(data)
         now = time.process_time()
         if now - began > MOST_SECONDS:
-            raise TooSlow(f"{now - began:.1f} s for {len(data)} bytes")
+            raise TooSlowError(f"{now - began:.1f} s for {len(data)} bytes")
         if now > limit:
             most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             print(f"fuzzed with {count:,} inputs; memory grew by {most - base} MiB at most", flush=True)

@@ -36,6 +36,7 @@ from influence_cli.store.trajectory_table import Order, TrajectoryTable
 from influence_openai.backend import OpenAIBackend
 from influence_openai.failures import failure, retry_after
 from influence_openai.options import OpenAIOptions
+from influence_transformers.gguf_head import read_head
 from influence_transformers.tools import split_tool_calls
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -232,8 +233,6 @@ def tool_calls(data: bytes) -> None:
 
 def gguf(data: bytes) -> None:
     """The head of a GGUF file: metadata and the list of tensors."""
-    from influence_transformers.gguf_head import read_head
-
     file = scratch() / "model.gguf"
     file.write_bytes(data)
     try:

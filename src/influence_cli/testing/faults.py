@@ -126,8 +126,8 @@ def audit(stage: Stage) -> Audit:
 class Result:
     """What a fault did to a stage, once it was taken up again and done: a row of the table.
 
-    ``repeated``: requests that the server answered for money more than once; ``in_vain``: answers that the fault itself
-    destroyed or that were in flight when the process ended, which had to be asked again.
+    ``repeated``: requests that the server answered for money more than once; ``in_vain``: answers that the store did not
+    hold when the fault was over, because it had destroyed them or they were in flight: they had to be asked again.
     """
 
     stage: str
@@ -209,9 +209,10 @@ def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[
     result = Result(stage.name, fault, expected=len(expected))
     started = time.monotonic()
     disturb(stage, result)
+    stage.server.configure(faults={})
     if (stage.folder / "run.db").is_file():
         result.failed_at_first = audit(stage).failed
-    stage.server.configure(faults={})
+        result.in_vain = unstored(stage)
     while result.resumes < _MOST_RESUMES:
         code, problems = run_to_its_end(stage.resume(), allowed=(0, 1, 3))
         result.problems += problems
@@ -222,12 +223,20 @@ def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[
     result.injected += sum(stats["injected"].values())
     result.answered = sum(stage.server.bodies().values())
     result.repeated = stats["repeated"]
-    result.in_vain += sum(stats["injected"].get(fault, 0) for fault in ("malformed", "slow"))
     result.lost = len(expected - found.keys)
     result.duplicated = found.duplicated + len(found.keys - expected)
     result.problems += found.problems
     result.seconds = round(time.monotonic() - started, 1)
     return result
+
+
+def unstored(stage: Stage) -> int:
+    """Return how many answers of the server the run does not hold, once the server answers nobody any more."""
+    while stage.server.stats()["in_flight"]:
+        time.sleep(0.01)
+    with RunReader(open_run(stage.folder)) as run:
+        stored = run.rows("SELECT count(*) FROM call WHERE model = ? AND error IS NULL", (_MODEL,))[0][0]
+    return max(0, sum(stage.server.bodies().values()) - int(stored))
 
 
 def expected_of(stage: Stage) -> set[tuple[Any, ...]]:
@@ -258,7 +267,6 @@ def outage(seconds: float, after: int = 5) -> Disturb:
     def disturb(stage: Stage, result: Result) -> None:
         process = start(stage.begin())
         if until_at_work(process, stage, after):
-            result.in_vain += int(stage.server.stats()["in_flight"])
             stage.server.outage(seconds)
             result.injected += 1
             time.sleep(seconds)
@@ -276,17 +284,11 @@ def ended(number: int, times: int, pauses: Sequence[float], allowed: Sequence[in
             if until_at_work(process, stage):
                 time.sleep(pauses[time_of % len(pauses)])
                 if process.poll() is None:
-                    result.in_vain += _in_flight(stage)
                     process.send_signal(number)
                     result.injected += 1
             end(process, result, (0, *allowed))
 
     return disturb
-
-
-def _in_flight(stage: Stage) -> int:
-    """Return how many answers a signal now may cost: what is being answered, and what has just been."""
-    return int(stage.server.stats()["in_flight"]) + 2
 
 
 def held_up(seconds: float) -> Disturb:
@@ -297,7 +299,6 @@ def held_up(seconds: float) -> Disturb:
         if until_at_work(process, stage, 3):
             process.send_signal(signal.SIGSTOP)
             result.injected += 1
-            result.in_vain += _in_flight(stage)
             time.sleep(seconds)
             process.send_signal(signal.SIGCONT)
         end(process, result, (0,))
@@ -315,6 +316,5 @@ def two_at_once(stage: Stage, result: Result) -> None:
         result.injected += 1
         if second.returncode != 2 or f"is being written by process {first.pid}" not in second.stderr:
             result.problems.append(f"the second was not refused: {second.returncode} {second.stderr[-200:]}")
-        result.in_vain += _in_flight(stage)
         first.kill()
     end(first, result, (-signal.SIGKILL, 0))
