@@ -9,6 +9,9 @@ nox.options.reuse_existing_virtualenvs = True
 nox.needs_version = ">=2024.4"
 
 CONSTRAINTS = ("-c", "constraints.txt")
+HASHED = "requirements-hashed.txt"
+HASHED_EXTRAS = ("local", "train", "parquet", "report", "view")
+PIP_AUDIT, UV = "pip-audit==2.10.1", "uv==0.13.9"
 
 
 def install(session: nox.Session, extras: str) -> None:
@@ -38,6 +41,29 @@ def explore(session: nox.Session) -> None:
     install(session, "local,train,parquet,report,view,test")
     tests = ["pytest", "-m", "not slow", "-n", "2", "--hypothesis-show-statistics", *session.posargs]
     session.run(*tests, env={"HYPOTHESIS_PROFILE": "explore"})
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Everything that reads foreign input, ten minutes of processor time each; `nox -s fuzz -- query --minutes 1`."""
+    install(session, "local,parquet,fuzz")
+    session.run("python", "tests/fuzz/fuzz.py", *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known weaknesses of the pinned dependencies; asks the index and its advisory service."""
+    session.install(PIP_AUDIT)
+    session.run("pip-audit", "--requirement", HASHED, "--require-hashes", "--disable-pip", *session.posargs)
+
+
+@nox.session
+def hashes(session: nox.Session) -> None:
+    """Write the pinned dependencies with the hashes of their files, for `pip install --require-hashes -r`."""
+    session.install(UV)
+    extras = [part for extra in HASHED_EXTRAS for part in ("--extra", extra)]
+    how = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"]
+    session.run("uv", "pip", "compile", "pyproject.toml", *extras, *CONSTRAINTS, *how, "--quiet", "-o", HASHED)
 
 
 @nox.session

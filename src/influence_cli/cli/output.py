@@ -102,7 +102,16 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """Say something on stderr, quiet or not; what seems to be a key is blotted out."""
-    talk_console().print(visible(without_secrets(text)), soft_wrap=True)
+    _talk(without_secrets(text))
+
+
+def tell_address(text: str) -> None:
+    """Say on stderr an address that holds a token, which whoever reads it is meant to have."""
+    _talk(text)
+
+
+def _talk(text: str) -> None:
+    talk_console().print(visible(text), soft_wrap=True)
 
 
 @contextmanager

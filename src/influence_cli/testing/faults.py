@@ -310,6 +310,7 @@ def two_at_once(stage: Stage, result: Result) -> None:
     """Start a second process on a run that the first one writes: it is refused, and the first goes on."""
     first = start(stage.begin())
     if until_at_work(first, stage):
+        first.send_signal(signal.SIGSTOP)  # so that it is not done before the second has looked
         second = subprocess.run(  # noqa: S603 - ourselves
             stage.resume(), capture_output=True, text=True, check=False, env=_environment()
         )
