@@ -50,6 +50,8 @@ from influence_cli.testing.server import serve
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "faults.json"
 THERAPY = ROOT / "environments" / "therapy"
+SMALL = ROOT / "tests" / "fixtures" / "environments" / "tiny"
+"""Training goes through every person of an environment; this one has few."""
 HTTP = ("rate_limit", "server_error", "drop", "slow", "malformed")
 SHARES = (0.01, 0.1, 0.5)
 SERVER = {"latency": 0.03, "spread": 0.8, "seed": 3, "retry_after": 0.05, "slow_seconds": 3.0}
@@ -103,20 +105,23 @@ def campaign(name: str, server, scratch: Path, only: list[str], arguments) -> It
 
     def stage(label: str, **changes) -> Stage:
         settings = {"n": arguments.n, "options": OPTIONS, **changes}
-        return Stage(name, scratch / f"{name}-{label}", THERAPY, server, **settings)
+        return Stage(name, scratch / f"{name}-{label}", environment, server, **settings)
 
+    environment = SMALL if name == "train" else THERAPY
     server.configure(faults={})
+    server.reset()
     expected = expected_of(stage("reference"))
+    alike = server.stats()["repeated"]
     for number, (label, fault, disturb, changes) in enumerate(faults(only, arguments)):
         with_disk = fault == "disk full"
         made = stage(f"{number}-{label}", **changes)
         if with_disk:
             folder = scratch / f"disk-{name}"
             with small_disk(folder, 12) as disk:
-                on_disk = Stage(name, disk / "run", THERAPY, server, n=arguments.n, options=OPTIONS)
-                yield put_through(on_disk, fault, full_while_at_work(disk), expected)
+                on_disk = Stage(name, disk / "run", environment, server, n=arguments.n, options=OPTIONS)
+                yield put_through(on_disk, fault, full_while_at_work(disk), expected, alike)
         else:
-            yield put_through(made, fault, disturb, expected)
+            yield put_through(made, fault, disturb, expected, alike)
             shutil.rmtree(made.folder, ignore_errors=True)
 
 
@@ -264,17 +269,17 @@ def told(row: dict) -> str:
     share = "" if row["share"] is None else f" {row['share']:.0%}"
     return (
         f"{row['stage']:9} {row['fault']}{share}: {row['injected']} injected, lost {row['lost']}, twice {row['duplicated']}, "
-        f"repeated {row['repeated']} of {row['answered']} ({row['needless']} needless), failed at first {row['failed_at_first']}, "
+        f"repeated {row['repeated']} of {row['answered']} ({row['needless']} needless), failed at first {row['failed_at_first']}, for good {row['failed_for_good']}, "
         f"resumed {row['resumes']}, exits {row['exit_codes']}, {row['seconds']} s {row['problems'] or ''}"
     )
 
 
 def markdown(document: dict) -> str:
-    head = "| command | fault | share | injected | failed at first | lost | twice | paid again | of these needless |"
-    lines = [head, "| --- " * 9 + "|"]
+    head = "| command | fault | share | injected | failed at first | for good | lost | twice | paid again | of these needless |"
+    lines = [head, "| --- " * 10 + "|"]
     for row in document["rows"]:
         share = "" if row["share"] is None else f"{row['share']:.0%}"
-        cells = (row["stage"], row["fault"], share, row["injected"], row["failed_at_first"], row["lost"], row["duplicated"],
+        cells = (row["stage"], row["fault"], share, row["injected"], row["failed_at_first"], row["failed_for_good"], row["lost"], row["duplicated"],
                  f"{row['repeated']} of {row['answered']}", row["needless"])  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

@@ -71,9 +71,7 @@ def campaign(name: str, minutes: float, keep: Path | None) -> tuple[str, bool]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    artifacts = [
-        path for path in folder.iterdir() if path.name.startswith(("crash-", "timeout-", "oom-", "slow-unit-"))
-    ]
+    artifacts = [path for path in folder.iterdir() if path.name.startswith(("crash-", "timeout-", "oom-"))]
     for path in artifacts:
         target = CORPUS / name / f"found-{sha256(path.read_bytes()).hexdigest()[:12]}"
         target.parent.mkdir(parents=True, exist_ok=True)

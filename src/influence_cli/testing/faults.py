@@ -79,24 +79,22 @@ class Stage:
 
 @dataclass
 class Audit:
-    """What a run holds: ``keys`` of what is done, how many rows say the same twice, what else is wrong."""
+    """What a run holds: ``keys`` of what is done and of what is recorded as failed, how much twice, what else is wrong."""
 
     keys: set[tuple[Any, ...]] = field(default_factory=set)
-    failed: int = 0
+    failed: set[tuple[Any, ...]] = field(default_factory=set)
     duplicated: int = 0
     problems: list[str] = field(default_factory=list)
 
 
 _DONE = (
     "SELECT e.iteration, e.split, e.environment, e.scenario, e.initial_state, e.sample FROM episode e"
-    " JOIN trajectory t ON t.episode_id = e.id WHERE t.status = 'complete'"
+    " JOIN trajectory t ON t.episode_id = e.id WHERE t.status = '{}'"
 )
-_FAILED = "SELECT count(*) FROM trajectory WHERE status = 'failed'"
 _SCORED = (
     "SELECT e.scenario, e.initial_state, e.sample, s.turn, s.rubric FROM score s JOIN episode e ON e.id = s.episode_id"
-    " WHERE s.failure IS NULL"
+    " WHERE s.failure {}"
 )
-_SCORES_FAILED = "SELECT count(*) FROM score WHERE failure NOT NULL"
 _TWICE = (
     "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM message WHERE source = 'model' AND dropped = 0"
     " AND tool_calls IS NULL GROUP BY episode_id, turn, speaker, state HAVING n > 1)",
@@ -112,12 +110,12 @@ _TWICE = (
 def audit(stage: Stage) -> Audit:
     """Return what the run of ``stage`` holds."""
     directory = open_run(stage.folder)
-    done, failed = (_SCORED, _SCORES_FAILED) if stage.name == "score" else (_DONE, _FAILED)
+    query, states = (_SCORED, ("IS NULL", "NOT NULL")) if stage.name == "score" else (_DONE, ("complete", "failed"))
     with RunReader(directory) as run:
         return Audit(
-            keys={tuple(row) for row in run.rows(done)},
-            failed=run.rows(failed)[0][0],
-            duplicated=sum(run.rows(query)[0][0] for query in _TWICE),
+            keys={tuple(row) for row in run.rows(query.format(states[0]))},
+            failed={tuple(row) for row in run.rows(query.format(states[1]))},
+            duplicated=sum(run.rows(twice)[0][0] for twice in _TWICE),
             problems=check_run(directory),
         )
 
@@ -126,7 +124,8 @@ def audit(stage: Stage) -> Audit:
 class Result:
     """What a fault did to a stage, once it was taken up again and done: a row of the table.
 
-    ``repeated``: requests that the server answered for money more than once; ``in_vain``: answers that the store did not
+    ``failed_for_good``: recorded as failed in a stage of training that was finished, and is never repeated. ``lost``: neither
+    done nor recorded. ``repeated``: requests that the server answered for money more than once; ``in_vain``: answers that the store did not
     hold when the fault was over, because it had destroyed them or they were in flight: they had to be asked again.
     """
 
@@ -136,6 +135,7 @@ class Result:
     injected: int = 0
     expected: int = 0
     failed_at_first: int = 0
+    failed_for_good: int = 0
     resumes: int = 0
     lost: int = 0
     duplicated: int = 0
@@ -202,8 +202,11 @@ Disturb = Callable[[Stage, Result], None]
 """Runs the stage under a fault, once; what came of it goes into the result."""
 
 
-def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[Any, ...]]) -> Result:
-    """Run ``stage`` under a fault, then take it up again without any until it is done; return what came of it."""
+def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[Any, ...]], alike: int = 0) -> Result:
+    """Run ``stage`` under a fault, then take it up again without any until it is done; return what came of it.
+
+    ``alike``: requests of an undisturbed run that are word for word those of another conversation.
+    """
     stage.prepare()
     stage.server.reset()
     result = Result(stage.name, fault, expected=len(expected))
@@ -211,19 +214,22 @@ def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[
     disturb(stage, result)
     stage.server.configure(faults={})
     if (stage.folder / "run.db").is_file():
-        result.failed_at_first = audit(stage).failed
+        result.failed_at_first = len(audit(stage).failed)
         result.in_vain = unstored(stage)
+    done: set[tuple[Any, ...]] | None = None
     while result.resumes < _MOST_RESUMES:
         code, problems = run_to_its_end(stage.resume(), allowed=(0, 1, 3))
         result.problems += problems
-        if code == 0 and expected <= audit(stage).keys:
+        before, done = done, audit(stage).keys
+        if (code == 0 and expected <= done) or done == before:
             break
         result.resumes += 1
     stats, found = stage.server.stats(), audit(stage)
     result.injected += sum(stats["injected"].values())
     result.answered = sum(stage.server.bodies().values())
-    result.repeated = stats["repeated"]
-    result.lost = len(expected - found.keys)
+    result.repeated = max(0, stats["repeated"] - alike)
+    result.lost = len(expected - found.keys - found.failed)
+    result.failed_for_good = len((expected & found.failed) - found.keys)
     result.duplicated = found.duplicated + len(found.keys - expected)
     result.problems += found.problems
     result.seconds = round(time.monotonic() - started, 1)
