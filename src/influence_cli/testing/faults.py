@@ -125,8 +125,9 @@ class Result:
     """What a fault did to a stage, once it was taken up again and done: a row of the table.
 
     ``failed_for_good``: recorded as failed in a stage of training that was finished, and is never repeated. ``lost``: neither
-    done nor recorded. ``repeated``: requests that the server answered for money more than once; ``in_vain``: answers that the store did not
-    hold when the fault was over, because it had destroyed them or they were in flight: they had to be asked again.
+    done nor recorded. ``repeated``: requests that the server answered for money more than once; ``in_vain``: answers that
+    the store did not hold when the fault was over, because it had destroyed them or they were in flight: they had to be
+    asked again.
     """
 
     stage: str

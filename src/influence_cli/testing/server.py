@@ -344,7 +344,7 @@ class ChatServer:
                 shows_end=self.config.shows_end,
             )
         if self.config.texts:
-            text = self.config.texts[derive_seed(key, seed, temperature) % len(self.config.texts)]
+            text = self.config.texts[derive_seed(key, seed) % len(self.config.texts)]
             return Speech((text,), (((text, 0.0),),), ended=True)
         least = int(body.get("min_tokens") or 0)
         words = self.config.reply_words
