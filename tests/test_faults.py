@@ -46,6 +46,7 @@ def put(make_stage, disturb, name="simulate", fault="fault", **changes) -> Resul
     return result
 
 
+@pytest.mark.slow
 def test_a_server_that_spoils_a_third_of_its_answers_loses_nothing(make_stage):
     result = put(make_stage, misbehaving("server_error", 0.3))
     assert result.injected > 0
@@ -56,6 +57,7 @@ def test_a_server_that_is_away_for_a_while_fails_no_conversation(make_stage):
     assert (result.injected, result.failed_at_first, result.resumes) == (1, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_held_up_goes_on(make_stage):
     result = put(make_stage, held_up(1.0))
     assert result.exit_codes == [0]

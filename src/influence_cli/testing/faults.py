@@ -33,7 +33,7 @@ class Stage:
     """One command on one run: what starts it, what takes it up again, what it should leave behind.
 
     ``options`` are of the backend (``timeout=1``). Ratings of simulations are scripted: each call is one request then, so
-    that what is paid for twice can be told from the server's count of bodies.
+    that the server's answers can be counted against the run's calls.
     """
 
     name: StageName
@@ -95,6 +95,11 @@ _SCORED = (
     "SELECT e.scenario, e.initial_state, e.sample, s.turn, s.rubric FROM score s JOIN episode e ON e.id = s.episode_id"
     " WHERE s.failure {}"
 )
+_ANSWERED = (
+    "SELECT count(*) FROM call WHERE model = ? AND (error IS NULL OR error IN ('cancelled', 'unusable', 'empty',"
+    " 'refused'))"
+)
+"""Calls that the server answered; what was asked ahead of need and is not needed is kept as cancelled."""
 _TWICE = (
     "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM message WHERE source = 'model' AND dropped = 0"
     " AND tool_calls IS NULL GROUP BY episode_id, turn, speaker, state HAVING n > 1)",
@@ -124,10 +129,12 @@ def audit(stage: Stage) -> Audit:
 class Result:
     """What a fault did to a stage, once it was taken up again and done: a row of the table.
 
+    ``answered``: what the server answered for money; ``in_vain``: answers that the run did not hold when the fault was over,
+    because it had destroyed them or they were in flight, so that they were asked for again; ``needless``: those that the
+    run does not hold although nothing disturbed it any more.
+
     ``failed_for_good``: recorded as failed in a stage of training that was finished, and is never repeated. ``lost``: neither
-    done nor recorded. ``repeated``: requests that the server answered for money more than once; ``in_vain``: answers that
-    the store did not hold when the fault was over, because it had destroyed them or they were in flight: they had to be
-    asked again.
+    done nor recorded.
     """
 
     stage: str
@@ -141,16 +148,11 @@ class Result:
     lost: int = 0
     duplicated: int = 0
     answered: int = 0
-    repeated: int = 0
     in_vain: int = 0
+    needless: int = 0
     exit_codes: list[int] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
-
-    @property
-    def needless(self) -> int:
-        """Paid calls that were repeated without need."""
-        return max(0, self.repeated - self.in_vain)
 
     @property
     def sound(self) -> bool:
@@ -203,11 +205,8 @@ Disturb = Callable[[Stage, Result], None]
 """Runs the stage under a fault, once; what came of it goes into the result."""
 
 
-def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[Any, ...]], alike: int = 0) -> Result:
-    """Run ``stage`` under a fault, then take it up again without any until it is done; return what came of it.
-
-    ``alike``: requests of an undisturbed run that are word for word those of another conversation.
-    """
+def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[Any, ...]]) -> Result:
+    """Run ``stage`` under a fault, then take it up again without any until it is done; return what came of it."""
     stage.prepare()
     stage.server.reset()
     result = Result(stage.name, fault, expected=len(expected))
@@ -228,7 +227,7 @@ def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[
     stats, found = stage.server.stats(), audit(stage)
     result.injected += sum(stats["injected"].values())
     result.answered = sum(stage.server.bodies().values())
-    result.repeated = max(0, stats["repeated"] - alike)
+    result.needless = max(0, unstored(stage) - result.in_vain)
     result.lost = len(expected - found.keys - found.failed)
     result.failed_for_good = len((expected & found.failed) - found.keys)
     result.duplicated = found.duplicated + len(found.keys - expected)
@@ -242,7 +241,7 @@ def unstored(stage: Stage) -> int:
     while stage.server.stats()["in_flight"]:
         time.sleep(0.01)
     with RunReader(open_run(stage.folder)) as run:
-        stored = run.rows("SELECT count(*) FROM call WHERE model = ? AND error IS NULL", (_MODEL,))[0][0]
+        stored = run.rows(_ANSWERED, (_MODEL,))[0][0]
     return max(0, sum(stage.server.bodies().values()) - int(stored))
 
 
@@ -277,9 +276,20 @@ def outage(seconds: float, after: int = 5) -> Disturb:
             stage.server.outage(seconds)
             result.injected += 1
             time.sleep(seconds)
+            _until_back(stage.server)
         end(process, result, (0,))
 
     return disturb
+
+
+def _until_back(server: TestServer) -> None:
+    while True:
+        try:
+            server.stats()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
 
 
 def ended(number: int, times: int, pauses: Sequence[float], allowed: Sequence[int]) -> Disturb:
