@@ -65,6 +65,7 @@ def watched(tmp_path, request):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_no_step_from_simulation_to_picture_lets_the_key_out(tmp_path, tiny_folder):
     watched = Watched(tmp_path, KEYS[1])
     with serve() as server:

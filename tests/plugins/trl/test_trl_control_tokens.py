@@ -96,6 +96,7 @@ def test_a_reply_is_learnt_without_control_tokens_but_its_end(tokenizers, family
     assert "\ue000" in reply or prompts.decode(sequence.completion[:-1]) == reply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_engine_samples_and_judges_after_such_a_prompt(tmp_path, family):
     from influence_transformers.engines import start_engine
