@@ -24,7 +24,8 @@ from influence_cli.testing.serving import TestServer
 StageName = Literal["simulate", "score", "train"]
 STAGES: tuple[StageName, ...] = ("simulate", "score", "train")
 _MODEL = "openai:test-model"
-_RUBRICS = "harm,deception"
+_RUBRICS = "veto-binary,veto-five-point"
+"""Answers of one digit: each is told by its first token, so that a score is one request."""
 _MOST_RESUMES = 10
 
 
