@@ -273,13 +273,38 @@ def told(row: dict) -> str:
 
 
 def markdown(document: dict) -> str:
-    head = "| command | fault | share | injected | failed at first | for good | lost | twice | paid in vain | repeated without need |"
-    lines = [head, "| --- " * 10 + "|"]
+    """Return the table of `docs/reliability.md`: a line for each fault, the commands side by side."""
+    stages = list(dict.fromkeys(row["stage"] for row in document["rows"]))
+    faults: dict[tuple, dict] = {}
     for row in document["rows"]:
-        share = "" if row["share"] is None else f"{row['share']:.0%}"
-        cells = (row["stage"], row["fault"], share, row["injected"], row["failed_at_first"], row["failed_for_good"], row["lost"], row["duplicated"],
-                 f"{row['in_vain']} of {row['answered']}", row["needless"])  # fmt: skip
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        faults.setdefault((row["fault"], row["share"]), {})[row["stage"]] = row
+    columns = (
+        "injected",
+        "lost",
+        "duplicated",
+        "failed_at_first",
+        "failed_for_good",
+        "in_vain",
+        "answered",
+        "needless",
+    )
+    heads = (
+        "injected",
+        "lost",
+        "twice",
+        "failed at first",
+        "for good",
+        "paid in vain",
+        "of answers",
+        "repeated without need",
+    )
+    lines = [f"| fault | share | {' | '.join(heads)} |", "| --- " * (len(heads) + 2) + "|"]
+    for (fault, share), found in faults.items():
+        cells = [
+            " / ".join(str(found[stage][column]) if stage in found else "-" for stage in stages) for column in columns
+        ]
+        cells = ["0" if set(cell.split(" / ")) == {"0"} else cell for cell in cells]
+        lines.append(f"| {fault.replace('_', ' ')} | {'' if share is None else f'{share:.0%}'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

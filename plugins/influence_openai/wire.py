@@ -230,7 +230,9 @@ def read_positions(choice: Payload) -> list[Position] | None:
         positions = [
             Position(
                 _text(entry["token"]),
-                tuple((_text(top["token"]), _log_probability(top["logprob"])) for top in entry.get("top_logprobs") or ()),
+                tuple(
+                    (_text(top["token"]), _log_probability(top["logprob"])) for top in entry.get("top_logprobs") or ()
+                ),
             )
             for entry in content
         ]
