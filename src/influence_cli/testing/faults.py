@@ -33,8 +33,8 @@ _MOST_RESUMES = 10
 class Stage:
     """One command on one run: what starts it, what takes it up again, what it should leave behind.
 
-    ``options`` are of the backend (``timeout=1``). Ratings of simulations are scripted: each call is one request then, so
-    that the server's answers can be counted against the run's calls.
+    ``options`` are of the backend (``timeout=1``). Ratings of simulations are scripted and nothing is asked ahead of need:
+    each call is one request then, and one that is kept, so that the server's answers can be counted against the run's calls.
     """
 
     name: StageName
@@ -51,6 +51,7 @@ class Stage:
         if self.name == "score":
             return self._command("score", str(self.folder), "--with", _RUBRICS, "--judge", _MODEL, *where)
         run = ["--env", str(self.environment), "-m", _MODEL, "--preference", "scripted:demo", *where, "--seed", "5"]
+        run += ["--set", "speculate=false"]
         if self.name == "simulate":
             return self._command("simulate", *run, "--n", str(self.n), "--out", str(self.folder))
         learning = ["--agent", "scripted:demo", "--algo", "scripted", "--algo-option", "seconds=0.2", "--top", "1/4"]
@@ -96,11 +97,8 @@ _SCORED = (
     "SELECT e.scenario, e.initial_state, e.sample, s.turn, s.rubric FROM score s JOIN episode e ON e.id = s.episode_id"
     " WHERE s.failure {}"
 )
-_ANSWERED = (
-    "SELECT count(*) FROM call WHERE model = ? AND (error IS NULL OR error IN ('cancelled', 'unusable', 'empty',"
-    " 'refused'))"
-)
-"""Calls that the server answered; what was asked ahead of need and is not needed is kept as cancelled."""
+_ANSWERED = "SELECT count(*) FROM call WHERE model = ? AND (error IS NULL OR error IN ('unusable', 'empty', 'refused'))"
+"""Calls that the server answered."""
 _TWICE = (
     "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM message WHERE source = 'model' AND dropped = 0"
     " AND tool_calls IS NULL GROUP BY episode_id, turn, speaker, state HAVING n > 1)",
