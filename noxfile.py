@@ -16,6 +16,9 @@ folder = found.locate_file(f"vllm-{found.version}+cpu.dist-info")
 folder.mkdir(exist_ok=True)
 (folder / "METADATA").write_text(f"Metadata-Version: 2.1\\nName: vllm\\nVersion: {found.version}+cpu\\n")
 """
+HASHED = "requirements-hashed.txt"
+HASHED_EXTRAS = ("local", "train", "parquet", "report", "view")
+PIP_AUDIT, UV = "pip-audit==2.10.1", "uv==0.13.9"
 
 
 def install(session: nox.Session, extras: str) -> None:
@@ -58,6 +61,29 @@ def explore(session: nox.Session) -> None:
     install(session, "local,train,inspect,parquet,report,view,test")
     tests = ["pytest", "-m", "not slow", "-n", "2", "--hypothesis-show-statistics", *session.posargs]
     session.run(*tests, env={"HYPOTHESIS_PROFILE": "explore"})
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Everything that reads foreign input, ten minutes of processor time each; `nox -s fuzz -- query --minutes 1`."""
+    install(session, "local,parquet,fuzz")
+    session.run("python", "tests/fuzz/fuzz.py", *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known weaknesses of the pinned dependencies; asks the index and its advisory service."""
+    session.install(PIP_AUDIT)
+    session.run("pip-audit", "--requirement", HASHED, "--require-hashes", "--disable-pip", *session.posargs)
+
+
+@nox.session
+def hashes(session: nox.Session) -> None:
+    """Write the pinned dependencies with the hashes of their files, for `pip install --require-hashes -r`."""
+    session.install(UV)
+    extras = [part for extra in HASHED_EXTRAS for part in ("--extra", extra)]
+    how = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"]
+    session.run("uv", "pip", "compile", "pyproject.toml", *extras, *CONSTRAINTS, *how, "--quiet", "-o", HASHED)
 
 
 @nox.session

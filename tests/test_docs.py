@@ -73,3 +73,12 @@ def test_the_navigation_names_every_page(repository):
     assert {name for name in named if not name.startswith("reference/")} == {
         path.name for path in (repository / "docs").glob("*.md")
     }
+
+
+def test_every_promise_names_a_test_that_exists(repository):
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text(repository, "docs/reliability.md"))
+    assert len(named) >= 30
+    for file, test in named:
+        path = repository / file
+        assert path.is_file(), file
+        assert not test or re.search(rf"^(?:async )?def {test}\(", path.read_text(), re.MULTILINE), f"{file}::{test}"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
     from influence_cli.backends.tool_calls import split_tool_calls
+    from influence_cli.credentials import remember_secret, without_secrets
     from influence_cli.environments.environment import Environment, Episode, StateReference
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.environments.sampling import count_episodes, episodes
@@ -131,6 +132,10 @@ _HOME = {
         "RetryPolicy",
     ),
     "influence_cli.backends.tool_calls": ("split_tool_calls",),
+    "influence_cli.credentials": (
+        "remember_secret",
+        "without_secrets",
+    ),
     "influence_cli.environments.environment": (
         "Environment",
         "Episode",
@@ -387,6 +392,7 @@ __all__ = [
     "pick_rubrics",
     "read_conversation",
     "read_run",
+    "remember_secret",
     "report",
     "report_document",
     "report_progress",
@@ -402,6 +408,7 @@ __all__ = [
     "trajectory_document",
     "unit_draw",
     "whole_file",
+    "without_secrets",
     "write_parquet",
 ]
 

@@ -200,7 +200,7 @@ def _serve(host: str, port: int, *, expose: bool) -> None:
             )
         output.warn(f"Warning: {host} can be reached from other machines, and nothing is encrypted.")
     command = [sys.executable, "-m", "influence_cli", *_without_web(sys.argv[1:])]
-    serve(command, host, port, lambda address: output.warn(f"Open this address; it works once: {address}"))
+    serve(command, host, port, lambda address: output.tell_address(f"Open this address; it works once: {address}"))
 
 
 def _without_web(arguments: list[str]) -> list[str]:
