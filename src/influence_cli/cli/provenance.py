@@ -21,6 +21,7 @@ from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.schemas.messages import Role
+from influence_cli.schemas.sweeps import SweepConfig
 from influence_cli.simulation.models import RoleModel
 
 _LIBRARIES = ("pydantic", "openai", "aiohttp", "torch", "transformers", "peft", "vllm")
@@ -54,7 +55,7 @@ def without_secrets(text: str) -> str:
     return _SECRET.sub("***", text)
 
 
-def refuse_secrets(config: SimulationConfig) -> None:
+def refuse_secrets(config: SimulationConfig | SweepConfig) -> None:
     """Raise InfluenceError if ``config``, which a run keeps, seems to hold a key or a password."""
     if _SECRET.search(config.model_dump_json()):
         raise InfluenceError(
