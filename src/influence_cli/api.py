@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment, Episode
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
+    from influence_cli.launching.protocol import Job, JobStatus, Launcher, Resources, Task
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
     from influence_cli.schemas.frozen import Frozen
@@ -56,6 +57,7 @@ _HOME = {
     "influence_cli.environments.environment": ("Environment", "Episode"),
     "influence_cli.environments.loading": ("environment_parts", "load_environment"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
+    "influence_cli.launching.protocol": ("Job", "JobStatus", "Launcher", "Resources", "Task"),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
     "influence_cli.schemas.frozen": ("Frozen",),
@@ -105,6 +107,9 @@ __all__ = [
     "GenerateRequest",
     "Generation",
     "InfluenceError",
+    "Job",
+    "JobStatus",
+    "Launcher",
     "Limiter",
     "Measured",
     "Message",
@@ -112,6 +117,7 @@ __all__ = [
     "ModelInfo",
     "Position",
     "Prompts",
+    "Resources",
     "Retrier",
     "RetryBudget",
     "RetryPolicy",
@@ -121,6 +127,7 @@ __all__ = [
     "Sampling",
     "Scorer",
     "SystemClock",
+    "Task",
     "Told",
     "ToolCall",
     "ToolSchema",

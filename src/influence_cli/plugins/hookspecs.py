@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.environments.environment import Environment
+    from influence_cli.launching.protocol import Launcher
     from influence_cli.scoring.scorers import Scorer
     from influence_cli.store.exporters import Exporter
     from influence_cli.training.protocol import Algorithm, Tracker
@@ -72,6 +73,11 @@ def influence_scorers() -> Iterable[Component[Scorer]]:  # type: ignore[empty-bo
 @hookspec
 def influence_trackers() -> Iterable[Component[Tracker]]:  # type: ignore[empty-body]
     """Return what can follow a training run, for ``--tracker NAME``; ``load()`` gives a callable of the options."""
+
+
+@hookspec
+def influence_launchers() -> Iterable[Component[Launcher]]:  # type: ignore[empty-body]
+    """Return where work can be started, for ``--launcher NAME``; ``load()`` gives a callable of the options."""
 
 
 @hookspec
