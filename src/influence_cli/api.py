@@ -37,11 +37,14 @@ if TYPE_CHECKING:
         ToolSchema,
         Usage,
     )
+    from influence_cli.schemas.spaces import Choices, Dimension, Integers, Reals
+    from influence_cli.schemas.sweeps import Objective, Parameters, Reading, Study, TrialRecord
     from influence_cli.schemas.training import RowsWanted, TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
     from influence_cli.scoring.scorers import Measured, Scorer, agent_replies
     from influence_cli.seeding import derive_seed, unit_draw
     from influence_cli.store.exporters import Exporter
     from influence_cli.store.reader import RunReader
+    from influence_cli.sweeps.protocol import Importance, Searcher
     from influence_cli.training.adapters import adapter_digest
     from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
 
@@ -74,10 +77,13 @@ _HOME = {
         "Usage",
     ),
     "influence_cli.scoring.scorers": ("Measured", "Scorer", "agent_replies"),
+    "influence_cli.schemas.spaces": ("Choices", "Dimension", "Integers", "Reals"),
+    "influence_cli.schemas.sweeps": ("Objective", "Parameters", "Reading", "Study", "TrialRecord"),
     "influence_cli.schemas.training": ("RowsWanted", "TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.store.exporters": ("Exporter",),
     "influence_cli.store.reader": ("RunReader",),
+    "influence_cli.sweeps.protocol": ("Importance", "Searcher"),
     "influence_cli.training.adapters": ("adapter_digest",),
     "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
 }
@@ -95,8 +101,10 @@ __all__ = [
     "ChatMessage",
     "ChoiceReading",
     "ChoiceRequest",
+    "Choices",
     "Clock",
     "Component",
+    "Dimension",
     "Distribution",
     "Environment",
     "Episode",
@@ -106,7 +114,9 @@ __all__ = [
     "Frozen",
     "GenerateRequest",
     "Generation",
+    "Importance",
     "InfluenceError",
+    "Integers",
     "Job",
     "JobStatus",
     "Launcher",
@@ -115,8 +125,12 @@ __all__ = [
     "Message",
     "ModelCatalog",
     "ModelInfo",
+    "Objective",
+    "Parameters",
     "Position",
     "Prompts",
+    "Reading",
+    "Reals",
     "Resources",
     "Retrier",
     "RetryBudget",
@@ -126,6 +140,8 @@ __all__ = [
     "RunReader",
     "Sampling",
     "Scorer",
+    "Searcher",
+    "Study",
     "SystemClock",
     "Task",
     "Told",
@@ -137,6 +153,7 @@ __all__ = [
     "TrainingOutcome",
     "TrainingPair",
     "TrainingRow",
+    "TrialRecord",
     "UnknownNameError",
     "Usage",
     "adapter_digest",

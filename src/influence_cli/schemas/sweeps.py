@@ -77,7 +77,9 @@ class TrialResources(Frozen):
 class SweepConfig(Frozen):
     """Everything that determines a sweep."""
 
-    command: Literal["train", "simulate"] = Field(default="train", description="What a trial is: a run of this command.")
+    command: Literal["train", "simulate"] = Field(
+        default="train", description="What a trial is: a run of this command."
+    )
     base: dict[str, JsonValue] = Field(default_factory=dict, description="Settings that all trials have in common.")
     search: Space = Field(default_factory=dict, description="What is searched: a space by the name of a setting.")
     trials: int | None = Field(default=None, ge=1, description="How many; None: the whole grid.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ class SweepDirectory:
     def config(self) -> SweepConfig:
         """What was asked for."""
         return self.manifest.config
+
+    @cached_property
+    def base(self) -> dict[str, Any]:
+        """The settings of every trial."""
+        data = read_document(self.path / BASE).data
+        return data if isinstance(data, dict) else {}
+
+    def seed(self, index: int) -> int:
+        """Return the seed of a trial's run of that index: the same in all trials, so that they can be compared."""
+        return int(self.base.get("seed", 0)) + index
 
     def study(self) -> Study:
         """Return what a searcher is told of the sweep."""

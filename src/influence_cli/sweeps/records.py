@@ -36,6 +36,10 @@ CREATE TABLE IF NOT EXISTS trial (
 """
 _COLUMNS = ("number", "state", "reason", "parameters", "readings", "steps", "started", "finished", "tokens", "cost")
 _JSON = ("parameters", "readings", "steps")
+_SAVE = (
+    "REPLACE INTO trial (number, state, reason, parameters, readings, steps, started, finished, tokens, cost)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 class TrialStore:
@@ -91,9 +95,8 @@ class TrialStore:
         assert self._connection is not None
         data: dict[str, Any] = trial.model_dump(mode="json")
         values = [orjson.dumps(data[name]).decode() if name in _JSON else data[name] for name in _COLUMNS]
-        marks = ", ".join("?" * len(_COLUMNS))
         with explained(self._path):
-            self._connection.execute(f"REPLACE INTO trial ({', '.join(_COLUMNS)}) VALUES ({marks})", values)
+            self._connection.execute(_SAVE, values)
 
 
 def _record(row: sqlite3.Row) -> TrialRecord:
