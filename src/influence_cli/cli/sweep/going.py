@@ -52,7 +52,7 @@ async def _sweep(prepared: Prepared, directory: SweepDirectory, store: TrialStor
     config = prepared.config.launcher
     component = prepared.registry.component("launcher", config.name)
     launcher = component.load()(validate_options(component, config.options, flag="--launcher-option "))
-    sweep = Sweep(directory, store, searcher, launcher, _teller(directory))
+    sweep = Sweep(directory, store, searcher, launcher, _tell)
     loop = asyncio.get_running_loop()
 
     def asked_to_stop() -> None:
@@ -68,17 +68,10 @@ async def _sweep(prepared: Prepared, directory: SweepDirectory, store: TrialStor
         await launcher.aclose()
 
 
-class _teller:  # noqa: N801 - used as a function
-    """Says of each trial that it begins, and what it came to."""
-
-    def __init__(self, directory: SweepDirectory) -> None:
-        self._wanted = directory.config.trials
-
-    def __call__(self, trial: TrialRecord) -> None:
-        name = f"trial {trial.number}"
-        if trial.state == "running":
-            of = f" of {self._wanted}" if self._wanted is not None else ""
-            output.say(f"{name}{of}: {parameters_text(trial.parameters)} ...")
-            return
-        told = ", ".join(f"{reading.objective} {number(reading.value)}" for reading in trial.readings)
-        output.say(f"{name} {trial.state}: {told or trial.reason}")
+def _tell(trial: TrialRecord) -> None:
+    """Say of a trial that it begins, or what it came to."""
+    if trial.state == "running":
+        output.say(f"trial {trial.number}: {parameters_text(trial.parameters)} ...")
+        return
+    told = ", ".join(f"{reading.objective} {number(reading.value)}" for reading in trial.readings)
+    output.say(f"trial {trial.number} {trial.state}: {told or trial.reason}")

@@ -22,7 +22,7 @@ from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.schemas.spaces import parse_dimension
-from influence_cli.schemas.sweeps import Study, SweepConfig, SweepManifest, parse_objective
+from influence_cli.schemas.sweeps import Objective, Study, SweepConfig, SweepManifest, parse_objective
 from influence_cli.seeding import derive_seed
 from influence_cli.settings import parse_assignment, resolve_settings
 from influence_cli.sweeps.directory import SweepDirectory, create_sweep, find_sweep, open_sweep
@@ -105,15 +105,15 @@ def begin(
 def take_up(registry: PluginRegistry, name: str, asked: Asked) -> Prepared:
     """Return the sweep ``name``, to go on with; InfluenceError if what shapes it is to change."""
     refuse_file(name)
-    if asked.trial_flags.keys() - {"seed"} or asked.files or asked.assignments or asked.search:
+    fixed = (asked.trial_flags.keys() - {"seed"}, asked.files, asked.assignments, asked.search, asked.objective)
+    if any((*fixed, asked.also)):
         raise InfluenceError(
-            "What a trial is, and what is searched, cannot change in a sweep.", hint="Leave it out, or begin another."
+            "What a trial is, what is searched and what for cannot change in a sweep.",
+            hint="Leave it out, or begin another.",
         )
     directory = open_sweep(find_sweep(name))
     before = directory.config
-    config = resolve_settings(
-        SweepConfig, base=before.model_dump(mode="json"), flags=_flags(asked, before), flag_names=FLAGS
-    )
+    config = resolve_settings(SweepConfig, base=before.model_dump(mode="json"), flags=asked.flags, flag_names=FLAGS)
     for key in SweepConfig.model_fields:
         if key not in _FREE_TO_CHANGE and getattr(before, key) != getattr(config, key):
             raise InfluenceError(
@@ -126,30 +126,21 @@ def take_up(registry: PluginRegistry, name: str, asked: Asked) -> Prepared:
 
 
 def _resolved(file: Path | None, asked: Asked) -> SweepConfig:
-    files = () if file is None else (file,)
-    config = resolve_settings(SweepConfig, files=files, flags=_flags(asked, None), flag_names=FLAGS)
-    if not config.search:
-        raise InfluenceError("Nothing is searched.", hint="For instance --search 'lr=log(1e-6,1e-4)'.")
-    default = "heldout_reward" if config.command == "train" else "reward"
-    told = [*(config.objectives or (default,)), *asked.also] if asked.objective is None else list(config.objectives)
-    objectives = SweepConfig.model_validate({"objectives": [_objective(each) for each in told]}).objectives
-    settled = tuple(settle_objective(each, config.command) for each in objectives)
-    names = [each.name for each in settled]
-    if len(set(names)) < len(names):
-        raise InfluenceError("An objective is named twice.")
-    return config.model_copy(update={"objectives": settled})
-
-
-def _flags(asked: Asked, before: SweepConfig | None) -> dict[str, Any]:
     flags = dict(asked.flags)
     if asked.search:
         flags["search"] = dict(_search(text) for text in asked.search)
     if asked.objective is not None:
-        told = [_objective(each) for each in (asked.objective, *asked.also)]
-        kept = SweepConfig.model_validate({"objectives": told})
-        command = before.command if before is not None else asked.flags.get("command", "train")
-        flags["objectives"] = [settle_objective(each, command) for each in kept.objectives] if before else told
-    return flags
+        flags["objectives"] = [asked.objective]
+    files = () if file is None else (file,)
+    config = resolve_settings(SweepConfig, files=files, flags=flags, flag_names=FLAGS)
+    if not config.search:
+        raise InfluenceError("Nothing is searched.", hint="For instance --search 'lr=log(1e-6,1e-4)'.")
+    lead = config.objectives or (Objective(name="heldout_reward" if config.command == "train" else "reward"),)
+    settled = tuple(settle_objective(each, config.command) for each in (*lead, *map(_also, asked.also)))
+    names = [each.name for each in settled]
+    if len(set(names)) < len(names):
+        raise InfluenceError("An objective is named twice.")
+    return config.model_copy(update={"objectives": settled})
 
 
 def _search(text: str) -> tuple[str, Any]:
@@ -161,11 +152,11 @@ def _search(text: str) -> tuple[str, Any]:
     return name, value
 
 
-def _objective(value: Any) -> Any:
+def _also(text: str) -> Objective:
     try:
-        return parse_objective(value)
+        return Objective.model_validate(parse_objective(text))
     except ValueError as error:
-        raise InfluenceError(f"--objective {value}: {error}.") from None
+        raise InfluenceError(f"--also: {error}.") from None
 
 
 def _base(config: SweepConfig, model: type[SimulationConfig], asked: Asked) -> SimulationConfig:
