@@ -227,7 +227,7 @@ class Sweep:
         return self._is_given_up(number)
 
     def _is_given_up(self, number: int) -> bool:
-        return any([self.searcher.report(number, *step) for step in sorted(self._trials[number].steps.items())])
+        return any(self.searcher.report(number, *step) for step in sorted(self._trials[number].steps.items()))
 
     def _why_pruned(self, number: int) -> str:
         step, value = max(self._trials[number].steps.items())

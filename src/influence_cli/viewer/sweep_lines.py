@@ -12,7 +12,7 @@ from influence_cli.viewer.widgets.lines import Line, Lines, cut
 
 Document = Mapping[str, Any]
 
-_NAME, _SHARE = 18, 6
+_NAME, _SHARE, _WIDEST = 18, 6, 60
 _PLOT_ROWS, _EDGE = 9, 10
 _POINT, _FRONT = "\u00b7", "\u25cf"
 
@@ -37,9 +37,9 @@ def sweep_lines(document: Document, cells: int) -> Lines:
     lines: Lines = []
     for objective in document["objectives"]:
         lines += [*_importance(document, objective, cells), []]
-    lines += _best(document)
     if len(document["objectives"]) > 1:
-        lines += [[], *_plot(document, cells)]
+        lines += [*_plot(document, cells), []]
+    lines += _best(document)
     if document["importance"]["few"]:
         told = f"Importance over {document['importance']['trials']} trials: few, so take it for a hint."
         lines += [[], [(told, "faint")]]
@@ -52,7 +52,7 @@ def _importance(document: Document, objective: Mapping[str, Any], cells: int) ->
     lines: Lines = [[(shown(title, newlines=False), "heading")]]
     if not shares:
         return [*lines, [("  nothing can be told yet", "faint")]]
-    room = max(8, cells - _NAME - _SHARE - 1)
+    room = min(_WIDEST, max(8, cells - _NAME - _SHARE - 1))
     for each in shares:
         name = fitted(shown(each["parameter"], newlines=False), _NAME)
         share = formats.share(each["share"]).rjust(_SHARE)
@@ -85,7 +85,7 @@ def _plot(document: Document, cells: int) -> Lines:
         return lines
     left, right = _ends(trials, 0)
     low, high = _ends(trials, 1)
-    room = max(12, cells - _EDGE - 1)
+    room = min(_WIDEST, max(12, cells - _EDGE - 1))
     grid = [[" "] * room for _ in range(_PLOT_ROWS)]
     for trial in sorted(trials, key=lambda each: bool(each["pareto"])):
         x, y = (each["value"] for each in trial["values"][:2])

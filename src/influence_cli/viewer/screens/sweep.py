@@ -28,7 +28,7 @@ SweepOf = Callable[[], dict[str, Any]]
 
 _SECONDS = 2.0
 _VALUE = 26
-_PRUNED = "\u2702 pruned"
+_PRUNED = "\u2298 pruned"
 
 
 @dataclass
