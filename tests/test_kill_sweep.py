@@ -129,3 +129,25 @@ def test_ctrl_c_ends_with_exit_code_3_and_leaves_no_process(tmp_path, tiny_folde
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["done"] == 3
+
+
+@pytest.mark.slow
+def test_trials_that_learn_badly_are_given_up_while_they_run(tmp_path, tiny_folder):
+    pytest.importorskip("optuna")
+    folder = tmp_path / "sweep"
+    arguments = begin(folder, tiny_folder, "--searcher", "optuna-random", "--pruner", "halving")
+    arguments[arguments.index("--iterations") + 1] = "3"
+    arguments[arguments.index("--trials") + 1] = "6"
+    arguments[arguments.index("seconds=0.1")] = "seconds=1.5"
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["counts"]["pruned"] >= 1
+    assert document["counts"]["done"] >= 1
+    for trial in document["trials"]:
+        with RunReader(open_run(Path(trial["runs"][0]))) as run:
+            assert run.state() == ("done" if trial["state"] == "done" else "stopped")
+        assert bool(trial["values"]) == (trial["state"] == "done")
+        if trial["state"] == "pruned":
+            assert len(trial["steps"]) < 3
+            assert "after iteration" in trial["reason"]
