@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
+from sqlalchemy import event
 
 from influence_cli.api import InfluenceError, Study
 
@@ -22,6 +24,8 @@ def open_study(study: Study, address: str, *, own: bool) -> tuple[RDBStorage, op
         raise InfluenceError(f"The storage {shown!r} is no address.", hint="For instance sqlite:////shared/study.db.")
     try:
         storage = RDBStorage(address)
+        if own:
+            _unhurried(storage)
         made = optuna.create_study(
             study_name=study.name, storage=storage, directions=list(study.directions), load_if_exists=True
         )
@@ -30,6 +34,17 @@ def open_study(study: Study, address: str, *, own: bool) -> tuple[RDBStorage, op
     except Exception as error:  # noqa: BLE001 - SQLAlchemy and every driver have errors of their own
         raise InfluenceError(f"The storage {shown} cannot be reached: {_told(error)}.") from None
     return storage, made
+
+
+def _unhurried(storage: RDBStorage) -> None:
+    """Let the disk take its time: a power cut may cost the last trials here, which the sweep has and tells again."""
+
+    @event.listens_for(storage.engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode = WAL", "synchronous = OFF"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    storage.engine.dispose()
 
 
 def _told(error: BaseException) -> str:

@@ -3,6 +3,9 @@
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -29,15 +32,35 @@ def sweep(influence, tiny_folder):
     return run
 
 
+@pytest.fixture(scope="module")
+def made_once(tiny_folder, tmp_path_factory):
+    """A folder with a sweep of four trials of one iteration each, and what its command said on stdout."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    trial = [
+        "--env",
+        str(tiny_folder),
+        "-m",
+        "scripted:demo",
+        "--algo",
+        "scripted",
+        "--samples",
+        "3",
+        "--iterations",
+        "1",
+    ]
+    spaces = ["--search", "strength=[0.3,0.6]", "--search", "top=[1/3,2/3]", "--also", "harm"]
+    command = [sys.executable, "-m", "influence_cli", "sweep", *trial, *spaces, "--parallel", "2", "--quiet", "--json"]
+    done = subprocess.run([*command, "--out", "runs/made"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
 @pytest.fixture
-def made_sweep(sweep, place):
-    """A sweep of four trials of one iteration each, called ``made``."""
-    spaces = ("--search", "strength=[0.3,0.6]", "--search", "top=[1/3,2/3]")
-    answer = sweep(
-        *spaces, "--also", "harm", "--iterations", "1", "--out", "runs/made", "--parallel", "2", "--quiet", "--json"
-    )
-    assert answer.code == 0, answer.stderr
-    return answer.document
+def made_sweep(made_once, place):
+    """What the command said of the sweep ``made``, a copy of which lies in the folder ``runs``."""
+    folder, document = made_once
+    shutil.copytree(folder / "runs", place / "runs")
+    return document
 
 
 def test_a_sweep_of_real_runs_from_beginning_to_end(made_sweep, influence, place):

@@ -21,7 +21,7 @@ _CALL = re.compile(r"(int|uniform|log)\s*\(\s*([^,()]+?)\s*,\s*([^,()]+?)\s*\)\Z
 _RANGE = re.compile(r"(\S+?)\s*\.\.\s*(\S+)\Z")
 _WHOLE = re.compile(r"[-+]?[0-9]+\Z")
 _FORMS = "write [a,b,c], low..high, int(low,high), uniform(low,high) or log(low,high)"
-_MOST_DIGITS = 18
+_MOST_DIGITS = 20
 
 
 class Choices(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from influence_cli.schemas.sweeps import Parameters
 from influence_cli.sweeps.directory import BASE, SweepDirectory
 
 PROGRAM = (sys.executable, "-m", "influence_cli")
+_PAIR = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./")
 
 
@@ -28,7 +30,13 @@ def as_yaml(value: JsonValue) -> str:
     """Return ``value`` as YAML of one line: bare where that is read back as the same."""
     if isinstance(value, str) and value and set(value) <= _PLAIN and plain_value(value) == value:
         return value
-    return repr(value) if isinstance(value, float) else json.dumps(value)
+    return repr(value) if isinstance(value, float) else _PAIR.sub(_as_one, json.dumps(value))
+
+
+def _as_one(pair: re.Match[str]) -> str:
+    """Return a character that JSON writes as two escapes as the one escape that YAML has for it."""
+    character = json.loads('"' + pair.group() + '"')
+    return f"\\U{ord(character):08x}"
 
 
 def begin_command(sweep: SweepDirectory, parameters: Parameters, index: int, path: Path, budget: Budget) -> list[str]:
