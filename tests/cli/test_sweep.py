@@ -216,7 +216,31 @@ def test_what_shapes_a_sweep_cannot_change_when_it_is_taken_up(made_sweep, influ
     answer = influence("sweep", "--resume", "made", "--seeds", "4")
     assert (answer.code, "made with another value of 'seeds'" in answer.stderr) == (2, True)
     assert influence("sweep", "--resume", "nothing").code == 2
+    assert influence("sweep", "--resume", "made", "--dry-run").code == 2
     assert influence("sweep", "show", "nothing").code == 2
+
+
+def test_a_changed_environment_is_not_gone_on_with(influence, tiny_folder, place):
+    shutil.copytree(tiny_folder, place / "mine")
+    asked = (
+        "--env",
+        "mine",
+        "-m",
+        "scripted:demo",
+        "--algo",
+        "scripted",
+        *SPACE,
+        "--samples",
+        "2",
+        "--iterations",
+        "1",
+    )
+    assert influence("sweep", *asked, "--max-tokens", "500", "--out", "made", "--quiet").code == 3
+    spec = place / "mine" / "scenarios" / "tea.yaml"
+    spec.write_text(spec.read_text().replace("Question 1", "Question one"))
+    answer = influence("sweep", "--resume", "made", "--max-tokens", "100000")
+    assert answer.code == 2
+    assert "has changed since made was made" in answer.stderr
 
 
 def test_without_optuna_it_searches_at_random_and_says_so(sweep, monkeypatch):

@@ -103,6 +103,7 @@ class SweepManifest(Frozen):
     created: str = Field(description="ISO 8601 time in UTC.")
     config: SweepConfig = Field(description="Resolved: files, flags and defaults together.")
     keys: dict[str, str] = Field(description="The setting behind each name that is searched.")
+    environments: dict[str, str] = Field(default_factory=dict, description="Digest of each environment, by name.")
     versions: dict[str, str] = Field(default_factory=dict, description="Of Python, this program, plugins, libraries.")
     argv: tuple[str, ...] = Field(default=(), description="The command line; it never holds a key.")
 

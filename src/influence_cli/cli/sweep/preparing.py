@@ -15,7 +15,7 @@ from typing import Any
 
 from influence_cli.cli import output
 from influence_cli.cli.provenance import refuse_secrets, versions, without_secrets
-from influence_cli.cli.sweep.running import FLAGS, TRIAL_FLAGS, refuse_file
+from influence_cli.cli.sweep.running import FLAGS, TRIAL_FLAGS
 from influence_cli.cli.sweep.trying import settled_base, try_space
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.options import validate_options
@@ -80,7 +80,7 @@ def begin(
     _refuse_twice(keys)
     if config.seeds > 1 and "seed" in keys.values():
         raise InfluenceError("--seeds repeats every trial with other seeds; seed cannot be searched too.")
-    base = settled_base(registry, base, asked.folders, searched=keys.values())
+    base, environments = settled_base(registry, base, asked.folders, searched=keys.values())
     refuse_secrets(base)
     config = _with_searcher(registry, config)
     refuse_secrets(config)
@@ -95,6 +95,7 @@ def begin(
         created=created,
         config=config,
         keys=keys,
+        environments=environments,
         versions={**versions(), **registry.plugin_versions()},
         argv=tuple(map(without_secrets, sys.argv[1:])),
     )
@@ -104,7 +105,8 @@ def begin(
 
 def take_up(registry: PluginRegistry, name: str, asked: Asked) -> Prepared:
     """Return the sweep ``name``, to go on with; InfluenceError if what shapes it is to change."""
-    refuse_file(name)
+    if Path(name).is_file():
+        raise InfluenceError(f"{name} is a file.", hint="--resume takes the sweep's folder.")
     fixed = (asked.trial_flags.keys() - {"seed"}, asked.files, asked.assignments, asked.search, asked.objective)
     if any((*fixed, asked.also)):
         raise InfluenceError(
@@ -121,8 +123,17 @@ def take_up(registry: PluginRegistry, name: str, asked: Asked) -> Prepared:
             )
     refuse_secrets(config)
     model: type[SimulationConfig] = TrainConfig if config.command == "train" else SimulationConfig
-    base = resolve_settings(model, base=directory.base)
-    return Prepared(registry, config, directory.manifest.keys, base, directory)
+    keys = directory.manifest.keys
+    base, environments = settled_base(
+        registry, resolve_settings(model, base=directory.base), (), searched=keys.values()
+    )
+    for environment, digest in environments.items():
+        if directory.manifest.environments.get(environment) != digest:
+            raise InfluenceError(
+                f"The environment {environment} has changed since {directory.path} was made.",
+                hint="Restore its files, or begin another sweep.",
+            )
+    return Prepared(registry, config, keys, base, directory)
 
 
 def _resolved(file: Path | None, asked: Asked) -> SweepConfig:

@@ -154,6 +154,8 @@ def sweep(
         folders=tuple(environments_dir or ()),
     )
     registry = registry_of(ctx)
+    if resume and dry_run:
+        raise InfluenceError("--dry-run is for a new sweep.", hint="See `influence sweep show`.")
     if resume:
         _go(take_up(registry, file or (str(out) if out else "latest"), asked), as_json=json)
         return
@@ -205,9 +207,3 @@ def _go(prepared: Prepared, *, as_json: bool) -> None:
     output.say(f"To look at it: influence sweep show {where}; influence sweep report {where}; influence view {where}")
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
-
-
-def refuse_file(file: str | None) -> None:
-    """Raise InfluenceError for a sweep file that is named where a sweep is taken up."""
-    if file is not None and file.endswith((".yaml", ".yml")):
-        raise InfluenceError(f"{file} is a file; --resume takes the sweep's folder.")

@@ -49,13 +49,17 @@ class Estimated(Protocol):
 
 def settled_base(
     registry: PluginRegistry, base: SimulationConfig, folders: Sequence[Path], *, searched: Iterable[str]
-) -> SimulationConfig:
-    """Return ``base`` with environments by names that hold anywhere; InfluenceError if there is none, or one is wrong."""
+) -> tuple[SimulationConfig, dict[str, str]]:
+    """Return ``base`` with environments by names that hold anywhere, and the digest of each by name.
+
+    InfluenceError if there is none, or one is wrong.
+    """
     if _ENVIRONMENTS in searched:
-        return base
+        return base, {}
     if not base.environments:
         raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
-    return settled(registry, base, folders)[0]
+    config, environments = settled(registry, base, folders)
+    return config, {environment.name: environment.digest for environment in environments}
 
 
 def try_space(
