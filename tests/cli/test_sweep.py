@@ -221,10 +221,10 @@ def test_what_shapes_a_sweep_cannot_change_when_it_is_taken_up(made_sweep, influ
 
 
 def test_a_changed_environment_is_not_gone_on_with(influence, tiny_folder, place):
-    shutil.copytree(tiny_folder, place / "mine")
+    shutil.copytree(tiny_folder, place / "tiny")
     asked = (
         "--env",
-        "mine",
+        "./tiny",
         "-m",
         "scripted:demo",
         "--algo",
@@ -236,7 +236,7 @@ def test_a_changed_environment_is_not_gone_on_with(influence, tiny_folder, place
         "1",
     )
     assert influence("sweep", *asked, "--max-tokens", "500", "--out", "made", "--quiet").code == 3
-    spec = place / "mine" / "scenarios" / "tea.yaml"
+    spec = place / "tiny" / "scenarios" / "tea.yaml"
     spec.write_text(spec.read_text().replace("Question 1", "Question one"))
     answer = influence("sweep", "--resume", "made", "--max-tokens", "100000")
     assert answer.code == 2
