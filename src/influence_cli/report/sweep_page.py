@@ -8,6 +8,7 @@ from typing import Any
 from influence_cli import __version__
 from influence_cli.report.pages import page_style, page_templates
 from influence_cli.report.sweep_charts import done, importance_chart, parallel_chart, pareto_chart, slice_chart
+from influence_cli.sweeps.figures import space_text
 
 Document = Mapping[str, Any]
 
@@ -33,7 +34,7 @@ def _heading(document: Document) -> str:
 
 
 def _space(document: Document) -> dict[str, Any]:
-    rows = [[each["name"], each["setting"], str(each["space"])] for each in document["space"]]
+    rows = [[each["name"], each["setting"], space_text(each["space"])] for each in document["space"]]
     return {"caption": "What was searched", "head": ["name", "setting", "space"], "left": 3, "rows": rows}
 
 

@@ -13,7 +13,7 @@ from influence_cli.errors import InfluenceError
 from influence_cli.schemas.spaces import written
 from influence_cli.schemas.sweeps import Objective, Study, TrialRecord
 from influence_cli.store.run_directory import holder
-from influence_cli.sweeps.commands import pasted
+from influence_cli.sweeps.commands import as_yaml, pasted
 from influence_cli.sweeps.directory import SweepDirectory
 from influence_cli.sweeps.objectives import KINDS
 from influence_cli.sweeps.protocol import Importance
@@ -119,6 +119,11 @@ def pareto(done: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list
         for number, mine in points.items()
         if not any(other != mine and all(a >= b for a, b in zip(other, mine, strict=True)) for other in points.values())
     ]
+
+
+def space_text(space: Any) -> str:
+    """Return the space of a document as it is written."""
+    return space if isinstance(space, str) else as_yaml(space)
 
 
 def trial_of(document: dict[str, Any], number: int) -> dict[str, Any]:

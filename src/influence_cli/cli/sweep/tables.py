@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from influence_cli.cli import output
 from influence_cli.sweeps.commands import as_yaml
+from influence_cli.sweeps.figures import space_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -121,8 +122,8 @@ def estimate_parts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     for name in ("searched", "setting", "space"):
         space.add_column(name, overflow="fold")
     for each in document["space"]:
-        shown = each["space"] if isinstance(each["space"], str) else as_yaml(each["space"])
-        space.add_row(*(output.plain(text) for text in (each["name"], each["setting"], shown)))
+        shown = (each["name"], each["setting"], space_text(each["space"]))
+        space.add_row(*(output.plain(text) for text in shown))
     yield space
     rows: Sequence[Mapping[str, Any]] = document["reckoned"]
     if document["known"]:
