@@ -285,3 +285,12 @@ def test_a_budget_of_all_trials_ends_with_exit_code_3(sweep, influence):
 def test_a_run_is_no_sweep(made_run, influence):
     answer = influence("sweep", "show", "runs/made")
     assert (answer.code, "runs/made is no sweep: it is a run" in answer.stderr) == (2, True)
+
+
+def test_a_sweep_is_looked_at_by_itself(made_sweep, influence, place):
+    pytest.importorskip("textual")
+    answer = influence("view", "made", "made")
+    assert (answer.code, "A sweep is looked at by itself." in answer.stderr) == (2, True)
+    answer = influence("view", "made", "--export-svg", "seen.svg", "--size", "100x30")
+    assert answer.code == 0, answer.stderr
+    assert "importance" in (place / "seen.svg").read_text()
