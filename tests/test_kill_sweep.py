@@ -52,7 +52,7 @@ def stages(run: Path) -> dict[tuple[int, str], float]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("searcher", ["tpe", "random"])
 def test_two_kills_end_as_the_unbroken_sweep(tmp_path, tiny_folder, searcher):
     if searcher == "tpe":
