@@ -19,23 +19,23 @@ from typing import Any, TypeVar
 
 from influence_cli.cli import output
 from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes, refuse_fewer
+from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
-from influence_cli.cli.resolution import (
-    EMBEDDED_MINIMUM_MASS,
-    EMBEDDED_NOTE,
-    close_models,
-    default_model,
-    find_environments,
-    role_models,
-    with_default_model,
-)
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.questions import with_questions
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import (
+    EMBEDDED_MINIMUM_MASS,
+    EMBEDDED_NOTE,
+    close_models,
+    default_model,
+    find_environments,
+    with_default_model,
+)
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
@@ -74,6 +74,8 @@ class Summary:
     path: Path
     state: RunState
     tally: Tally
+    mean_rating: float | None
+    """Over the complete conversations of all sittings, each by its mean over turns: what reports give."""
     elapsed: float
     exit_code: int
     reason: str = ""
@@ -94,7 +96,8 @@ class Summary:
                 "earlier": tally.earlier_done,
             },
             "turns": tally.turns,
-            "mean_rating": tally.rating_sum / tally.ratings if tally.ratings else None,
+            "mean_rating": self.mean_rating,
+            "mean_rating_of_turns": tally.rating_sum / tally.ratings if tally.ratings else None,
             "unusable": dict(tally.unusable),
             "failures": [
                 {"role": role, "kind": kind, "count": count} for (role, kind), count in tally.failures.most_common()
@@ -175,6 +178,7 @@ def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tup
     environments = [with_questions(environment, config.questions) for environment in found]
     for environment in environments:
         environment.mix(config.populations)
+        environment.refuse_silent(config.cue)
     start_tally(environments, config)
     # A run is taken up from anywhere: what was found by a relative path is remembered by its absolute one.
     lasting = tuple(
@@ -244,13 +248,15 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)
         await close_models(sitting.models)
+        rating = None
         with suppress(InfluenceError):
+            rating = writer.totals().mean_rating
             writer.set_state(state)
             if tally.stop:
                 writer.add_event("stop", {"reason": tally.stop})
     if not output.is_quiet() and not output.talk_console().is_terminal:
         output.say(line(tally))
-    return _summary(directory.path, state, tally, config, loop.time() - started, sitting.models)
+    return _summary(directory.path, state, tally, rating, config, loop.time() - started, sitting.models)
 
 
 def _pauses(path: Path, tally: Tally) -> bool:
@@ -317,6 +323,7 @@ def _summary(
     path: Path,
     state: RunState,
     tally: Tally,
+    mean_rating: float | None,
     config: SimulationConfig,
     elapsed: float,
     models: Mapping[Role, RoleModel],
@@ -340,4 +347,4 @@ def _summary(
     notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))
     if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models.values()):
         notes = (*notes, EMBEDDED_NOTE)
-    return Summary(path, state, tally, elapsed, code, reason, notes)
+    return Summary(path, state, tally, mean_rating, elapsed, code, reason, notes)

@@ -19,17 +19,10 @@ from typing import Any
 from influence_cli.backends.names import ModelName
 from influence_cli.cli import output
 from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes
+from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
-from influence_cli.cli.resolution import (
-    EMBEDDED_MINIMUM_MASS,
-    EMBEDDED_NOTE,
-    agent_name,
-    default_model,
-    role_models,
-    roles_of,
-)
 from influence_cli.cli.score.resolving import named_scorer
 from influence_cli.cli.sitting import on_signals, settled
 from influence_cli.cli.train import FLAGS
@@ -39,10 +32,18 @@ from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import (
+    EMBEDDED_MINIMUM_MASS,
+    EMBEDDED_NOTE,
+    agent_name,
+    default_model,
+    roles_of,
+)
 from influence_cli.schemas.configs import SelectionConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.scoring.computed import NamedScorer
+from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON
 from influence_cli.settings import resolve_settings
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
@@ -178,7 +179,7 @@ def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path]
         checked = validate_options(component, own, flag=f"--set trackers.{name}.")
         if not dry:
             trackers[name] = component.load()(checked)
-    models = role_models(registry, config, roles=_roles(config), load=False)
+    models = role_models(registry, config, roles=_roles(config, scorer), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
     return Plan(registry, config, environments, models, made, trackers, None, scorer=scorer)
 
@@ -218,8 +219,13 @@ def _check_groups(environments: Sequence[Environment], config: TrainConfig) -> N
         )
 
 
-def _roles(config: TrainConfig) -> tuple[Role, ...]:
-    return roles_of(config) + (_SCORE_ROLES if config.selection.reward == "score" else ())
+def _roles(config: TrainConfig, scorer: NamedScorer | None) -> tuple[Role, ...]:
+    """Return the roles that models play: a judge only where one is asked for the reward.
+
+    A computed score asks nobody; ratings of whole conversations ask the models of the preference and of the user.
+    """
+    judged = config.selection.rubric not in (FIRST_PERSON, THIRD_PERSON) and scorer is None
+    return roles_of(config) + (_SCORE_ROLES if config.selection.reward == "score" and judged else ())
 
 
 def estimated(plan: Plan) -> TrainEstimate:
@@ -327,7 +333,7 @@ class _Conductor:
         price = config.prices.get(agent_name(config).base)
         if price is not None:
             config = config.model_copy(update={"prices": {**config.prices, agent.base: price}})
-        return role_models(self._plan.registry, config, roles=_roles(config), agent=agent)
+        return role_models(self._plan.registry, config, roles=_roles(config, self._plan.scorer), agent=agent)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an event loop of its own, which has the signals while it runs."""

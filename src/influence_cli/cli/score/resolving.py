@@ -14,11 +14,12 @@ from typing import Any
 
 from influence_cli.backends.names import parse_model_name
 from influence_cli.cli import output
-from influence_cli.cli.resolution import find_environments, role_models
+from influence_cli.cli.loading import role_models
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.plugins.loading import OWN_DISTRIBUTION
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import find_environments
 from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.rubrics import Rubric
@@ -29,6 +30,8 @@ from influence_cli.scoring.rubric_files import meant_by, pick_rubrics, shipped_r
 from influence_cli.scoring.sitting import ScoreRequest, control_config
 from influence_cli.settings import parse_assignment, resolve_settings
 from influence_cli.simulation.models import RoleModel
+from influence_cli.store.queries import conversation_counts
+from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, find_run, open_run
 
 CORE = "core"
@@ -96,6 +99,7 @@ def resolve(
     from influence_cli.cli.score.scoring import FLAGS
 
     directory = open_run(find_run(run))
+    _refuse_nothing_to_score(directory)
     of_run = directory.manifest.config.model_dump(mode="json", include={"prices", "judges"})
     config = resolve_settings(
         SimulationConfig,
@@ -118,6 +122,23 @@ def resolve(
         assert plan.user is not None
         resolved.control = _control(registry, directory, config, plan.user, wanted.control_agent)
     return resolved
+
+
+def _refuse_nothing_to_score(directory: RunDirectory) -> None:
+    """Raise InfluenceError where no conversation is complete."""
+    with RunReader(directory) as reader:
+        counts, state = conversation_counts(reader), reader.state()
+    if counts["complete"]:
+        return
+    there = (f"{counts['running']:,} not finished", f"{counts['failed']:,} failed") if counts["total"] else ("none",)
+    command = directory.manifest.command
+    if state == "running":
+        hint = "It is being made: come again when some are complete."
+    elif command in ("simulate", "train"):
+        hint = f"Go on with it: influence {command} --resume {directory.path}"
+    else:
+        hint = "See `influence runs show`."
+    raise InfluenceError(f"{directory.path} has no complete conversation to score: {', '.join(there)}.", hint=hint)
 
 
 def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedScorer]]:
