@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from influence_cli.cli.resolution import role_models
 from influence_cli.cli.sitting import settled
 from influence_cli.cli.training import begin as begin_training
 from influence_cli.cli.training import estimated as estimated_training
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import role_models
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.schemas.spaces import Dimension, ends
 from influence_cli.schemas.sweeps import Parameters
