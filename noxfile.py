@@ -28,7 +28,7 @@ def install(session: nox.Session, extras: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The fast tests, with coverage of at least 90 % of the lines."""
-    install(session, "local,train,inspect,parquet,report,view,test")
+    install(session, "local,train,inspect,optuna,parquet,report,view,test")
     session.env["COVERAGE_FILE"] = str(Path(".coverage").resolve())
     session.run("coverage", "erase")
     session.run("pytest", "-m", "not slow", "-n", "2", "--cov", "--cov-report=", *session.posargs)
@@ -38,7 +38,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The slow tests: the real small model, kills, the built wheel, plugins that are written and installed."""
-    install(session, "local,train,inspect,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
+    install(session, "local,train,inspect,optuna,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
     session.run("pytest", "-m", "slow", "--timeout=900", *session.posargs)
 
 
@@ -58,7 +58,7 @@ def vllm(session: nox.Session) -> None:
 @nox.session
 def explore(session: nox.Session) -> None:
     """The property tests on examples that no run has seen, many more of them."""
-    install(session, "local,train,inspect,parquet,report,view,test")
+    install(session, "local,train,inspect,optuna,parquet,report,view,test")
     tests = ["pytest", "-m", "not slow", "-n", "2", "--hypothesis-show-statistics", *session.posargs]
     session.run(*tests, env={"HYPOTHESIS_PROFILE": "explore"})
 
@@ -98,7 +98,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types."""
-    install(session, "local,parquet,report,view,test,types")
+    install(session, "local,optuna,parquet,report,view,test,types")
     session.run("mypy")
 
 

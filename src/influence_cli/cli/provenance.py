@@ -21,6 +21,7 @@ from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.schemas.messages import Role
+from influence_cli.schemas.sweeps import SweepConfig
 from influence_cli.simulation.models import RoleModel
 
 _LIBRARIES = ("pydantic", "openai", "aiohttp", "torch", "transformers", "peft", "vllm")
@@ -48,7 +49,7 @@ def manifest(
     )
 
 
-def refuse_secrets(config: SimulationConfig) -> None:
+def refuse_secrets(config: SimulationConfig | SweepConfig) -> None:
     """Raise InfluenceError if ``config``, which a run keeps, seems to hold a key or a password."""
     if holds_secret(config.model_dump(mode="json")):
         raise InfluenceError(

@@ -72,7 +72,7 @@ class RunDirectory:
     @contextmanager
     def writer(self) -> Iterator[RunWriter]:
         """Hold the run for writing; InfluenceError if another process does, or it cannot be written."""
-        with _locked(self.path), RunWriter(self.database, self.manifest.run_id) as writer:
+        with locked(self.path), RunWriter(self.database, self.manifest.run_id) as writer:
             yield writer
 
 
@@ -83,7 +83,7 @@ def create_run(path: Path | None, manifest: RunManifest, *, root: Path = RUNS) -
     """
     try:
         if path is None:
-            directory = _fresh_directory(root, manifest.command)
+            directory = fresh_directory(root, manifest.command)
         else:
             directory = path
             _refuse_strange_name(directory)
@@ -107,7 +107,7 @@ def _refuse_strange_name(directory: Path) -> None:
         raise InfluenceError(f"{directory} is no name in UTF-8.", hint="Name another directory with --out.") from None
 
 
-def _fresh_directory(root: Path, command: str) -> Path:
+def fresh_directory(root: Path, command: str) -> Path:
     """Make a directory that no other process has, and return it."""
     date = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     start = derive_seed(date, os.getpid())
@@ -186,7 +186,8 @@ def holder(path: Path) -> int | None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the directory ``path`` for writing; InfluenceError if another process does, or it cannot be written."""
     lock = path / LOCK
     try:
         file = lock.open("ab+", buffering=0)  # what a full disk refuses is not tried again when it is closed
@@ -224,7 +225,7 @@ def remove_run(path: Path) -> None:
     if path.is_symlink():
         raise InfluenceError(f"{path} is a link.", hint="Name the directory itself.")
     open_run(path)
-    with _locked(path):
+    with locked(path):
         try:
             shutil.rmtree(path.resolve())
         except OSError as error:
