@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     only = [name for name in arguments.only.split(",") if name]
-    stages = arguments.stages.split(",")
+    stages = [name for name in arguments.stages.split(",") if name in STAGES]
     scratch = Path(tempfile.mkdtemp(prefix="faults-"))
     rows: list[dict] = []
     try:
