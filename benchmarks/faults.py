@@ -303,7 +303,7 @@ def markdown(document: dict) -> str:
         cells = [
             " / ".join(str(found[stage][column]) if stage in found else "-" for stage in stages) for column in columns
         ]
-        cells = ["0" if set(cell.split(" / ")) == {"0"} else cell for cell in cells]
+        cells = ["0" if set(cell.split(" / ")) <= {"0", "-"} and "0" in cell else cell for cell in cells]
         lines.append(f"| {fault.replace('_', ' ')} | {'' if share is None else f'{share:.0%}'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
