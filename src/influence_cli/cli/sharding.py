@@ -7,29 +7,28 @@ any number of shards, or none, goes on from there.
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from influence_cli.cli import output
 from influence_cli.cli.changes import changed_from
-from influence_cli.cli.launching import launcher_of, parse_resources, program
+from influence_cli.cli.launching import program
 from influence_cli.cli.logs import logged
+from influence_cli.cli.minding import BUDGET, Sharding, death, last_error, on_signals
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.sitting import Sitting, Summary, begin, summarised, take_up
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
-from influence_cli.launching.protocol import Launcher, Resources, Task
-from influence_cli.launching.supervision import Care, Ending, Supervisor, Verdict
+from influence_cli.launching.protocol import Task
+from influence_cli.launching.supervision import Ending, Supervisor, Verdict
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.records import RunState
 from influence_cli.simulation.counting import count_since, ended_count, failed_for_now, last_stop
 from influence_cli.simulation.runner import start_tally
 from influence_cli.simulation.shards import ShardWatch, hand_over, shard_config
-from influence_cli.simulation.tally import Tally
 from influence_cli.store.beats import beat_file, log_file
 from influence_cli.store.control import is_paused, unpause_run
 from influence_cli.store.merge import merge_into
@@ -39,36 +38,6 @@ from influence_cli.store.shards import Shard, all_shards
 from influence_cli.store.writer import RunWriter
 
 _REFRESH = 0.25
-_BUDGET = "its part of the budget is used up"
-
-
-@dataclass(frozen=True)
-class Sharding:
-    """How a run is split, and who starts the parts."""
-
-    count: int
-    launcher: Launcher
-    resources: Resources
-    care: Care
-
-
-def sharding_of(
-    registry: PluginRegistry,
-    shards: int | None,
-    launcher: str | None,
-    options: Sequence[str] | None,
-    resources: str | None,
-    *,
-    patience: float,
-    restarts: int,
-) -> Sharding | None:
-    """Return how a command's work is split; None where this process does it all. InfluenceError for what is wrong."""
-    if shards is None and launcher is None:
-        if options or resources:
-            raise InfluenceError("Nothing is launched here.", hint="Add --shards N or --launcher NAME.")
-        return None
-    made = launcher_of(registry, launcher, options)
-    return Sharding(shards or 1, made, parse_resources(resources), Care(patience=patience, retries=restarts))
 
 
 def begin_shard(
@@ -124,7 +93,7 @@ class _ShardedSitting:
             self._sharding.launcher, self._sharding.care, sign=self._sign, judge=self._judge, told=self._told
         )
         endings: dict[str, Ending] = {}
-        on_signals(supervisor.stop, self._sharding.launcher, self._tally)
+        on_signals(self._tally, supervisor.stop, self._sharding.launcher)
         display = asyncio.create_task(self._show())
         try:
             endings = await supervisor.mind([self._task(name) for name in self._shards])
@@ -165,13 +134,13 @@ class _ShardedSitting:
         shard = self._shards[task.name]
         if code == EXIT_USER:
             raise InfluenceError(f"Shard {shard.shard} cannot go on: {last_error(task.log)}")
-        died = Verdict("again", f"died of signal {-code}" if code < 0 else f"died with exit code {code}")
+        died = Verdict("again", death(code))
         if code not in (EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED) or not shard.database.is_file():
             return died
         with RunReader(shard) as reader:
             failed, stop, ended = failed_for_now(reader), last_stop(reader), ended_count(reader)
         if code == EXIT_STOPPED:
-            return Verdict("over", _BUDGET) if stop in ("cost", "tokens") else Verdict("again", "was stopped")
+            return Verdict("over", BUDGET) if stop in ("cost", "tokens") else Verdict("again", "was stopped")
         if failed:
             kinds = ", ".join(sorted(kind.replace("_", " ") for kind in failed))
             return Verdict("again", f"{sum(failed.values())} conversations failed ({kinds})")
@@ -216,7 +185,7 @@ class _ShardedSitting:
         tally = self._tally
         self._count(started)
         over = {self._shards[name].shard: ending for name, ending in endings.items() if ending.verdict.what == "over"}
-        if tally.stop is None and any(ending.verdict.why == _BUDGET for ending in over.values()):
+        if tally.stop is None and any(ending.verdict.why == BUDGET for ending in over.values()):
             tally.stop = "cost" if self._sitting.config.budget.tokens is None else "tokens"
         state: RunState = "done" if tally.done >= tally.total else "stopped"
         with suppress(InfluenceError):
@@ -227,36 +196,8 @@ class _ShardedSitting:
             output.say(line(tally))
         config, models = self._sitting.config, self._sitting.models
         summary = summarised(self._directory.path, state, tally, config, elapsed, models)
-        lost = {shard: ending for shard, ending in over.items() if ending.verdict.why != _BUDGET}
+        lost = {shard: ending for shard, ending in over.items() if ending.verdict.why != BUDGET}
         if state == "done" or tally.stop == "signal" or not lost:
             return summary
         reason = "; ".join(f"shard {shard} was given up: {ending.verdict.why}" for shard, ending in lost.items())
         return replace(summary, reason=reason, exit_code=EXIT_FAILURES)
-
-
-def on_signals(stop: Callable[[], None], launcher: Launcher, tally: Tally) -> None:
-    """First SIGINT or SIGTERM: tell the tasks to stop. Second: end them now."""
-    loop = asyncio.get_running_loop()
-    ending: list[asyncio.Task[None]] = []
-
-    def asked_to_stop() -> None:
-        if tally.stop is None:
-            tally.stop = "signal"
-            stop()
-            output.say("Stopping: the shards finish what is in flight; once more to stop now.")
-        elif not ending:
-            ending.append(asyncio.create_task(launcher.aclose()))
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, asked_to_stop)
-
-
-def last_error(log: Path) -> str:
-    """Return the last error that a command wrote to its log; where there is none, its last line."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
-    errors = [text.removeprefix("error: ") for text in lines if text.startswith("error: ")]
-    return (errors or lines or [f"see {log}"])[-1]

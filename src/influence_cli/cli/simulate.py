@@ -137,7 +137,8 @@ def simulate(
 
     [bold]influence simulate --env therapy --n 8[/bold] works with nothing else said.
     """
-    from influence_cli.cli.sharding import begin_shard, sharding_of, talk_in_shards
+    from influence_cli.cli.minding import sharding_of
+    from influence_cli.cli.sharding import begin_shard, talk_in_shards
     from influence_cli.cli.sitting import begin, estimated, take_up, talk
     from influence_cli.store.shards import parse_shard
 
