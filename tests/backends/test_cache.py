@@ -239,9 +239,8 @@ def test_many_processes_share_one_file(tmp_path):
     env = os.environ | {"PYTHONPATH": str(Path(influence_cli.__file__).parent.parent)}
     command = [sys.executable, "-c", script, str(tmp_path)]
     processes = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE) for _ in range(3)]
-    for process in processes:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors.decode()
+    ended = [(process.communicate(timeout=60)[1].decode(), process.returncode) for process in processes]
+    assert ended == [("", 0)] * 3
     cache = AnswerCache(tmp_path)
     assert cache._db.execute("SELECT count(*) FROM answer").fetchone() == (150,)
     assert cache._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -14,7 +14,7 @@ import pytest
 from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
 
-FAR_LONGER_THAN_THE_TEST = "15"
+FAR_LONGER_THAN_THE_TEST = "60"
 
 
 def conversations(database):
@@ -53,7 +53,7 @@ def begin(place, tiny_folder):
 def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(begin, influence, place, number):
     process = begin("0.2")
     os.kill(process.pid, number)
-    stdout, stderr = process.communicate(timeout=10)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 3, stderr
     assert "Stopping: what is in flight gets 10 s to finish; once more to stop now." in stderr
     assert "Traceback" not in stderr
@@ -73,8 +73,8 @@ def test_two_signals_stop_at_once(begin, place):
     assert process.poll() is None
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=10)
-    assert time.monotonic() - asked < 3
+    stdout, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 8  # one signal alone would have given 10 seconds
     assert process.returncode == 3, stderr
     assert json.loads(stdout)["state"] == "stopped"
     assert "Traceback" not in stderr

@@ -76,17 +76,15 @@ def test_a_simulation_pauses_goes_on_and_stops(place, tiny_folder):
     try:
         wait_until(lambda: begun(path) and calls(path) > 0)
         pause_run(path, "ada")
-        time.sleep(0.8)
-        before = calls(path)
-        time.sleep(0.6)
-        assert calls(path) == before
+        wait_until(lambda: len(events(path)) == 1)
+        before = settled_calls(path)
         assert (path / PAUSE).read_text().startswith("ada ")
         unpause_run(path)
         wait_until(lambda: calls(path) > before + 2)
         pause_run(path, "ada")
-        time.sleep(0.5)
+        wait_until(lambda: len(events(path)) == 3)
         assert stop_run(path) == process.pid
-        _, stderr = process.communicate(timeout=15)
+        _, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
@@ -95,7 +93,7 @@ def test_a_simulation_pauses_goes_on_and_stops(place, tiny_folder):
     assert "Going on." in stderr
     with RunReader(open_run(path)) as run:
         assert run.state() == "stopped"
-        assert [row[0] for row in run.rows("SELECT kind FROM event ORDER BY id")][:3] == ["pause", "unpause", "pause"]
+    assert events(path)[:3] == ["pause", "unpause", "pause"]
     again = subprocess.run(
         [sys.executable, "-m", "influence_cli", "simulate", "--resume", str(path), "-o", "latency=0"],
         cwd=place, capture_output=True, text=True, timeout=60, check=False, env=os.environ,
@@ -116,7 +114,25 @@ def calls(path) -> int:
         return run.rows("SELECT count(*) FROM call")[0][0]
 
 
-def wait_until(what, seconds: float = 20.0) -> None:
+def events(path) -> list[str]:
+    with RunReader(open_run(path)) as run:
+        return [row[0] for row in run.rows("SELECT kind FROM event ORDER BY id")]
+
+
+def settled_calls(path) -> int:
+    """The number of calls once it stands still for as long as dozens of them take."""
+    seen = [-1]
+
+    def still() -> bool:
+        seen.append(calls(path))
+        time.sleep(0.6)
+        return seen[-1] == calls(path)
+
+    wait_until(still)
+    return seen[-1]
+
+
+def wait_until(what, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it did not happen in time"

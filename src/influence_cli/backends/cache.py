@@ -11,6 +11,7 @@ Invariant: what comes from the cache is what a backend answered to the same key,
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
@@ -35,6 +36,8 @@ FILE_NAME = "answers.db"
 _FORMAT = 1
 _APPLICATION_ID = 0x696E_666C  # "infl"
 _BUSY_SECONDS = 30.0
+_PAUSE_SECONDS = 0.02
+_PRIMARY_CODE = 0xFF  # of SQLite's extended result codes
 _MOST_FILES = 10_000
 
 Asked = Literal["generate", "choose"]
@@ -99,16 +102,18 @@ class AnswerCache:
 
     def _prepare(self) -> None:
         db = self._db
+        db.execute("BEGIN")  # the three facts are of one moment, whatever another process does
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         application = int(db.execute("PRAGMA application_id").fetchone()[0])
         tables = int(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+        db.execute("COMMIT")
         if tables and application != _APPLICATION_ID:
             hint = "Name another folder for the answer cache."
             raise InfluenceError(f"{self.path} is a database of something else.", hint=hint)
         if version > _FORMAT:
             hint = "Update influence, or name another folder for the answer cache."
             raise InfluenceError(f"{self.path} was written by a newer version of influence.", hint=hint)
-        db.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         db.execute("PRAGMA synchronous = NORMAL")
         if not tables:
             db.execute("BEGIN IMMEDIATE")  # two processes may get here at once
@@ -116,6 +121,27 @@ class AnswerCache:
             db.execute(f"PRAGMA user_version = {_FORMAT}")
             db.execute("CREATE TABLE IF NOT EXISTS answer (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
             db.execute("COMMIT")
+
+    def _write_ahead(self) -> None:
+        """Switch to write-ahead logging, however many other processes do so at this moment.
+
+        SQLite answers at once that the file is busy where waiting could be a deadlock, so the waiting is done here.
+        """
+        give_up = time.monotonic() + _BUSY_SECONDS
+        self._db.execute("PRAGMA busy_timeout = 0")
+        while not self._switched(last=time.monotonic() > give_up):
+            time.sleep(_PAUSE_SECONDS)
+        self._db.execute(f"PRAGMA busy_timeout = {round(_BUSY_SECONDS * 1000)}")
+
+    def _switched(self, *, last: bool) -> bool:
+        """Say whether the file is in write-ahead mode now; the ``last`` try raises instead."""
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if last or error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
 
     def get(self, key: bytes) -> bytes | None:
         """Return what is stored under ``key``; InfluenceError if the file is damaged."""

@@ -43,6 +43,7 @@ FLAGS = {
     "budget.tokens": "--max-tokens",
     "algorithm.name": "--algo",
     "algorithm.options": "--algo-option",
+    "source.run": "--from",
     "iterations": "--iterations",
     "selection.fraction": "--top",
     "selection.reward": "--reward",
@@ -91,6 +92,10 @@ def train(
     option: Annotated[Texts, typer.Option("--option", "-o", help="KEY=VALUE for the backend.")] = None,
     algo: Annotated[str | None, typer.Option(help="expert-iteration, kto, dpo, ...", rich_help_panel=_LEARN)] = None,
     algo_option: Annotated[Texts, typer.Option(help="KEY=VALUE for it.", rich_help_panel=_LEARN)] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="RUN that the first iteration learns from.", rich_help_panel=_LEARN),
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="How often.", rich_help_panel=_LEARN)] = None,
     top: Annotated[
         str | None, typer.Option(help="Share of a group that is best: 1/16.", rich_help_panel=_LEARN)
@@ -159,6 +164,7 @@ def train(
         "budget.tokens": max_tokens,
         "algorithm.name": algo,
         "algorithm.options": backend_options(algo_option, flag="--algo-option"),
+        "source.run": source,
         "iterations": iterations,
         "selection.fraction": top,
         "selection.reward": reward,

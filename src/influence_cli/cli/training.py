@@ -12,6 +12,7 @@ import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from influence_cli.cli.resolution import (
 from influence_cli.cli.score.resolving import named_scorer
 from influence_cli.cli.sitting import on_signals, settled
 from influence_cli.cli.train import FLAGS
+from influence_cli.cli.training_source import open_source, settled_source
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
@@ -118,6 +120,7 @@ def begin(
     if not config.environments:
         raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
     refuse_secrets(config)
+    config = settled_source(registry, config)
     plan = _plan(registry, config, folders, dry=dry)
     if not dry:
         made = manifest(registry, "train", plan.config, plan.environments, plan.models)
@@ -165,7 +168,8 @@ def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path]
     for split in ("train", "heldout"):
         start_tally(environments, phase_config(config, 0, split))
     scorer = _reward_scorer(registry, config.selection)
-    _check_groups(environments, config)
+    if config.source.run is None or config.iterations > 1:
+        _check_groups(environments, config)
     algorithm = registry.component("algorithm", config.algorithm.name)
     options = validate_options(algorithm, config.algorithm.options, flag="--algo-option ")
     trackers: dict[str, Tracker] = {}
@@ -235,7 +239,14 @@ def go(plan: Plan) -> Result:
         output.say(default_model()[1])
     tracking = Tracking(plan.trackers)
     training = Training(
-        plan.config, plan.environments, algorithm, directory, agent_name(plan.config), tracking, plan.scorer
+        plan.config,
+        plan.environments,
+        algorithm,
+        directory,
+        agent_name(plan.config),
+        tracking,
+        plan.scorer,
+        partial(open_source, plan.registry, plan.config) if plan.config.source.run else None,
     )
     state: RunState = "failed"
     reason = ""

@@ -172,6 +172,13 @@ class EvaluationConfig(Frozen):
     every: int = Field(default=1, ge=1, description="Iterations from one to the next; first and last always are.")
 
 
+class SourceConfig(Frozen):
+    """Conversations that are there already."""
+
+    run: str | None = Field(default=None, description="Run whose conversations the first iteration learns from.")
+    iteration: int | None = Field(default=None, ge=0, description="Only those of this iteration; None: all.")
+
+
 class TrainConfig(SimulationConfig):
     """Everything that determines a training run; the keys of a simulation say how each iteration's are had."""
 
@@ -181,6 +188,9 @@ class TrainConfig(SimulationConfig):
     )
     samples: int = Field(default=16, ge=1, description="Conversations from each initial state.")
     iterations: int = Field(default=5, ge=1, description="How often conversations are had and learnt from.")
+    source: SourceConfig = Field(
+        default_factory=SourceConfig, description="What the first iteration learns from, in place of its own."
+    )
     algorithm: AlgorithmConfig = Field(default_factory=AlgorithmConfig, description="How is learnt.")
     selection: SelectionConfig = Field(default_factory=SelectionConfig, description="What is learnt from.")
     layout: Literal["turn", "conversation"] = Field(

@@ -75,7 +75,8 @@ def estimate_training(
     train = estimate(environments, phase_config(config, 0, "train"), models)
     heldout = estimate(environments, phase_config(config, 0, "heldout"), models)
     measured = sum(_is_measured(k, config) for k in range(config.iterations + 1))
-    times = ((train, config.iterations), (heldout, measured))
+    own = config.iterations - (config.source.run is not None)
+    times = ((train, own), (heldout, measured))
     rows, row_tokens = _rows(environments, config, train)
     mixed = options.get("mix_fraction", 0.0) if options.get("mix") else 0.0
     rows = round(rows / (1.0 - mixed))

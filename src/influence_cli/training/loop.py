@@ -30,8 +30,9 @@ from influence_cli.training.adapters import ADAPTERS, check_adapter, check_outco
 from influence_cli.training.conversing import Conductor, Conversing, iteration_seed
 from influence_cli.training.protocol import Algorithm
 from influence_cli.training.rewards import candidates, score_name
-from influence_cli.training.rows import Rated, pairs_of, rows_of, write_rows
+from influence_cli.training.rows import Asked, Rated, episode_of, pairs_of, rows_of, write_rows
 from influence_cli.training.selection import Candidate, Selection, select
+from influence_cli.training.source import Source
 from influence_cli.training.tracking import Tracking
 
 ROWS = "rows.jsonl"
@@ -42,7 +43,8 @@ FOLDER = "training"
 class Training:
     """Everything that a training run needs, resolved.
 
-    ``agent`` is who speaks before anything is learnt; ``scorer`` computes the reward where no model is asked for it.
+    ``agent`` is who speaks before anything is learnt; ``scorer`` computes the reward where no model is asked for it;
+    ``source`` finds what the first iteration learns from in place of conversations of its own.
     """
 
     config: TrainConfig
@@ -52,6 +54,7 @@ class Training:
     agent: ModelName
     tracking: Tracking = field(default_factory=Tracking)
     scorer: NamedScorer | None = None
+    source: Callable[[], Source] | None = None
 
 
 class Loop:
@@ -96,10 +99,10 @@ class Loop:
 
     def _converse(self, iteration: int, last: int) -> None:
         """Have the conversations of an iteration and what reads them, with the models loaded once and then released."""
-        names = ["simulate"] if iteration < last else []
+        names = ["simulate"] if iteration < last and not self._is_given(iteration) else []
         if iteration in (0, last) or iteration % self._config.evaluation.every == 0:
             names.insert(0, "evaluate")
-        if names and score_name(self._config.selection) is not None:
+        if names and score_name(self._config.selection) is not None and not self._is_given(iteration):
             names.append("score")
         if iteration > 0 and names and self._adapter(iteration).is_dir():
             names.insert(0, "prove")
@@ -142,8 +145,10 @@ class Loop:
     def _select(self, iteration: int) -> dict[str, Any]:
         config = self._config.selection
         wants = self._training.algorithm.wants
-        with RunReader(self._training.directory) as run:
-            found = candidates(run, iteration, "train", config)
+        source = self._source(iteration)
+        origin = {} if source is None else source.document(config)
+        with RunReader(self._training.directory if source is None else source.directory) as run:
+            found = candidates(run, iteration if source is None else source.iteration, "train", config)
             if not found.rated and found.unrated:
                 raise _no_rewards(found.unrated, score_name(config))
             seed = iteration_seed(self._config, iteration)
@@ -155,13 +160,14 @@ class Loop:
                 chosen = {each.episode_id: (each, True) for each in selection.best}
                 if wants != "best":
                     chosen |= {each.episode_id: (each, False) for each in selection.worst}
-            rows = self._rows(run, iteration, chosen)
+            rows = self._rows(run, iteration, chosen, source)
         lines = arrange(rows, selection, wants)
         path = self._folder(iteration) / ROWS
         count = write_rows(path, lines)
         if count == 0:
             raise InfluenceError("No pair of conversations answers one prompt.", hint="Use --set layout=conversation.")
         return {
+            **origin,
             "candidates": len(found.rated),
             "unrated": found.unrated,
             "vetoed": selection.vetoed,
@@ -174,18 +180,28 @@ class Loop:
         }
 
     def _rows(
-        self, run: RunReader, iteration: int, chosen: Mapping[int, tuple[Candidate, bool | None]]
+        self,
+        run: RunReader,
+        iteration: int,
+        chosen: Mapping[int, tuple[Candidate, bool | None]],
+        source: Source | None,
     ) -> dict[int, list[TrainingRow]]:
         """Return the rows of every chosen conversation, by its number in the store."""
         environments = {each.name: each for each in self._training.environments}
         seed = iteration_seed(self._config, iteration)
+
+        def asked(trajectory: Mapping[str, Any]) -> Asked:
+            if source is not None:
+                return source.asked(trajectory)
+            return episode_of(trajectory, environments[trajectory["environment"]], seed)
+
         rows: dict[int, list[TrainingRow]] = {}
-        for number, trajectory in run.numbered(finished=True, iteration=iteration, split="train"):
+        wanted = iteration if source is None else source.iteration
+        for number, trajectory in run.numbered(finished=True, iteration=wanted, split="train"):
             if number in chosen:
                 candidate, desirable = chosen[number]
                 rated = Rated(number, trajectory, candidate.reward, desirable)
-                environment = environments[trajectory["environment"]]
-                rows[number] = rows_of(rated, environment, seed=seed, layout=self._config.layout)
+                rows[number] = rows_of(rated, asked(trajectory), layout=self._config.layout)
         return rows
 
     def _train(self, iteration: int) -> dict[str, Any]:
@@ -220,6 +236,14 @@ class Loop:
     def _track(self, iteration: int) -> dict[str, Any]:
         stages = {name: data for (number, name), data in self._done.items() if number == iteration}
         return self._training.tracking.log(self._training.directory, iteration, stages, self._config)
+
+    # -- conversations that are there already -------------------------------------------------------------------------
+
+    def _is_given(self, iteration: int) -> bool:
+        return iteration == 0 and self._training.source is not None
+
+    def _source(self, iteration: int) -> Source | None:
+        return self._training.source() if self._is_given(iteration) and self._training.source is not None else None
 
     # -- where things are ---------------------------------------------------------------------------------------------
 

@@ -15,15 +15,16 @@ from influence_cli.store.reader import RunReader
 from influence_cli.training.selection import Candidate
 
 _SCORES = (
-    "SELECT s.episode_id, s.value FROM score s JOIN episode e ON e.id = s.episode_id WHERE e.iteration = ?"
-    " AND e.split = ? AND s.rubric = ? AND s.usable = 1 AND s.value IS NOT NULL AND s.failure IS NULL"
+    "SELECT s.episode_id, s.value FROM score s JOIN episode e ON e.id = s.episode_id"
+    " WHERE e.iteration = coalesce(?, e.iteration) AND e.split = ? AND s.rubric = ? AND s.usable = 1"
+    " AND s.value IS NOT NULL AND s.failure IS NULL"
 )
 _ENDS = (
     "SELECT e.id, e.environment, e.scenario, e.initial_state, e.sample, e.population, t.mean_rating, t.final_rating,"
     " t.mean_veto, (SELECT m.text FROM message m WHERE m.episode_id = e.id AND m.dropped = 0 AND m.speaker = 'agent'"
     " AND m.source = 'model' ORDER BY m.turn DESC, m.id DESC LIMIT 1) AS last"
     " FROM episode e JOIN trajectory t ON t.episode_id = e.id"
-    " WHERE e.iteration = ? AND e.split = ? AND t.status = 'complete' ORDER BY e.id"
+    " WHERE e.iteration = coalesce(?, e.iteration) AND e.split = ? AND t.status = 'complete' ORDER BY e.id"
 )
 
 
@@ -35,8 +36,8 @@ class Candidates:
     unrated: int
 
 
-def candidates(run: RunReader, iteration: int, split: Split, config: SelectionConfig) -> Candidates:
-    """Return the conversations of an iteration with their rewards; those without a usable one are counted."""
+def candidates(run: RunReader, iteration: int | None, split: Split, config: SelectionConfig) -> Candidates:
+    """Return the conversations of an iteration (None: of all) with their rewards; those without a usable one are counted."""
     scores = _scores(run, iteration, split, config)
     rated: list[Candidate] = []
     unrated = 0
@@ -72,7 +73,7 @@ def _worth(row: Any, scores: Mapping[int, float], config: SelectionConfig) -> fl
     return None if value is None else float(value)
 
 
-def _scores(run: RunReader, iteration: int, split: Split, config: SelectionConfig) -> dict[int, float]:
+def _scores(run: RunReader, iteration: int | None, split: Split, config: SelectionConfig) -> dict[int, float]:
     """Return the score of each conversation: of the whole, or the mean over its turns and judges."""
     name = score_name(config)
     if name is None:

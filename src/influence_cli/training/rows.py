@@ -12,19 +12,32 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import orjson
 
 from influence_cli.environments.environment import Environment, Episode, StateReference
 from influence_cli.environments.tools import MAX_STEPS
 from influence_cli.errors import InfluenceError
-from influence_cli.schemas.messages import ChatMessage, Message, ToolCall
+from influence_cli.schemas.messages import ChatMessage, Message, Role, ToolCall
 from influence_cli.schemas.requests import ToolSchema
 from influence_cli.schemas.training import TrainingPair, TrainingRow
 from influence_cli.store.connection import file_error
 
 Layout = Literal["turn", "conversation"]
+
+
+class Asked(Protocol):
+    """What says how the agent was asked: an :class:`Episode`, or what stands in for one."""
+
+    @property
+    def tools(self) -> tuple[ToolSchema, ...]:
+        """What the agent could call."""
+        ...
+
+    def prompt(self, role: Role, state: str, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
+        """Return what ``role`` is asked in ``state`` once ``messages`` have been said."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,17 +66,16 @@ class _Step:
         return (*self.prompt, self.reply)
 
 
-def rows_of(rated: Rated, environment: Environment, *, seed: int, layout: Layout) -> list[TrainingRow]:
-    """Return the rows of a trajectory; ``seed`` is that of its iteration. InfluenceError if it was made otherwise."""
+def rows_of(rated: Rated, asked: Asked, *, layout: Layout) -> list[TrainingRow]:
+    """Return the rows of a trajectory in which the agent was ``asked`` so."""
     trajectory = rated.trajectory
-    episode = episode_of(trajectory, environment, seed)
     ratings = {
         judged["turn"]: judged["preference"]["expected"]
         for judged in trajectory["judgements"]
         if "preference" in judged and judged["preference"]["usable"]
     }
     rows = []
-    for stretch in _stretches(list(_steps(trajectory["messages"], episode)), layout):
+    for stretch in _stretches(list(_steps(trajectory["messages"], asked)), layout):
         last = stretch[-1]
         learnt = tuple(len(step.prompt) for step in stretch)
         rows.append(
@@ -105,7 +117,7 @@ def episode_of(trajectory: Mapping[str, Any], environment: Environment, seed: in
     return episode
 
 
-def _steps(stored: Sequence[Mapping[str, Any]], episode: Episode) -> Iterator[_Step]:
+def _steps(stored: Sequence[Mapping[str, Any]], asked: Asked) -> Iterator[_Step]:
     """Yield every message that the agent generated, with its prompt."""
     heard: list[Message] = []
     step, turn = 0, 0
@@ -119,8 +131,8 @@ def _steps(stored: Sequence[Mapping[str, Any]], episode: Episode) -> Iterator[_S
         if entry["speaker"] == "agent" and entry["source"] == "model":
             step = step + 1 if entry["turn"] == turn else 0
             turn = entry["turn"]
-            tools = episode.tools if step < MAX_STEPS else ()
-            prompt = episode.prompt("agent", entry["state"], heard)
+            tools = asked.tools if step < MAX_STEPS else ()
+            prompt = asked.prompt("agent", entry["state"], heard)
             reply = ChatMessage(role="assistant", content=message.text, tool_calls=message.tool_calls)
             yield _Step(turn, prompt, reply, tools, cut=entry["finish_reason"] == "length")
         heard.append(message)

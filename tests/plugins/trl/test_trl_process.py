@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import psutil
@@ -137,8 +136,18 @@ time.sleep(60)
 
     with pytest.raises(KeyboardInterrupt):
         carry_out(stage, ExpertIterationOptions(), told, command=child(script))
+    give_up = time.monotonic() + 30
     for pid in map(int, pids.read_text().split()):
-        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        while not ended(pid):
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+
+
+def ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_process_that_heeds_no_signal_is_ended_after_a_while(stage):
@@ -174,24 +183,22 @@ def real(job, model, **options) -> tuple[Stage, ExpertIterationOptions]:
 
 
 def test_training_killed_and_run_again_ends_with_the_same_weights(make_job, model):
-    """A real process, killed after its first checkpoint; what is left is taken up."""
+    """A real process that is killed the moment its first checkpoint is whole; what is left is taken up."""
     rows = rows_for("expert-iteration", 16)
     whole = train_here("expert-iteration", make_job(rows, "whole"), epochs=3, checkpoint_steps=1)
     stage, options = real(make_job(rows, "killed"), model, epochs=3, checkpoint_steps=1)
     folder = StageFolder(stage.job.folder)
-
-    def kill() -> None:
-        while not list(folder.checkpoints.glob("checkpoint-*/whole.json")):
-            time.sleep(0.02)
-        for process in psutil.Process().children(recursive=True):
-            if "influence_trl.child" in " ".join(process.cmdline()):
-                process.kill()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
+    script = (
+        "import os, runpy, signal, sys; from influence_trl import training; write = training.write_whole\n"
+        "def write_and_die(path, data):\n"
+        "    write(path, data)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "training.write_whole = write_and_die\n"
+        "runpy.run_module('influence_trl.child', run_name='__main__', alter_sys=False)"
+    )
     with pytest.raises(InfluenceError, match="ended by SIGKILL"):
-        carry_out(stage, options, lambda *_: None)
-    killer.join()
+        carry_out(stage, options, lambda *_: None, command=child(script))
+    assert folder.whole_checkpoint() is not None
     heard = []
     outcome = carry_out(stage, options, lambda share, words: heard.append(words))
     assert outcome.digest == whole.digest

@@ -1,0 +1,58 @@
+"""``influence train --from RUN``: the run, and what is known of it here."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from influence_cli.cli import output
+from influence_cli.cli.resolution import find_environments
+from influence_cli.environments.environment import Environment
+from influence_cli.errors import InfluenceError
+from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.schemas.configs import TrainConfig
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import find_run, open_run
+from influence_cli.training.rewards import candidates
+from influence_cli.training.source import Source
+
+
+def settled_source(registry: PluginRegistry, config: TrainConfig) -> TrainConfig:
+    """Return the settings with the source, if one is named, by a lasting path; InfluenceError if it is no good."""
+    if config.source.run is None:
+        if config.source.iteration is not None:
+            raise InfluenceError("An iteration is named, and no run that it is of.", hint="Add --from RUN.")
+        return config
+    path = find_run(config.source.run).resolve()
+    lasting = config.model_copy(update={"source": config.source.model_copy(update={"run": str(path)})})
+    _check(open_source(registry, lasting), lasting)
+    return lasting
+
+
+def open_source(registry: PluginRegistry, config: TrainConfig) -> Source:
+    """Return the conversations that ``config.source`` names; InfluenceError if the run is not there."""
+    directory = open_run(Path(config.source.run or ""))
+    known: dict[str, Environment] = {}
+    for name in directory.manifest.config.environments:
+        with suppress(InfluenceError):
+            for environment in find_environments(registry, [name]):
+                if directory.manifest.environments.get(environment.name) == environment.digest:
+                    known[environment.name] = environment
+    return Source(directory, config.source.iteration, known)
+
+
+def _check(source: Source, config: TrainConfig) -> None:
+    """Raise InfluenceError if nothing can be learnt from ``source``; say where the agent's prompts are not known."""
+    with RunReader(source.directory) as run:
+        found = candidates(run, source.iteration, "train", config.selection)
+    where = f"{source.directory.path}" + ("" if source.iteration is None else f", iteration {source.iteration}")
+    if not found.rated:
+        why = f"none of {found.unrated:,} has a reward" if found.unrated else "it has none of the split train"
+        raise InfluenceError(
+            f"{where} has no finished conversation to learn from: {why}.",
+            hint="See `influence runs show`; a score that is the reward is given by `influence score`.",
+        )
+    if unknown := sorted({each.environment for each in found.rated} - set(source.environments)):
+        output.warn(
+            f"What the agent was told in {', '.join(unknown)} is not known here: it learns from the conversations alone."
+        )
