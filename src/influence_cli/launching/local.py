@@ -20,6 +20,7 @@ from influence_cli.launching.gpus import VISIBLE, Room, visible_gpus
 from influence_cli.launching.options import LocalOptions
 from influence_cli.launching.protocol import Job, JobStatus, Task
 
+_MINUTE = 60.0
 _POLL = 0.2
 _LOST = -1
 
@@ -121,7 +122,7 @@ class LocalJob:
             self._process = await _spawn(self._task, str(os.getpid()), gpus)
             minutes = self._task.resources.minutes
             if minutes is not None:
-                asyncio.get_running_loop().call_later(60.0 * minutes, self._send, signal.SIGTERM)
+                asyncio.get_running_loop().call_later(_MINUTE * minutes, self._send, signal.SIGTERM)
             return await self._process.wait()
         finally:
             self._room.give_back(gpus)
@@ -171,7 +172,7 @@ class KeptJob:
     def _pid(self) -> int | None:
         """Return the process's number; None unless it lives, and is the one that was started."""
         number, _, born = self.id.partition("-")
-        return int(number) if number.isdigit() and _born(int(number)) == born else None
+        return int(number) if born and number.isdigit() and _born(int(number)) == born else None
 
 
 async def _start_kept(task: Task, grace: float) -> Job:
