@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment, Episode
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
+    from influence_cli.launching.local import tethered
     from influence_cli.launching.protocol import Job, JobStatus, Launcher, Resources, Task
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
@@ -57,6 +58,7 @@ _HOME = {
     "influence_cli.environments.environment": ("Environment", "Episode"),
     "influence_cli.environments.loading": ("environment_parts", "load_environment"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
+    "influence_cli.launching.local": ("tethered",),
     "influence_cli.launching.protocol": ("Job", "JobStatus", "Launcher", "Resources", "Task"),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
@@ -149,6 +151,7 @@ __all__ = [
     "model_folder",
     "report_progress",
     "reporting_to",
+    "tethered",
     "unit_draw",
 ]
 

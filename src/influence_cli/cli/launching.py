@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,18 +46,31 @@ Patience = Annotated[
 Restarts = Annotated[
     int, typer.Option("--restarts", min=0, help="How often a shard is started anew at most.", rich_help_panel=_WHERE)
 ]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Leave it to itself; see influence jobs.", rich_help_panel=_WHERE)
+]
 OF_LAUNCHING = ("--launcher", "--launcher-option", "--resources", "--shards", "--hang-after", "--restarts")
 """Options with a value that say how a command is started, and are not handed on to what is started."""
 
 
 def launcher_of(registry: PluginRegistry, name: str | None, options: Sequence[str] | None) -> Launcher:
     """Return the launcher called ``name``, this machine's by default; InfluenceError for what is wrong."""
-    from influence_cli.plugins.options import validate_options
+    return launcher_with(registry, name or LOCAL, launcher_options(options))
+
+
+def launcher_options(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Return the options of ``KEY=VALUE`` entries; InfluenceError for one that is none."""
     from influence_cli.settings import parse_assignment
 
-    component = registry.component("launcher", name or LOCAL)
-    given = dict(parse_assignment(text, flag="--launcher-option") for text in options or [])
-    made: Launcher = component.load()(validate_options(component, given, flag="--launcher-option "))
+    return dict(parse_assignment(text, flag="--launcher-option") for text in texts or [])
+
+
+def launcher_with(registry: PluginRegistry, name: str, options: Mapping[str, Any]) -> Launcher:
+    """Return the launcher called ``name`` with ``options``; InfluenceError for what is wrong."""
+    from influence_cli.plugins.options import validate_options
+
+    component = registry.component("launcher", name)
+    made: Launcher = component.load()(validate_options(component, options, flag="--launcher-option "))
     return made
 
 
@@ -95,6 +108,24 @@ def own_command(*more: str, drop: Sequence[str] = (), drop_flags: Sequence[str] 
         elif argument not in drop_flags:
             kept.append(argument)
     return program(*kept, *more)
+
+
+def launching_arguments(
+    shards: int | None,
+    launcher: str | None,
+    options: Sequence[str] | None,
+    resources: str | None,
+    *,
+    patience: float,
+    restarts: int,
+) -> list[str]:
+    """Return the arguments that say how work is split and started; none where it is neither."""
+    if shards is None and launcher is None:
+        return []
+    named = {"--shards": shards, "--launcher": launcher, "--resources": resources}
+    given = {**named, "--hang-after": patience, "--restarts": restarts}
+    arguments = [part for name, value in given.items() if value is not None for part in (name, str(value))]
+    return arguments + [part for option in options or [] for part in ("--launcher-option", option)]
 
 
 def program(*arguments: str) -> tuple[str, ...]:

@@ -45,14 +45,21 @@ def sharding_of(
     *,
     patience: float,
     restarts: int,
+    dry: bool = False,
 ) -> Sharding | None:
-    """Return how a command's work is split; None where this process does it all. InfluenceError for what is wrong."""
+    """Return how a command's work is split; None where this process does it all, or nothing is done (``dry``).
+
+    InfluenceError for what is wrong.
+    """
     if shards is None and launcher is None:
         if options or resources:
             raise InfluenceError("Nothing is launched here.", hint="Add --shards N or --launcher NAME.")
         return None
+    asked = parse_resources(resources)
+    if dry:
+        return None
     made = launcher_of(registry, launcher, options)
-    return Sharding(shards or 1, made, parse_resources(resources), Care(patience=patience, retries=restarts))
+    return Sharding(shards or 1, made, asked, Care(patience=patience, retries=restarts))
 
 
 def death(code: int) -> str:

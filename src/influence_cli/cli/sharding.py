@@ -16,6 +16,7 @@ from typing import Any
 
 from influence_cli.cli import output
 from influence_cli.cli.changes import changed_from
+from influence_cli.cli.detaching import Launched, Place, launch
 from influence_cli.cli.launching import program
 from influence_cli.cli.logs import logged
 from influence_cli.cli.minding import BUDGET, Sharding, death, last_error, on_signals
@@ -59,6 +60,16 @@ def begin_shard(
     sitting.directory = sitting.directory.of_shard(shard)
     sitting.config = shard_config(sitting.config, shard)
     return sitting
+
+
+def leave(registry: PluginRegistry, sitting: Sitting, where: Sequence[str]) -> Launched:
+    """Leave the conversations of ``sitting`` to a process of this machine, which minds shards as ``where`` says."""
+    assert sitting.directory is not None
+    directory = sitting.directory
+    with directory.writer():
+        directory.remember(sitting.config)
+    arguments = ("--resume", str(directory.path.resolve()), *where)
+    return launch(registry, directory.path, "simulate", arguments, Place(None, None, None, detach=True))
 
 
 def talk_in_shards(sitting: Sitting, sharding: Sharding) -> Summary:

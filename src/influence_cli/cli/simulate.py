@@ -10,6 +10,7 @@ import typer
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.launching import (
+    Detach,
     LauncherName,
     LauncherOptions,
     OneShard,
@@ -17,6 +18,7 @@ from influence_cli.cli.launching import (
     ResourcesText,
     Restarts,
     Shards,
+    launching_arguments,
 )
 from influence_cli.errors import EXIT_DONE, InfluenceError
 
@@ -130,6 +132,7 @@ def simulate(
     hang_after: Patience = 900.0,
     restarts: Restarts = 3,
     shard: OneShard = None,
+    detach: Detach = False,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_RUN)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)] = False,
 ) -> None:
@@ -137,8 +140,9 @@ def simulate(
 
     [bold]influence simulate --env therapy --n 8[/bold] works with nothing else said.
     """
+    from influence_cli.cli.detaching import show_launched
     from influence_cli.cli.minding import sharding_of
-    from influence_cli.cli.sharding import begin_shard, talk_in_shards
+    from influence_cli.cli.sharding import begin_shard, leave, talk_in_shards
     from influence_cli.cli.sitting import begin, estimated, take_up, talk
     from influence_cli.store.shards import parse_shard
 
@@ -178,10 +182,10 @@ def simulate(
     files, changes, folders = config or [], assignments or [], environments_dir or []
     part = parse_shard(shard) if shard is not None else None
     where = (shards, launcher, launcher_option, resources)
-    sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts)
-    if part is not None and sharding is not None:
-        raise InfluenceError("--shard is one part, begun by hand.", hint="Leave out --shards and --launcher.")
-    load = sharding is None
+    sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run or detach)
+    if part is not None and (sharding is not None or detach):
+        raise InfluenceError("--shard is one part, begun by hand.", hint="Leave out --shards, --launcher and --detach.")
+    load = sharding is None and not detach
     sitting: Sitting
     if resume:
         name = run or (str(out) if out else "latest")
@@ -192,6 +196,10 @@ def simulate(
         sitting = begin(registry, files, flags, changes, folders, out, dry=dry_run, load=load)
     if dry_run:
         _show_estimate(estimated(sitting), as_json=json)
+        return
+    if detach:
+        given_where = launching_arguments(*where, patience=hang_after, restarts=restarts)
+        show_launched(leave(registry, sitting, given_where), as_json=json)
         return
     summary = talk(sitting) if sharding is None else talk_in_shards(sitting, sharding)
     if json:

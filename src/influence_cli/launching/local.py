@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -194,17 +195,23 @@ async def _spawn(task: Task, tied_to: str, gpus: tuple[str, ...]) -> asyncio.sub
     if gpus:
         environment[VISIBLE] = ",".join(gpus)
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    wrapper = (sys.executable, "-I", "-S", str(Path(tether.__file__)), tied_to)
     with task.log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
-            *wrapper,
-            *task.command,
+            *tethered(task.command, tied_to),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=environment,
             start_new_session=True,
         )
+
+
+def tethered(command: Sequence[str], tied_to: str | None = None) -> tuple[str, ...]:
+    """Return a command that runs ``command`` such that it ends with this process, if that started it.
+
+    ``tied_to`` may be a file instead, for the exit code of one that goes on.
+    """
+    return (sys.executable, "-I", "-S", str(Path(tether.__file__)), tied_to or str(os.getpid()), *command)
 
 
 def _code_file(task: Task) -> Path:

@@ -151,7 +151,7 @@ def score(
     turned = _debiasing(debias)
     registry = registry_of(ctx)
     where = (shards, launcher, launcher_option, resources)
-    sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts)
+    sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run)
     _refuse_whole(sharding is not None or shard is not None, batch=batch, control=control)
     resolved = resolve(
         registry,
