@@ -92,9 +92,11 @@ def meaning(state: str, code: str) -> int | None:
     words = state.split()
     if not words or words[0] in _WAITING | _ACTIVE:
         return None
+    if words[0] in _ENDED_BY:
+        return _ENDED_BY[words[0]]
     exit_code, _, number = code.partition(":")
     if number.isdigit() and int(number):
         return -int(number)
     if exit_code.isdigit() and int(exit_code):
         return int(exit_code)
-    return _ENDED_BY.get(words[0], 0 if words[0] == "COMPLETED" else 1)
+    return 0 if words[0] == "COMPLETED" else 1
