@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import ray
+from ray._private import worker as ray_worker
 from ray.exceptions import RayActorError, RayError
 
 from influence_cli.api import InfluenceError, Job, JobStatus, Resources, Task
@@ -32,7 +33,8 @@ class RayLauncher:
     def __init__(self, options: RayOptions) -> None:
         self._options = options
         self._jobs: list[RayJob] = []
-        self._joined = _connect(options)
+        self._closed = False
+        self._joined = _SESSION.enter(options)
 
     async def start(self, task: Task) -> Job:
         """Return the job of ``task``, which begins when the cluster has room for it."""
@@ -62,9 +64,11 @@ class RayLauncher:
 
     async def aclose(self) -> None:
         """End what has not ended; leave the cluster, and end it where it began here."""
-        for job in self._jobs:
-            await job.kill()
-        await asyncio.to_thread(ray.shutdown)
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.gather(*(job.kill() for job in self._jobs))
+        _SESSION.leave()
 
     def _refuse_too_much(self, resources: Resources) -> None:
         """Raise InfluenceError if no node of the cluster has what is asked for."""
@@ -186,17 +190,44 @@ class LastingRayJob:
             return None
 
 
+class _Session:
+    """The connection of this process to a cluster, shared by its launchers: Ray knows one a process."""
+
+    users = 0
+    joined = False
+
+    def enter(self, options: RayOptions) -> bool:
+        """Use the connection, made if it is the first use; return whether the cluster was there before."""
+        if self.users == 0:
+            self.joined = _connect(options)
+        self.users += 1
+        return self.joined
+
+    def leave(self) -> None:
+        """End a use, and the connection with the last one."""
+        self.users -= 1
+        if self.users == 0:
+            ray.shutdown()
+
+
+_SESSION = _Session()
+
+
 def _connect(options: RayOptions) -> bool:
     """Join the cluster that is named, or begin one here; return whether it was there before."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = options.address or os.environ.get("RAY_ADDRESS")
     named = {"address": address} if address else {"num_cpus": options.cpus, "num_gpus": options.gpus}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    # What Ray itself says of dead workers goes to stdout, among the data; the jobs say it too.
+    ray_worker._worker_logs_enabled = False  # noqa: SLF001 - there is no other way
     try:
         ray.init(**named, namespace=_NAMESPACE, include_dashboard=False if not address else None, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - Ray raises its own, built-in ones, and plain Exception
         told = " ".join(str(error).split())
-        raise InfluenceError(f"Ray cannot be used: {told}", hint="Check the address, or `ray status`.") from None
+        raise InfluenceError(
+            f"Ray cannot be used: {told}", hint="Check the address, RAY_AUTH_MODE, and `ray status`."
+        ) from None
     return bool(address)
 
 
