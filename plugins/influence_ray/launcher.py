@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ _NAMESPACE = "influence"
 _THREADS = 4
 """Calls that an actor answers at once: one runs the command, others tell it to stop."""
 _POLL = 0.5
+_ANSWERS = 10.0
+"""Seconds in which a cluster's head answers."""
 
 
 class RayLauncher:
@@ -218,6 +221,8 @@ def _connect(options: RayOptions) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = options.address or os.environ.get("RAY_ADDRESS")
     named = {"address": address} if address else {"num_cpus": options.cpus, "num_gpus": options.gpus}
+    if address:
+        _refuse_silent(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     # What Ray itself says of dead workers goes to stdout, among the data; the jobs say it too.
     ray_worker._worker_logs_enabled = False  # noqa: SLF001 - there is no other way
@@ -229,6 +234,17 @@ def _connect(options: RayOptions) -> bool:
             f"Ray cannot be used: {told}", hint="Check the address, RAY_AUTH_MODE, and `ray status`."
         ) from None
     return bool(address)
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise InfluenceError where nobody answers at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), _ANSWERS).close()
+    except OSError as error:
+        raise InfluenceError(f"No Ray cluster answers at {address}: {error}.", hint="See `ray status`.") from None
 
 
 def _remote(kind: type[Minder], resources: Resources, options: RayOptions, **named: str) -> Any:

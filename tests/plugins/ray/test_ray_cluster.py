@@ -115,6 +115,6 @@ async def test_no_cluster_where_one_is_said_to_be_is_one_line(cluster):
     from influence_ray.launcher import RayLauncher
     from influence_ray.options import RayOptions
 
-    with pytest.raises(InfluenceError, match="Ray cannot be used: ") as caught:
+    with pytest.raises(InfluenceError, match="No Ray cluster answers at 127.0.0.1:1: ") as caught:
         RayLauncher(RayOptions(address="127.0.0.1:1"))
     assert "\n" not in str(caught.value)
