@@ -79,6 +79,7 @@ class Adapters:
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
             inject_adapter_in_model(config, self._model, adapter_name=name)
         set_peft_model_state_dict(self._model, weights, adapter_name=name)
+        self._model.eval()  # PEFT's new layers begin in training mode, in which they drop values at random
         self._layers = [m for m in self._model.modules() if isinstance(m, BaseTunerLayer)]
         self._active = ""
         self.switch(None)

@@ -28,7 +28,7 @@ from influence_transformers.engine.worker import Result, Worker
 from influence_transformers.loading import LoadedModel, load_model
 from influence_transformers.options import MIB, TransformersOptions
 
-_CPU_CACHE_MIB = 1280
+_CPU_CACHE_MIB = 1088
 _GPU_SHARE = 0.7
 
 

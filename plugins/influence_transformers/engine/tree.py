@@ -174,10 +174,11 @@ class PrefixTree:
             if child is None:
                 return
             count = common_length(child.tokens, tokens[done:])
+            ends = count < len(child.tokens)  # asked before the caller may split the edge
             yield child, count
-            done += count
-            if count < len(child.tokens):
+            if ends:
                 return
+            done += count
             node = child
 
     def _split(self, node: Node, count: int) -> Node:

@@ -88,7 +88,8 @@ def adapters(tmp_path_factory, splitting) -> list[Path]:
     for seed in (1, 2):
         torch.manual_seed(seed)
         base = AutoModelForCausalLM.from_pretrained(splitting)
-        lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        dropping = {"lora_dropout": 0.5}  # in training; nothing may be dropped when it answers
+        lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, **dropping)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
             model = get_peft_model(base, lora)
