@@ -4,6 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
+from influence_cli.cli.launching import OF_LAUNCHING
 from influence_cli.cli.score.scoring import score
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.cli.train import FLAGS as TRAIN_FLAGS
@@ -44,6 +45,11 @@ def test_every_flag_of_scoring_and_every_key_of_a_rubric_is_documented(repositor
     }
     assert [flag for flag in sorted(wanted) if f"`{flag}`" not in documented and flag != "-q"] == []
     assert [key for key in Rubric.model_fields if f"`{key}`" not in documented] == []
+
+
+def test_every_flag_of_launching_is_documented(repository):
+    documented = text(repository, "docs/clusters.md")
+    assert [flag for flag in (*OF_LAUNCHING, "--shard", "--detach") if f"`{flag}`" not in documented] == []
 
 
 def test_links_between_documents_lead_somewhere(repository):

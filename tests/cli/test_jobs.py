@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from influence_cli.store.run_directory import open_run
-
 
 @pytest.fixture
 def jobs(influence):
@@ -81,14 +79,6 @@ def test_training_runs_on_a_launcher_with_its_log_shown(influence, tiny_folder):
     assert "iteration" in answer.stderr.lower()
     figures = influence("runs", "show", "learnt", "--json").document
     assert (figures["state"], len(figures["iterations"])) == ("done", 2)
-    again = influence("train", "--resume", "learnt", "--iterations", "2", "--launcher", "local", "--detach", "--json")
-    assert again.code == 0, again.stderr
-    assert open_run(Path("runs/learnt")).manifest.config.iterations == 2
-    until = time.monotonic() + 60
-    while (job := influence("jobs", "list", "--json").document["jobs"][-1])["state"] == "running":
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    assert (job["state"], job["code"], job["name"]) == ("ended", 0, "train")
 
 
 def test_a_launched_command_ends_with_the_code_of_what_was_launched(influence, tiny_folder, script):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +31,8 @@ def list_jobs(
     json: Json = False,
 ) -> None:
     """List the jobs of the runs in a folder, and how they are."""
+    import asyncio
+
     from influence_cli.launching.records import read_records
 
     known = [(run, record) for run in _runs(folder) for record in read_records(run)]
@@ -75,6 +76,8 @@ def logs(
     if shown:
         output.emit_text("\n".join(shown))
     if follow:
+        import asyncio
+
         from influence_cli.cli.detaching import follow as following
 
         asyncio.run(following(Path(record.log), len(text.encode())))
@@ -85,6 +88,8 @@ def logs(
 @app.command()
 def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = False) -> None:
     """End a job, resumably: it is told to stop, and killed if it does not."""
+    import asyncio
+
     from influence_cli.launching.records import find_record
 
     run, record = find_record(_runs(folder), name)
