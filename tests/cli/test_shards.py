@@ -3,15 +3,18 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
+from influence_cli.store.shards import Shard
 from influence_cli.testing.server import serve
 
 N = "10"
@@ -264,19 +267,41 @@ def test_a_signal_stops_all_shards_resumably(influence, begin, place, tiny_folde
     assert texts(exported(influence, "split")) == texts(exported(influence, "whole"))
 
 
-def test_shards_end_with_whoever_started_them_even_if_that_is_killed(begin, place, tiny_folder):
-    settings = ["--env", tiny_folder, "-m", "scripted:demo", "-o", "latency=2", "--n", "32"]
+def test_shards_end_with_whoever_started_them_even_if_that_is_killed_and_nothing_is_lost(
+    influence, begin, place, tiny_folder
+):
+    settings = ["--env", tiny_folder, "-m", "scripted:demo", "-o", "latency=0.5", "--n", "32"]
     process = begin("simulate", *settings, "--out", "split", "--shards", "2", "--quiet")
-    while len(told := beats(place / "split")) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    shards = busy(place / "split", process, 2, 1).values()
     process.kill()
     process.wait()
-    shards = [beat["process"] for beat in told.values()]
     until = time.monotonic() + 30
     while any(alive(number) for number in shards):
         assert time.monotonic() < until
         time.sleep(0.05)
+    had = calls(place / "split" / "run-1of2.db") | calls(place / "split" / "run-2of2.db")
+    assert had
+    assert influence("simulate", "--resume", "split", "-o", "latency=0", "--quiet").code == 0
+    now = calls(place / "split" / "run.db")
+    assert had <= now
+    assert len({call[:-1] for call in now}) == len(now)
+    assert check_run(open_run(place / "split")) == []
+
+
+def calls(database: Path) -> set[tuple]:
+    """Return each call by its conversation, turn, role and number, and when it ended."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as db:
+        columns = "e.scenario, e.initial_state, e.sample, c.turn, c.role, c.ordinal, c.ended"
+        return set(db.execute(f"SELECT {columns} FROM call c JOIN episode e ON e.id = c.episode_id"))
+
+
+def test_a_run_whose_shards_are_at_work_is_not_taken_up(influence, begin, place, simulate, tiny_folder):
+    assert simulate("--n", "4", "--out", "split", "--shard", "1/2", "--quiet").code == 0
+    with open_run(place / "split").of_shard(Shard(1, 2)).writer():
+        for more in ([], ["--shards", "3"]):
+            answer = influence("simulate", "--resume", "split", *more)
+            assert answer.code == 2
+            assert f"error: split/run-1of2.db is being written by process {os.getpid()}." in answer.stderr
 
 
 def alive(number: int) -> bool:

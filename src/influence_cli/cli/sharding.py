@@ -32,7 +32,7 @@ from influence_cli.simulation.runner import start_tally
 from influence_cli.simulation.shards import ShardWatch, hand_over, shard_config
 from influence_cli.store.beats import beat_file, log_file
 from influence_cli.store.control import is_paused, unpause_run
-from influence_cli.store.merge import merge_into
+from influence_cli.store.merge import merge_into, refuse_live_shards
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import MANIFEST, RunDirectory
 from influence_cli.store.shards import Shard, all_shards
@@ -118,6 +118,7 @@ class _ShardedSitting:
 
     def _prepare(self) -> None:
         """Let every shard hold what there is of its conversations already."""
+        refuse_live_shards(self._directory)
         before = merge_into(self._directory)
         for shard in self._shards.values():
             hand_over(shard, self._sitting.environments, self._sitting.config)

@@ -50,6 +50,7 @@ from influence_cli.simulation.shards import counters, hand_over, shard_config
 from influence_cli.simulation.tally import FATAL_KINDS, Tally
 from influence_cli.store.beats import EVERY, beat_file, write_beat
 from influence_cli.store.control import is_paused, unpause_run
+from influence_cli.store.merge import merge_shards, refuse_live_shards, shard_files
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.shards import Shard
 from influence_cli.store.writer import RunWriter
@@ -217,10 +218,19 @@ def talk(sitting: Sitting) -> Summary:
     directory = sitting.directory
     if not any(model.name.base != default_model()[0] for model in sitting.models.values()):
         output.say(default_model()[1])
+    if sitting.shard is None and sitting.resumed:
+        _gather_shards(directory)
     with directory.writer() as writer, logged(directory.path / "logs"):
         if sitting.shard is None:
             directory.remember(sitting.config)
         return _run_loop(partial(_talk, sitting, directory, writer))
+
+
+def _gather_shards(directory: RunDirectory) -> None:
+    """Take what shards have stored whose own process did not come to merge it."""
+    if shard_files(directory):
+        refuse_live_shards(directory)
+        merge_shards(directory)
 
 
 def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:

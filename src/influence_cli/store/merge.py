@@ -14,10 +14,11 @@ from pathlib import Path
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.records import EpisodeKey
 from influence_cli.store.connection import connect, explained, store_error
-from influence_cli.store.run_directory import RunDirectory
+from influence_cli.store.run_directory import RunDirectory, lock_holder
 from influence_cli.store.schema import OF_EPISODE, SCHEMA_VERSION, check_version, migrate
 
 SHARD_PATTERN = "run-*.db"
+SHARD_LOCKS = "run-*.lock"
 _NAMES = ("iteration", "environment", "scenario", "initial_state", "sample")
 _KEY = ", ".join(_NAMES)
 _FACTS = "population, cue, split, seed"
@@ -53,6 +54,17 @@ def merge_shards(directory: RunDirectory, sources: Sequence[Path] | None = None)
     """
     with directory.writer():
         return merge_into(directory, sources)
+
+
+def refuse_live_shards(directory: RunDirectory) -> None:
+    """Raise InfluenceError if a process of this machine writes a shard of the run."""
+    for lock in sorted(directory.path.glob(SHARD_LOCKS)):
+        process = lock_holder(lock)
+        if process is not None:
+            raise InfluenceError(
+                f"{lock.with_suffix('.db')} is being written by process {process}.",
+                hint="Wait for it to end, or stop it.",
+            )
 
 
 def merge_into(directory: RunDirectory, sources: Sequence[Path] | None = None) -> int:

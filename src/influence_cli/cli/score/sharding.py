@@ -19,7 +19,7 @@ from influence_cli.scoring.running import ScoreTally
 from influence_cli.scoring.shards import count_scores_since, shard_keys
 from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, add_figures
 from influence_cli.store.beats import beat_file, log_file, read_beat
-from influence_cli.store.merge import merge_into
+from influence_cli.store.merge import merge_into, refuse_live_shards
 from influence_cli.store.reader import RunReader
 from influence_cli.store.shards import all_shards
 from influence_cli.store.writer import RunWriter
@@ -49,6 +49,7 @@ class _ShardedScoring:
     async def score(self) -> ScoreResult:
         """Start the shards, wait for them, merge; return what the run holds now."""
         started = time.time()
+        refuse_live_shards(self._directory)
         merge_into(self._directory)
         with RunReader(self._directory) as reader:
             complete = reader.rows("SELECT count(*) FROM trajectory WHERE status = 'complete'")[0][0]
