@@ -1,5 +1,12 @@
 """Scores that shards made are those that one process would have made, asked for once."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from influence_cli.store.check import check_run
@@ -83,3 +90,41 @@ def test_a_shard_of_scores_can_be_made_by_hand(made_run, influence, scored):
     assert rows(made_run, "SELECT count(*) FROM score") == [(0,)]
     assert influence("runs", "merge", made_run).code == 0
     assert rows(made_run, SCORES) == rows(scored[0], SCORES)
+
+
+def test_a_shard_that_is_killed_goes_on_and_pays_for_nothing_twice(made_run, influence, place, scored):
+    command = [
+        sys.executable,
+        "-m",
+        "influence_cli",
+        "score",
+        str(made_run),
+        "--judge",
+        "scripted:demo",
+        "-o",
+        "latency=0.5",
+    ]
+    command += ["--with", "harm,environment,reply-length", "--concurrency", "2", "--shards", "2", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place)
+    try:
+        beat = made_run / "logs" / "shard-1of2.json"
+        while not (told := read(beat)).get("calls"):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        os.kill(told["process"], signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=100)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, stderr
+    assert "Shard 1/2: died of signal 9; started again (1 of 3)." in stderr
+    other, expected = scored
+    assert rows(made_run, SCORES) == rows(other, SCORES)
+    assert json.loads(stdout)["calls"]["calls"] == expected["calls"]["calls"]
+
+
+def read(beat) -> dict:
+    try:
+        return json.loads(beat.read_bytes())
+    except (OSError, ValueError):
+        return {}
