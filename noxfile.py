@@ -28,7 +28,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The slow tests: the real small model, kills, the built wheel."""
-    install(session, "local,train,tensorboard,wandb,mlflow,parquet,report,view,test")
+    install(session, "local,train,ray,tensorboard,wandb,mlflow,parquet,report,view,test")
     session.run("pytest", "-m", "slow", "--timeout=900", *session.posargs)
 
 

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-AT_ONCE = 16
-LATENCY = 0.1
+AT_ONCE = 4
+LATENCY = 0.4
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def main():
     parser.add_argument("--launcher", default="local")
     parser.add_argument("--limits", default="processor,waiting")
     parser.add_argument("--processor-n", type=int, default=1500)
-    parser.add_argument("--waiting-n", type=int, default=288)
+    parser.add_argument("--waiting-n", type=int, default=48)
     parser.add_argument("--quick", action="store_true", help="a few conversations")
     parser.add_argument(
         "--out", type=Path, help="where to keep the figures; what stands there of other launchers stays"

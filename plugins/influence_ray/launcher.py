@@ -33,6 +33,8 @@ _ANSWERS = 10.0
 class RayLauncher:
     """Starts actors; see :class:`influence_cli.api.Launcher`."""
 
+    survives = False
+
     def __init__(self, options: RayOptions) -> None:
         self._options = options
         self._jobs: list[RayJob] = []

@@ -27,6 +27,8 @@ _LOOKS = 20
 class SlurmLauncher:
     """Submits batch jobs; see :class:`influence_cli.api.Launcher`."""
 
+    survives = True
+
     def __init__(self, options: SlurmOptions) -> None:
         self._options = options
         self._jobs: list[SlurmJob] = []

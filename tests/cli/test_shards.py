@@ -159,6 +159,19 @@ def test_a_shard_that_dies_again_and_again_is_given_up(simulate, influence, monk
     assert influence("simulate", "--resume", "split", "--quiet").code == 0
 
 
+def test_a_job_that_may_be_at_work_keeps_others_from_the_run_until_it_is_cancelled(simulate, influence, place):
+    assert simulate("--n", "4", "--out", "runs/far", "--max-tokens", "1").code == 3
+    record = {"id": "999999999", "launcher": "local", "name": "shard-1of2", "command": ["x"], "started": "2026-01-01"}
+    jobs = place / "runs" / "far" / "jobs.json"
+    jobs.write_text(json.dumps({"jobs": [{**record, "log": str(place / "x.log")}]}))
+    answer = influence("simulate", "--resume", "far", "--max-tokens", "100000")
+    assert answer.code == 2
+    hint = "End it: influence jobs cancel 999999999 --folder runs/far."
+    assert answer.stderr == f"error: The job 999999999 of local may be at work on runs/far. {hint}\n"
+    assert influence("jobs", "cancel", "999999999", "--folder", "runs/far").code == 0
+    assert influence("simulate", "--resume", "far", "--max-tokens", "100000").code == 0
+
+
 # -- what goes wrong on the way ---------------------------------------------------------------------------------------
 
 

@@ -90,7 +90,8 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = F
     """End a job, resumably: it is told to stop, and killed if it does not."""
     import asyncio
 
-    from influence_cli.launching.records import find_record
+    from influence_cli.cli.minding import SHARD_PREFIX
+    from influence_cli.launching.records import drop_records, find_record
 
     run, record = find_record(_runs(folder), name)
 
@@ -98,6 +99,8 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = F
         launcher, job = await _job(registry_of(ctx), record)
         try:
             await job.cancel()
+            if record.name.startswith(SHARD_PREFIX):
+                drop_records(run, [record.name])
             return vars(await job.status())
         finally:
             await launcher.aclose()

@@ -7,16 +7,20 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from influence_cli.cli import output
-from influence_cli.cli.launching import launcher_of, parse_resources
+from influence_cli.cli.launching import LOCAL, launcher_options, launcher_with, parse_resources
 from influence_cli.errors import InfluenceError
-from influence_cli.launching.protocol import Launcher, Resources
+from influence_cli.launching.protocol import Job, Launcher, Resources, Task
+from influence_cli.launching.records import JobRecord, add_record, drop_records, read_records, record_of
 from influence_cli.launching.supervision import Care
 from influence_cli.plugins.registry import PluginRegistry
 
+SHARD_PREFIX = "shard-"
+"""Names of the tasks of shards begin so."""
 BUDGET = "its part of the budget is used up"
 
 
@@ -32,6 +36,8 @@ class Sharding:
 
     count: int
     launcher: Launcher
+    name: str
+    options: dict[str, Any]
     resources: Resources
     care: Care
 
@@ -58,8 +64,43 @@ def sharding_of(
     asked = parse_resources(resources)
     if dry:
         return None
-    made = launcher_of(registry, launcher, options)
-    return Sharding(shards or 1, made, asked, Care(patience=patience, retries=restarts))
+    name, given = launcher or LOCAL, launcher_options(options)
+    made = launcher_with(registry, name, given)
+    return Sharding(shards or 1, made, name, given, asked, Care(patience=patience, retries=restarts))
+
+
+def remember_job(folder: Path, sharding: Sharding, task: Task, job: Job) -> None:
+    """Remember a shard's job that goes on if this process is killed, so that it can be found then."""
+    if sharding.launcher.survives:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        drop_records(folder, [task.name])
+        add_record(folder, record_of(task, job.id, sharding.name, sharding.options, started))
+
+
+async def end_orphans(folder: Path, sharding: Sharding) -> None:
+    """End the jobs of shards whose minder was killed; InfluenceError where they are another launcher's."""
+    refuse_orphans(folder, but_of=sharding.name)
+    for record in orphans(folder):
+        job = await sharding.launcher.attach(record.task(), record.id)
+        if (await job.status()).state in ("waiting", "running"):
+            output.say(f"Ending job {record.id}, which works on {record.name}: nobody minds it.")
+            await job.cancel()
+    drop_records(folder, [record.name for record in orphans(folder)])
+
+
+def orphans(folder: Path) -> list[JobRecord]:
+    """Return the jobs of shards that were started for the run in ``folder``, and whose end was not seen."""
+    return [record for record in read_records(folder) if record.name.startswith(SHARD_PREFIX)]
+
+
+def refuse_orphans(folder: Path, but_of: str | None = None) -> None:
+    """Raise InfluenceError if a shard's job may still work on the run, but for those of one launcher."""
+    for record in orphans(folder):
+        if record.launcher != but_of:
+            raise InfluenceError(
+                f"The job {record.id} of {record.launcher} may be at work on {folder}.",
+                hint=f"End it: influence jobs cancel {record.id} --folder {folder}.",
+            )
 
 
 def death(code: int) -> str:

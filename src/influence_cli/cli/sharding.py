@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,21 @@ from influence_cli.cli.changes import changed_from
 from influence_cli.cli.detaching import Launched, Place, launch
 from influence_cli.cli.launching import program
 from influence_cli.cli.logs import logged
-from influence_cli.cli.minding import BUDGET, Sharding, death, last_error, on_signals
+from influence_cli.cli.minding import (
+    BUDGET,
+    SHARD_PREFIX,
+    Sharding,
+    death,
+    end_orphans,
+    last_error,
+    on_signals,
+    remember_job,
+)
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.sitting import Sitting, Summary, begin, summarised, take_up
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.launching.protocol import Task
+from influence_cli.launching.records import drop_records
 from influence_cli.launching.supervision import Ending, Supervisor, Verdict
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.records import RunState
@@ -91,7 +102,7 @@ class _ShardedSitting:
         self._writer = writer
         self._tally = start_tally(sitting.environments, sitting.config)
         count = min(sharding.count, self._tally.total)
-        self._shards = {f"shard-{shard.name}": directory.of_shard(shard) for shard in all_shards(count)}
+        self._shards = {f"{SHARD_PREFIX}{shard.name}": directory.of_shard(shard) for shard in all_shards(count)}
         self._watch = ShardWatch({name: beat_file(shard) for name, shard in self._shards.items()}, self._tally)
 
     async def talk(self) -> Summary:
@@ -99,9 +110,15 @@ class _ShardedSitting:
         began, started = time.monotonic(), time.time()
         self._writer.set_state("running")
         unpause_run(self._directory.path)
+        await end_orphans(self._directory.path, self._sharding)
         self._prepare()
         supervisor = Supervisor(
-            self._sharding.launcher, self._sharding.care, sign=self._sign, judge=self._judge, told=self._told
+            self._sharding.launcher,
+            self._sharding.care,
+            sign=self._sign,
+            judge=self._judge,
+            told=self._told,
+            started=partial(remember_job, self._directory.path, self._sharding),
         )
         endings: dict[str, Ending] = {}
         on_signals(self._tally, supervisor.stop, self._sharding.launcher)
@@ -112,6 +129,7 @@ class _ShardedSitting:
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)
             await self._sharding.launcher.aclose()
+            drop_records(self._directory.path, self._shards)
             merge_into(self._directory, self._databases())
             summary = self._summary(endings, started, time.monotonic() - began)
         return summary

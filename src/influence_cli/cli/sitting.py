@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from influence_cli.cli import output
 from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes, refuse_fewer
 from influence_cli.cli.logs import logged
+from influence_cli.cli.minding import refuse_orphans
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
 from influence_cli.cli.resolution import (
@@ -228,6 +229,7 @@ def talk(sitting: Sitting) -> Summary:
 
 def _gather_shards(directory: RunDirectory) -> None:
     """Take what shards have stored whose own process did not come to merge it."""
+    refuse_orphans(directory.path)
     if shard_files(directory):
         refuse_live_shards(directory)
         merge_shards(directory)

@@ -29,6 +29,8 @@ _LOST = -1
 class LocalLauncher:
     """Starts processes; see :class:`influence_cli.launching.protocol.Launcher`."""
 
+    survives = False
+
     def __init__(self, options: LocalOptions) -> None:
         self._options = options
         self._room = Room(options.at_once, visible_gpus() if options.gpus is None else options.gpus)

@@ -51,10 +51,22 @@ def read_records(folder: Path) -> list[JobRecord]:
 
 def add_record(folder: Path, record: JobRecord) -> None:
     """Remember a job of the run in ``folder``."""
-    records = _Records(jobs=(*read_records(folder), record))
+    _write(folder, _Records(jobs=(*read_records(folder), record)))
+
+
+def _write(folder: Path, records: _Records) -> None:
     part = folder / f".{FILE}.{os.getpid()}"
     part.write_text(records.model_dump_json(indent=2) + "\n", encoding="utf-8")
     part.replace(folder / FILE)
+
+
+def drop_records(folder: Path, names: Iterable[str]) -> None:
+    """Forget the jobs of the run in ``folder`` that were started for the tasks ``names``."""
+    gone = set(names)
+    known = read_records(folder)
+    kept = tuple(record for record in known if record.name not in gone)
+    if len(kept) < len(known):
+        _write(folder, _Records(jobs=kept))
 
 
 def find_record(folders: Iterable[Path], name: str) -> tuple[Path, JobRecord]:

@@ -53,7 +53,7 @@ class Supervisor:
     """Minds tasks: :meth:`mind` once; :meth:`stop` at any time, from the same event loop.
 
     ``sign`` tells whether a task gets on; ``judge`` says what its exit code means, and may raise to end everything;
-    ``told`` hears what a person should know.
+    ``told`` hears what a person should know, ``started`` of every job.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class Supervisor:
         sign: Callable[[Task], object],
         judge: Callable[[Task, int], Verdict],
         told: Callable[[Task, str], None],
+        started: Callable[[Task, Job], None] = lambda _task, _job: None,
     ) -> None:
         self._launcher = launcher
         self._care = care
         self._sign = sign
         self._judge = judge
         self._told = told
+        self._started = started
         self._stop = asyncio.Event()
         self._error: Exception | None = None
-        self.jobs: dict[str, Job] = {}
-        """By task: the job that is at work."""
 
     def stop(self) -> None:
         """End every task politely, and begin none."""
@@ -93,7 +93,7 @@ class Supervisor:
             starts += 1
             try:
                 job = await self._launcher.start(task)
-                self.jobs[task.name] = job
+                self._started(task, job)
                 code, hung = await self._watch(task, job)
                 if self._stop.is_set():
                     break
@@ -104,8 +104,6 @@ class Supervisor:
                 self._error = self._error or error
                 self.stop()
                 break
-            finally:
-                self.jobs.pop(task.name, None)
             if verdict.what != "again":
                 return Ending(verdict, code, starts)
             if starts > self._care.retries:

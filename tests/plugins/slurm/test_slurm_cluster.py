@@ -61,6 +61,26 @@ def test_a_run_is_an_array_of_four_and_one_that_is_killed_is_started_again(tmp_p
     assert said(tmp_path / "split") == said(tmp_path / "whole")
 
 
+def test_jobs_whose_minder_was_killed_are_found_and_ended_and_the_run_goes_on(tmp_path, tiny_folder):
+    settings = ["--env", tiny_folder, "-m", "scripted:demo", "--n", "8", "--seed", "5", "--concurrency", "2"]
+    where = ["--shards", "2", "--launcher", "slurm", "--launcher-option", "poll=0.3"]
+    run = tmp_path / "split"
+    begin = ["simulate", *settings, "-o", "latency=1", *where, "--out", run, "--quiet"]
+    with subprocess.Popen([sys.executable, "-m", "influence_cli", *map(str, begin)]) as process:
+        while not (run / "logs" / "shard-1of2.json").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    listed = orjson.loads(influence("jobs", "list", run, "--json"))["jobs"]
+    assert {job["name"] for job in listed} == {"shard-1of2", "shard-2of2"}
+    assert {job["state"] for job in listed} <= {"running", "waiting"}
+    document = orjson.loads(influence("simulate", "--resume", run, "-o", "latency=0", *where, "--json"))
+    assert document["conversations"]["complete"] + document["conversations"]["earlier"] == 8
+    assert orjson.loads(influence("jobs", "list", run, "--json"))["jobs"] == []
+    influence("simulate", *settings, "--out", tmp_path / "whole", "--quiet")
+    assert said(run) == said(tmp_path / "whole")
+
+
 def said(run: Path) -> dict:
     """Return what was said and how it was rated, by conversation."""
     found = {}

@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from influence_cli.cli import output
 from influence_cli.cli.launching import own_command
 from influence_cli.cli.logs import logged
-from influence_cli.cli.minding import BUDGET, Sharding, death, last_error, on_signals
+from influence_cli.cli.minding import (
+    BUDGET,
+    SHARD_PREFIX,
+    Sharding,
+    death,
+    end_orphans,
+    last_error,
+    on_signals,
+    remember_job,
+)
 from influence_cli.cli.score.resolving import Resolved
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.launching.protocol import Task
+from influence_cli.launching.records import drop_records
 from influence_cli.launching.supervision import Ending, Supervisor, Verdict
 from influence_cli.scoring.running import ScoreTally
 from influence_cli.scoring.shards import count_scores_since, shard_keys
@@ -49,18 +60,24 @@ class _ShardedScoring:
     async def score(self) -> ScoreResult:
         """Start the shards, wait for them, merge; return what the run holds now."""
         started = time.time()
+        await end_orphans(self._directory.path, self._sharding)
         refuse_live_shards(self._directory)
         merge_into(self._directory)
         with RunReader(self._directory) as reader:
             complete = reader.rows("SELECT count(*) FROM trajectory WHERE status = 'complete'")[0][0]
         count = max(1, min(self._sharding.count, complete if self._request.limit is None else self._request.limit))
-        self._shards = {f"shard-{shard.name}": self._directory.of_shard(shard) for shard in all_shards(count)}
+        self._shards = {f"{SHARD_PREFIX}{shard.name}": self._directory.of_shard(shard) for shard in all_shards(count)}
         for shard in self._shards.values():
             beat_file(shard).unlink(missing_ok=True)
             shard_keys(shard, self._request.limit)
         output.say(f"{count} shards; their logs: {self._directory.path / 'logs'}/shard-*.log")
         supervisor = Supervisor(
-            self._sharding.launcher, self._sharding.care, sign=self._sign, judge=self._judge, told=self._told
+            self._sharding.launcher,
+            self._sharding.care,
+            sign=self._sign,
+            judge=self._judge,
+            told=self._told,
+            started=partial(remember_job, self._directory.path, self._sharding),
         )
         on_signals(self._tally, supervisor.stop, self._sharding.launcher)
         endings: Mapping[str, Ending] = {}
@@ -71,6 +88,7 @@ class _ShardedScoring:
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)
             await self._sharding.launcher.aclose()
+            drop_records(self._directory.path, self._shards)
             merge_into(self._directory, [s.database for s in self._shards.values() if s.database.is_file()])
         return self._result(endings, started)
 
