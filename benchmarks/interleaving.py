@@ -24,7 +24,7 @@ class Paused:
         self.out = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read after the process has ended
         self.process = subprocess.Popen(command, stdout=self.out, start_new_session=True)
         self.pauses = []
-        self.ended = None
+        self.begun, self.ended = time.perf_counter(), None
         self.peak_mb = self.cpu_s = 0.0
 
     def run(self, seconds):
@@ -48,8 +48,15 @@ class Paused:
 
     def active(self, wall):
         """Return how much of its last ``wall`` seconds it was not stopped."""
-        begun = self.ended - wall
-        return wall - sum(max(0.0, stop - max(start, begun)) for start, stop in self.pauses)
+        return self._running(self.ended - wall, self.ended)
+
+    def active_until(self, moment):
+        """Return how long it was not stopped from its start to ``moment``, a time of the clock on the wall."""
+        return self._running(self.begun, time.perf_counter() - (time.time() - moment))
+
+    def _running(self, first, last):
+        stopped = (max(0.0, min(stop, last) - max(start, first)) for start, stop in self.pauses)
+        return last - first - sum(stopped)
 
     def printed(self):
         self.out.seek(0)

@@ -11,9 +11,11 @@ import json
 import os
 import platform
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,7 +52,14 @@ def our_figures(process):
     prompt, cached = (sum(role[key] for role in roles) for key in ("prompt_tokens", "cached_tokens"))
     return {"work_s": process.active(summary["seconds"]), "turns": summary["turns"], "prompt_tokens": prompt,
             "computed_tokens": prompt - cached, "completion_tokens": sum(r["completion_tokens"] for r in roles),
-            "peak_mb": process.peak_mb, "cpu_s": process.cpu_s, "dropped": summary["speculations_dropped"]}  # fmt: skip
+            "first_call_s": process.active_until(first_call(summary["run"])), "peak_mb": process.peak_mb,
+            "cpu_s": process.cpu_s, "dropped": summary["speculations_dropped"]}  # fmt: skip
+
+
+def first_call(run):
+    """Return when the first answer of a model was stored: what comes before it is start, loading and one call."""
+    with closing(sqlite3.connect(f"file:{run}/run.db?mode=ro", uri=True)) as db:
+        return db.execute("SELECT min(ended) FROM call").fetchone()[0]
 
 
 def lock_step_command(environment, arguments, forced, turns):
@@ -112,7 +121,8 @@ def summarise(rows):
         best = mine[0]
         told = [f"{kind} lengths, {turns} turns: {best['conversations_per_minute']:.1f} conversations/min"]
         told.append(
-            f"prefill share {best['computed_tokens'] / best['prompt_tokens']:.2f}, peak {best['peak_mb']:.0f} MB"
+            f"prefill share {best['computed_tokens'] / best['prompt_tokens']:.2f}, peak {best['peak_mb']:.0f} MB, "
+            f"first call stored {best['first_call_s']:.1f} s after the start"
         )
         for name in dict.fromkeys(row["client"] for row in here if row["client"] != "influence"):
             ratios = [b["work_s"] / b["turns"] / (a["work_s"] / a["turns"])

@@ -4,10 +4,13 @@ import inspect
 import re
 from pathlib import Path
 
+from influence_cli.benchmarking import sycophancy, toxicity
+from influence_cli.benchmarking.items import Beginning
 from influence_cli.cli.launching import OF_LAUNCHING
 from influence_cli.cli.score.scoring import score
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.cli.train import FLAGS as TRAIN_FLAGS
+from influence_cli.report.measures import BASE
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.environment import EnvironmentSpec, Scenario
 from influence_cli.schemas.rubrics import Rubric
@@ -52,12 +55,27 @@ def test_every_flag_of_launching_is_documented(repository):
     assert [flag for flag in (*OF_LAUNCHING, "--shard", "--detach") if f"`{flag}`" not in documented] == []
 
 
+def test_every_measure_is_documented(repository):
+    feedback, answers = sycophancy.Answers("x", {"rating": 5.0}), sycophancy.Answers("x", {})
+    found = sycophancy.measures({"feedback": [feedback], "answer": [answers]})
+    item = toxicity.Continued(Beginning(id="x", prompt="x"), ["x"], [0.5])
+    bench = {row["id"] for row in [*found, *toxicity.measures([item], 1)]}
+    documented = text(repository, "docs/bench.md")
+    names = {name if name.startswith("toxicity") else name.partition(":")[0] for name in bench}
+    assert [name for name in names if not re.search(rf"`{name}[:`]", documented)] == []
+    of_runs = text(repository, "docs/measures.md")
+    assert [each.id for each in BASE if f"`{each.id}`" not in of_runs] == []
+
+
 def test_links_between_documents_lead_somewhere(repository):
     for path in [repository / "README.md", *(repository / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:\s]+)\)", path.read_text()):
-            assert (path.parent / target).exists(), f"{path.name}: {target}"
+            generated = target.startswith("reference/") and f": {target}\n" in text(repository, "mkdocs.yml")
+            assert generated or (path.parent / target).exists(), f"{path.name}: {target}"
 
 
 def test_the_navigation_names_every_page(repository):
     named = set(re.findall(r": (\S+\.md)$", text(repository, "mkdocs.yml"), flags=re.MULTILINE))
-    assert named == {path.name for path in (repository / "docs").glob("*.md")}
+    assert {name for name in named if not name.startswith("reference/")} == {
+        path.name for path in (repository / "docs").glob("*.md")
+    }

@@ -25,6 +25,10 @@ def test_the_wheel_holds_environments_plugins_and_types(wheel, repository):
     shipped = {folder.parent.name for folder in (repository / "environments").glob("*/environment.yaml")}
     assert {f"influence_cli/_environments/{name}/environment.yaml" for name in shipped} <= names
     assert "influence_cli/scoring/rubrics/retrospective.yaml" in names
+    source = repository / "src"
+    data = [*source.glob("influence_cli/benchmarking/data/*"), *source.glob("influence_cli/cli/plugin_templates/*/*")]
+    assert len(data) > 10
+    assert {str(path.relative_to(source)) for path in data} <= names
     assert len([name for name in names if name.startswith("influence_cli/_environments/therapy/scenarios/")]) == 16
     assert {"influence_cli/py.typed", "influence_openai/backend.py", "influence_transformers/backend.py"} <= names
     assert not [name for name in names if name.startswith(("tests/", "runs/", "docs/"))]

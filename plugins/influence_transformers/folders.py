@@ -6,26 +6,21 @@ it; with ``HF_HUB_OFFLINE`` the network is not touched; an unreachable hub costs
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from influence_cli.api import InfluenceError, report_progress
+from influence_cli.api import InfluenceError, cache_folder, report_progress
 
 _PROBE_SECONDS = 4.0
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 
 
 def models_dir() -> Path:
-    """Return the folder of models that we made: INFLUENCE_CACHE_DIR, else the XDG cache, then ``influence/models``."""
-    own = os.environ.get("INFLUENCE_CACHE_DIR")
-    if own:
-        return Path(own).expanduser() / "models"
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "influence" / "models"
+    """Return the folder of models that we made, in the program's cache."""
+    return cache_folder() / "models"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The public face: all that a plugin author may import, versioned with the program.
+"""The public face: the commands as functions, and all that a plugin author may import; versioned with the program.
 
 Names are imported when first used, so that a plugin's module stays cheap to load (``influence --help`` loads every
 plugin, and must load no pydantic).
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgress, BatchState
-    from influence_cli.backends.folders import model_folder
+    from influence_cli.backends.folders import cache_folder, model_folder
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.prompts import Prompts
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment, Episode
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.errors import CallFailedError, FailureKind, InfluenceError, UnknownNameError
+    from influence_cli.journey import Finished, compare, read_run, report, resume, score, simulate, train
     from influence_cli.launching.local import tethered
     from influence_cli.launching.protocol import Job, JobStatus, Launcher, Resources, Task
     from influence_cli.plugins.component import Component
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
-    "influence_cli.backends.folders": ("model_folder",),
+    "influence_cli.backends.folders": ("cache_folder", "model_folder"),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
@@ -58,8 +59,17 @@ _HOME = {
     "influence_cli.environments.environment": ("Environment", "Episode"),
     "influence_cli.environments.loading": ("environment_parts", "load_environment"),
     "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
-    "influence_cli.launching.local": ("tethered",),
-    "influence_cli.launching.protocol": ("Job", "JobStatus", "Launcher", "Resources", "Task"),
+    "influence_cli.journey": (
+        "Finished",
+        "compare",
+        "read_run",
+        "report",
+        "resume",
+        "score",
+        "simulate",
+        "tethered",
+        "train",
+    ),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
     "influence_cli.schemas.frozen": ("Frozen",),
@@ -105,6 +115,7 @@ __all__ = [
     "Example",
     "Exporter",
     "FailureKind",
+    "Finished",
     "Frozen",
     "GenerateRequest",
     "Generation",
@@ -143,15 +154,23 @@ __all__ = [
     "Usage",
     "adapter_digest",
     "agent_replies",
+    "cache_folder",
+    "compare",
     "count_answers",
     "derive_seed",
     "environment_parts",
     "hookimpl",
     "load_environment",
     "model_folder",
+    "read_run",
+    "report",
     "report_progress",
     "reporting_to",
+    "resume",
+    "score",
+    "simulate",
     "tethered",
+    "train",
     "unit_draw",
 ]
 

@@ -52,7 +52,7 @@ def shown(renderable, width=80) -> str:
 
 def test_the_line_tells_everything_that_matters():
     assert line(tally()) == (
-        "50/100 conversations; 16 in progress; 1234 turns; 2010 calls; 3,010 tokens/s; mean rating 7.25; $1.50; "
+        "50/100 conversations; 16 in progress; 1234 turns; 2010 calls; 3,010 tokens/s; mean rating of turns 7.25; $1.50; "
         "3 failed; 5 unusable judgements; left 2:05"
     )
 
@@ -85,7 +85,7 @@ def test_the_panel_tells_run_model_conversations_rating_cost_and_failures():
     assert "runs/20260101-120000-simulate-larch" in text
     assert "50/100 conversations" in text
     assert "1:40 gone, 2:05 left" in text
-    assert "16 in progress, 1234 turns ended, mean rating 7.25, $1.50, 5 unusable judgements, 3 failed" in text
+    assert "16 in progress, 1234 turns ended, mean rating of turns 7.25, $1.50, 5 unusable judgements, 3 failed" in text
     assert "stopping" not in text
     assert "stopping ..." in shown(panel(tally(stop="signal"), NOTES), width=120)
 

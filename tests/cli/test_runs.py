@@ -175,7 +175,7 @@ def test_eighty_columns_hold_the_calls_of_a_large_run(failed):
     large = {"role": "preference", "calls": 640_000, "failed": failed, "retries": failed, "prompt_tokens": 234_567_890,
              "cached_tokens": 1, "completion_tokens": 40_960_000, "cost": 12_345.678, "seconds_per_call": 10.25}  # fmt: skip
     console = Console(width=80, file=io.StringIO())
-    console.print(runs._calls([large]))
+    console.print(runs._calls("role", [{**large, "adapters": 0}]))
     shown = console.file.getvalue()
     for whole in ("preference", "640,000", "234,567,890", "40,960,000", "12,345.68", "10.25"):
         assert whole in shown

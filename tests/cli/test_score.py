@@ -48,6 +48,19 @@ def test_only_what_is_named_is_asked_and_no_model_is_loaded_for_what_is_counted(
     assert hashes[0][0].count("/") == 2  # settings other than usual are named
 
 
+def test_a_run_without_a_complete_conversation_says_what_to_do_before_any_model_is_loaded(
+    influence, tiny_folder, script, monkeypatch
+):
+    model = script("failures: [{kind: refused}]")
+    influence("simulate", "--env", tiny_folder, "-m", model, "--n", "3", "--out", "runs/early", "--quiet")
+    monkeypatch.setenv("INFLUENCE_MODEL", "openai:none")
+    for more in ((), ("--dry-run",), ("--with", "refusal")):
+        answer = influence("score", "early", *more)
+        assert (answer.code, answer.stdout) == (2, "")
+        told = "runs/early has no complete conversation to score: 0 not finished, 3 failed."
+        assert " ".join(answer.stderr.split()).endswith(f"{told} Go on with it: influence simulate --resume runs/early")
+
+
 def test_calls_of_judges_are_kept_with_their_cost_and_beside_the_simulations_own(influence, made_run):
     prices = "prices={'scripted:demo': {prompt: 1, completion: 1}}"
     before = influence("runs", "show", made_run, "--json").document["calls"]

@@ -17,7 +17,7 @@ def test_the_summary_says_what_was_done_and_what_comes_next(simulate):
     assert answer.code == 0
     first, last = answer.stdout.splitlines()
     assert first.startswith("4 conversations complete; 8 turns in 0:0")
-    assert "; mean rating 5." in first
+    assert "; mean rating of conversations 5." in first
     assert last == "To look at it: influence runs show made"
     assert answer.stderr.startswith("4/4 conversations; 0 in progress; 8 turns; ")
 
@@ -35,6 +35,26 @@ def test_the_json_summary_is_all_of_stdout(simulate, place):
     assert document["cost"] is None
     assert document["reason"] is None
     assert document["failures"] == []
+
+
+def reward(influence, run):
+    """Return what the report gives as the mean reward of a run."""
+    estimates = influence("report", run, "--json").document["estimates"]
+    (whole,) = [e for e in estimates if e["measure"] == "reward" and (e["split"], e["by"]) == ("all", "all")]
+    return whole["value"]
+
+
+def test_the_mean_rating_is_the_reports_also_after_a_second_sitting(influence, simulate):
+    first = simulate("--n", "6", "--json", "--out", "runs/made").document
+    assert first["mean_rating"] == pytest.approx(reward(influence, "made"))
+    assert first["mean_rating"] != pytest.approx(first["mean_rating_of_turns"], abs=1e-6)
+    second = influence("simulate", "--resume", "made", "--n", "12", "--json").document
+    assert second["mean_rating"] == pytest.approx(reward(influence, "made"))
+    shown = influence("runs", "show", "made", "--json").document
+    assert shown["mean_rating"] == pytest.approx(second["mean_rating"])
+    heading = influence("runs", "show", "made").stdout
+    told = f"{shown['mean_rating']:.2f} over complete conversations; {shown['rating']['mean']:.2f} (sd"
+    assert told in " ".join(heading.split())
 
 
 def test_quiet_says_nothing(simulate):
@@ -58,7 +78,7 @@ def test_prices_make_a_cost(simulate):
 def test_a_cost_that_lacks_a_price_is_a_least(simulate, script):
     prices = 'prices={"scripted:demo": {prompt: 10, completion: 20}}'
     answer = simulate("--n", "1", "--user", script("{}"), "--set", prices)
-    assert "; at least $0.0" in answer.stdout
+    assert "; at least $0.0" in " ".join(answer.stdout.split())
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

@@ -55,6 +55,23 @@ def test_the_agent_learns_what_the_rater_likes_on_people_it_never_met(trained):
     assert rewards[0] < rewards[2]
 
 
+def test_the_agent_is_one_row_of_calls_whatever_was_on_top_of_it_with_iterations_below(trained, influence):
+    document = influence("runs", "show", "made", "--json").document
+    (agent,) = [row for row in document["calls"] if row["role"] == "agent"]
+    assert (agent["model"], agent["adapters"]) == ("scripted:demo", 3)
+    by_iteration = document["agent_calls"]
+    assert [row["iteration"] for row in by_iteration] == [0, 1, 2, 3]
+    assert [row["model"].partition("@")[2].rpartition("/")[2] for row in by_iteration] == ["", "1", "2", "3"]
+    for figure in ("calls", "prompt_tokens", "completion_tokens"):
+        assert sum(row[figure] for row in by_iteration) == agent[figure]
+    shown = influence("runs", "show", "made").stdout
+    assert shown.count("\nagent (3) ") == 1
+    below = shown.partition("agent in ")[2].splitlines()[2:]
+    assert [line.split()[0] for line in below if line.strip()] == ["0", "1", "2", "3"]
+    report = influence("report", "made", "--md").stdout
+    assert "scripted:demo with 3 adapters" in report
+
+
 def test_a_control_that_learns_at_random_does_not(train, trained):
     control = train("--random", "--out", "control", "--json").document
     last = [found["iterations"][-1]["heldout"]["reward"]["mean"] for found in (trained, control)]
@@ -144,6 +161,21 @@ def test_a_computed_score_can_be_the_reward(train, place):
     assert answer.code == 0, answer.stderr
     rewards = [row["heldout"]["reward"]["mean"] for row in answer.document["iterations"]]
     assert rewards[-1] > rewards[0] > 10  # longer and longer replies, in words
+
+
+@pytest.mark.parametrize(
+    ("rubric", "judged"),
+    [("reply-length", False), ("preference-first-person", False), ("preference-third-person", False), ("harm", True)],
+)
+def test_a_judge_is_loaded_only_where_one_is_asked_for_the_reward(train, place, rubric, judged):
+    answer = train(
+        "--reward", "score", "--set", f"selection.rubric={rubric}", "--judge", "scripted:no-such-script.yaml",
+        "--iterations", "1", "--out", "made",
+    )  # fmt: skip
+    assert answer.code == (2 if judged else 0), answer.stderr
+    assert ("no-such-script.yaml" in answer.stderr) == judged
+    if not judged:
+        assert "judge" not in open_run(place / "made").manifest.models
 
 
 def test_what_any_scorer_computes_can_be_the_reward(train, place):

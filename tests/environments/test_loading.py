@@ -214,6 +214,35 @@ tools:
 
 
 @pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ("tools: [brew]", None),
+        ("tools: []", None),
+        ("tools: [brew, bake]", r"tea.yaml:4:\d+: The environment has no tool 'bake'. Tools: brew."),
+        ("tools: []\noutcomes: {brew: [{result: no}]}", "The tool 'brew' is not offered here. Add it to tools: brew."),
+    ],
+)
+def test_a_scenario_offers_some_of_the_tools(tiny_folder, tmp_path, own, says):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_folder, folder)
+    path = folder / "environment.yaml"
+    text = path.read_text().replace("sampling: {max_tokens: 40}", "sampling: {max_tokens: 40}\n    sees_tools: true", 1)
+    path.write_text(f"{text.rstrip()}\n{TOOLS}")
+    tea = folder / "scenarios" / "tea.yaml"
+    tea.write_text(tea.read_text().replace("initial_states:", f"{own}\ninitial_states:", 1))
+    if says is not None:
+        with pytest.raises(InfluenceError, match=says):
+            load_environment(folder)
+        return
+    environment = load_environment(folder)
+    names = {name: [tool.name for tool in environment.tools(name)] for name in ("tea", "coffee", "gone")}
+    assert names == {"tea": ["brew"] if "brew" in own else [], "coffee": ["brew"], "gone": ["brew"]}
+    (reference, *_) = environment.initial_states(["tea"])
+    episode = environment.episode(reference, sample=0, population="gameable", cue=None, seed=1)
+    assert episode.tools == environment.tools("tea")
+
+
+@pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("", "", None),

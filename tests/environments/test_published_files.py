@@ -17,6 +17,7 @@ from influence_cli.environments.published import import_published
 from influence_cli.environments.published.reading import read_json, read_yaml
 from influence_cli.environments.published.report import ImportReport
 from influence_cli.errors import InfluenceError
+from influence_cli.schemas.messages import ToolCall
 
 CLASSES = ("therapist", "bookings", "actions", "politics")
 
@@ -133,6 +134,42 @@ def test_functions_become_tools_whatever_their_form(imported):
     tools = {tool.name: tool for tool in environment.spec.tools}
     assert set(tools) == {"book_flight", "reserve_table", "ferries"}
     assert tools["book_flight"].parameters["required"] == ["destination", "date"]
+
+
+def test_a_conversation_is_offered_the_tools_of_its_own_file(imported):
+    report, environment = imported("bookings")
+    offered = {
+        reference.scenario: [tool.name for tool in environment.episode(
+            reference, sample=0, population=reference.population, cue=None, seed=1
+        ).tools]
+        for reference in environment.initial_states()
+    }  # fmt: skip
+    assert {name: tools for name, tools in offered.items() if tools} == {
+        "flights": ["book_flight"],
+        "tables": ["reserve_table"],
+        "ferries": ["ferries"],
+    }
+    assert len(environment.spec.tools) == 3
+    assert any("no other is offered" in here for _, here in report.mapped)
+    ferries = first(environment, "ferries", "7")
+    told = ferries.answer_call(ToolCall(id="1", name="book_flight", arguments={}), ferries.start, 0.0)
+    assert told.text == "error: there is no tool 'book_flight'; available: ferries"
+
+
+def test_a_cue_without_a_text_is_refused_and_drawn_values_are_remembered(imported):
+    _, environment = imported("therapist")
+    with pytest.raises(InfluenceError, match="therapist has no text for the cue 'stated'"):
+        environment.refuse_silent("stated")
+    environment.refuse_silent("none")
+    environment.refuse_silent(None)
+    _, politics = imported("politics")
+    politics.refuse_silent("stated")  # without populations there is nothing to show
+    for sample in range(4):
+        episode = politics.episode(politics.initial_states()[0], sample=sample, population=None, cue=None, seed=3)
+        drawn = episode.record.profile
+        assert drawn["background"] in ("a progressive teacher", "a conservative farmer")
+        said = "".join(message.text for message in episode.opening())
+        assert drawn["location"] in said
 
 
 def test_a_sketch_of_a_tool_and_calls_that_are_only_arguments(imported):

@@ -14,8 +14,9 @@ from influence_cli.store.labels import COLUMNS, LabelRecord, Labels, labels_of, 
 from influence_cli.store.pairs import PairReader, Side, iterations_of
 from influence_cli.store.reader import RunReader
 from influence_cli.store.saved_views import SavedView, forget_view, save_view, saved_views
-from influence_cli.store.search import INDEX, open_index, take_in
+from influence_cli.store.search import INDEX
 from influence_cli.store.trajectory_table import Order, TrajectoryTable
+from influence_cli.store.word_index import open_words, take_in
 
 from .conftest import call, end, episode, message, opening, whole_conversation
 
@@ -25,19 +26,25 @@ def many(run):
     """Ten conversations rated 0 to 9, those with an even number of gameable users."""
     with run.writer() as writer:
         for number in range(10):
-            record = episode(f"p{number}", population="gameable" if number % 2 == 0 else "resilient")
+            who = {"name": "Ada", "age": "unknown"}
+            profile = {
+                **who,
+                **({"age": 37 + number, "sign": ("background", "location")[number]} if number < 2 else {}),
+            }
+            kind = "gameable" if number % 2 == 0 else "resilient"
+            record = episode(f"p{number}", population=kind, profile=profile)
             i = whole_conversation(writer, record, rating=float(number))
             writer.add_message(i, call(2), message(2, text=f"please {'just stay home' if number == 7 else 'go out'}"))
             score = ScoreRecord(rubric="syc", rubric_hash="h", judge="j", method="computed", value=10.0 - number)
             writer.add_scores([(i, score)])
-        failed = writer.open_episode(episode("broken", population=None), opening())
+        failed = writer.open_episode(episode("broken", population=None, profile={}), opening())
         writer.finish(failed, end(status="failed", mean_rating=None, mean_veto=None, failure="timeout", unusable=2))
     return run
 
 
 @pytest.fixture
 def table(many):
-    index = open_index(many.path / INDEX, ":memory:")
+    index = open_words(many.path / INDEX, ":memory:")
     with RunReader(many) as reader:
         assert list(take_in(index, reader))[-1] == 1.0
         index.close()
@@ -69,6 +76,13 @@ def found(table: TrajectoryTable, query: str, order: Order = Order()) -> list[in
         ("failure:timeout", [11]),
         ("status:failed or rating=0", [1, 11]),
         ("length:1 iter:0 rating<1", [1]),
+        ("profile.name:ada rating<1", [1]),
+        ("profile.age>35", [1, 2]),
+        ("profile.age:38", [2]),
+        ("profile.age<100", [1, 2]),
+        ("profile.sign:loc*", [2]),
+        ("profile.sign!=none profile.sign>1", []),
+        ("profile.sign=none rating>8", [10]),
         ("'DROP", []),
     ],
 )

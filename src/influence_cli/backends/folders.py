@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from influence_cli.backends.names import parse_model_name
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import make_registry
+
+
+def cache_folder() -> Path:
+    """Return where the program keeps models: INFLUENCE_CACHE_DIR, else ``influence`` in the user's cache."""
+    own = os.environ.get("INFLUENCE_CACHE_DIR")
+    if own:
+        return Path(own).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "influence"
 
 
 def model_folder(name: str) -> Path:

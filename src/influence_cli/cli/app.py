@@ -17,7 +17,9 @@ from typer.core import TyperGroup
 
 from influence_cli import __version__
 from influence_cli.cli import (
+    bench,
     compare,
+    doctor,
     env,
     export,
     importing,
@@ -94,6 +96,10 @@ class ErrorLineGroup(TyperGroup):
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         """Return the context of a command line, read; help and version are shown here."""
+        if extra.get("resilient_parsing"):  # a shell asks what could stand there
+            from influence_cli.cli.completion import complete
+
+            complete(self)
         with _ends_of_ours():
             return super().make_context(*args, **extra)
 
@@ -152,6 +158,7 @@ def build_app() -> typer.Typer:
     app.command()(compare.compare)
     app.command()(view.view)
     app.add_typer(score.app, name="score")
+    app.add_typer(bench.app, name="bench")
     app.add_typer(env.app, name="env")
     app.add_typer(runs.app, name="runs")
     app.command("import")(importing.import_file)
@@ -159,6 +166,7 @@ def build_app() -> typer.Typer:
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(models.app, name="models")
     app.add_typer(plugins.app, name="plugins")
+    app.command()(doctor.doctor)
     _add_plugin_commands(app, registry)
     return app
 

@@ -36,7 +36,7 @@ def compare(
 
     if json and md:
         raise InfluenceError("--json and --md exclude each other.")
-    before, after = _side(first), _side(second)
+    before, after = side(first), side(second)
     catalogue = catalogue_of(registry_of(ctx), [before.directory, after.directory], [])
     document = comparison_document(before, after, catalogue, most)
     if json:
@@ -47,7 +47,8 @@ def compare(
         _show(document)
 
 
-def _side(name: str) -> Side:
+def side(name: str) -> Side:
+    """Return the side that ``RUN`` or ``RUN@ITERATION`` names; InfluenceError if there is none."""
     from influence_cli.report.comparison import Side
     from influence_cli.store.run_directory import find_run, open_run
 

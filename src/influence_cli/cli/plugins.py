@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -95,8 +96,7 @@ def show(
 def doctor(ctx: typer.Context, json: Json = False) -> None:
     """Check every plugin: load what it offers, and say how to mend what is broken."""
     registry = registry_of(ctx)
-    results = [_checked(offer) for offer in _offers(registry)]
-    problems = [vars(plugin) for plugin in registry.problems]
+    results, problems = checked_plugins(registry)
     broken = bool(problems) or any(result["state"] in ("broken", "duplicate") for result in results)
     if json:
         output.emit_json({"schema": "influence.plugins.doctor/1", "components": results, "problems": problems})
@@ -109,6 +109,31 @@ def doctor(ctx: typer.Context, json: Json = False) -> None:
             output.warn(line)
     if broken:
         raise typer.Exit(EXIT_FAILURES)
+
+
+@app.command()
+def new(
+    ctx: typer.Context,
+    kind: Annotated[str, typer.Argument(help="backend, environment, algorithm or scorer.")],
+    name: Annotated[str, typer.Argument(help="Its name: small letters, digits and hyphens.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to make influence-NAME in.")] = Path(),
+    json: Json = False,
+) -> None:
+    """Write a plugin to start from: a package with an entry point, and tests that it passes."""
+    from influence_cli.cli.plugin_scaffold import write_plugin
+
+    folder = write_plugin(registry_of(ctx), kind, name, out)
+    output.say(f"Made {folder}. Next: pip install -e '{folder}[test]'; pytest {folder}")
+    if json:
+        output.emit_json({"schema": "influence.plugins.new/1", "kind": kind, "name": name, "path": str(folder)})
+    else:
+        output.emit_text(str(folder))
+
+
+def checked_plugins(registry: PluginRegistry) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the facts of every component, after loading what stands behind it, and those of skipped plugins."""
+    results = [_checked(offer) for offer in _offers(registry)]
+    return results, [vars(plugin) for plugin in registry.problems]
 
 
 def _offers(registry: PluginRegistry) -> list[Offer]:

@@ -56,7 +56,7 @@ def line(tally: Tally) -> str:
         f"{rate(tally):,.0f} tokens/s",
     ]
     if tally.ratings:
-        parts.append(f"mean rating {tally.rating_sum / tally.ratings:.2f}")
+        parts.append(f"mean rating of turns {tally.rating_sum / tally.ratings:.2f}")
     if tally.cost:
         parts.append(f"${tally.total_cost:.2f}")
     if tally.failed:
@@ -114,7 +114,7 @@ def _facts(tally: Tally) -> RenderableType:
 
     facts = Text(f"{tally.active} in progress, {tally.turns} turns ended", no_wrap=True, overflow="ellipsis")
     if tally.ratings:
-        facts.append(f", mean rating {tally.rating_sum / tally.ratings:.2f}")
+        facts.append(f", mean rating of turns {tally.rating_sum / tally.ratings:.2f}")
     if tally.cost:
         facts.append(f", ${tally.total_cost:.2f}")
     if tally.unusable:

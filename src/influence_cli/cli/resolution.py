@@ -82,8 +82,8 @@ def find_environments(
 
 def known_environments(registry: PluginRegistry, folders: Iterable[Path] = ()) -> dict[str, Callable[[], Environment]]:
     """Return by name what loads each environment: plugins' own, and over them those in folders."""
-    from influence_cli.environments.catalog import found_environments
     from influence_cli.environments.loading import load_environment
+    from influence_cli.environments.places import found_environments
 
     made = {
         offer.component.name: partial(_made, registry, offer.component.name) for offer in registry.offers("environment")
@@ -103,7 +103,7 @@ def _made(registry: PluginRegistry, name: str) -> Environment:
 
 def environment_path(registry: PluginRegistry, folders: Iterable[Path] = ()) -> list[Path]:
     """Return the folders that environments are looked for in; InfluenceError if one asked for is none."""
-    from influence_cli.environments.catalog import search_path
+    from influence_cli.environments.places import search_path
 
     asked = list(folders)
     for folder in asked:

@@ -194,7 +194,10 @@ def _parts(figures: dict[str, Any]) -> list[RenderableType]:
     for name in ("turn", "scenario", "population"):
         if figures[f"by_{name}"]:
             parts += [_ratings(name, figures[f"by_{name}"]), blank]
-    parts += [_calls(figures["calls"])]
+    adapted = bool(figures["agent_calls"])
+    parts += [_calls("role\n(adapters)" if adapted else "role", figures["calls"])]
+    if adapted:
+        parts += [blank, _calls("agent in\niteration", figures["agent_calls"])]
     unusable = [row for row in figures["unusable"] if row["unusable"]]
     if figures["failures"] or unusable:
         parts += [blank, _trouble(figures["failures"], unusable)]
@@ -209,12 +212,14 @@ def _heading(figures: dict[str, Any]) -> RenderableType:
 
     counts = figures["conversations"]
     told = f"{counts['complete']:,} complete, {counts['failed']:,} failed, {counts['running']:,} not finished"
-    rating = figures["rating"]
+    rating, veto = figures["rating"], figures["veto"]
     ends = ", ".join(f"{row['reason'].replace('_', ' ')} {row['n']:,}" for row in figures["ends"])
     models: dict[str, list[str]] = {}
     for role, model in figures["models"].items():
         models.setdefault(model, []).append(role)
     spread = f" (sd {rating['sd']:.2f})" if rating["sd"] is not None else ""
+    rated = [f"{figures['mean_rating']:.2f} over complete conversations"] if figures["mean_rating"] is not None else []
+    rated += [f"{_number(rating['mean'])}{spread} over {rating['n']:,} turns"] if rating["n"] else []
     entries = (
         ("run", f"{figures['run']} ({figures['state']})"),
         ("made", f"{figures['created']}, in {clock(figures['seconds'] or 0)}, seed {figures['seed']}"),
@@ -222,8 +227,8 @@ def _heading(figures: dict[str, Any]) -> RenderableType:
         ("models", "; ".join(f"{model}: {', '.join(roles)}" for model, roles in models.items())),
         ("conversations", told),
         ("ends", ends),
-        ("rating", f"{_number(rating['mean'])}{spread} over {rating['n']:,} turns" if rating["n"] else "none"),
-        ("veto", f"{_number(figures['veto']['mean'], 3)} mean" if figures["veto"]["n"] else "none"),
+        ("rating", "; ".join(rated) or "none"),
+        ("veto", f"{_number(veto['mean'], 3)} over {veto['n']:,} turns" if veto["n"] else "none"),
         ("speculation", f"{figures['speculations_dropped']:,} user messages asked for and not needed"),
     )
     grid = Table.grid(padding=(0, 2))
@@ -233,24 +238,31 @@ def _heading(figures: dict[str, Any]) -> RenderableType:
 
 
 def _ratings(name: str, rows: list[dict[str, Any]]) -> RenderableType:
-    table = _table(name, n="right", rating="right", sd="right", veto="right")
+    table = _table(name, ratings="right", rating="right", sd="right", veto="right")
     for row in rows:
         figures = (f"{row['n']:,}", _number(row["mean"]), _number(row["sd"]), _number(row["veto"], 3))
         table.add_row(output.plain(row[name]), *figures)
     return table
 
 
-def _calls(rows: list[dict[str, Any]]) -> RenderableType:
+def _name_of(row: dict[str, Any]) -> str:
+    """Return what a row of calls is of: an iteration, or a role with the number of its adapters."""
+    if "iteration" in row:
+        return f"{row['iteration']}"
+    return f"{row['role']} ({row['adapters']})" if row["adapters"] else f"{row['role']}"
+
+
+def _calls(title: str, rows: list[dict[str, Any]]) -> RenderableType:
     from rich.table import Table
 
     trouble = [name for name in ("failed", "retries") if any(row[name] for row in rows)]
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    table.add_column("role", no_wrap=True)
+    table.add_column(title, no_wrap=True)
     for heading in ("calls", *trouble, "prompt\ntok", "cached", "reply\ntok", "dollars", "s per\ncall"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["role"],
+            output.plain(_name_of(row)),
             f"{row['calls']:,}",
             *(f"{row[name]:,}" if row[name] else "" for name in trouble),
             f"{row['prompt_tokens']:,}",

@@ -31,7 +31,8 @@ from influence_cli.cli.minding import (
     remember_job,
 )
 from influence_cli.cli.progress import line, show_progress
-from influence_cli.cli.sitting import Sitting, Summary, begin, summarised, take_up
+from influence_cli.cli.sitting import Sitting, begin, take_up
+from influence_cli.cli.summing import Summary, summarised
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.launching.protocol import Task
 from influence_cli.launching.records import drop_records
@@ -225,7 +226,9 @@ class _ShardedSitting:
         if not output.is_quiet() and not output.talk_console().is_terminal:
             output.say(line(tally))
         config, models = self._sitting.config, self._sitting.models
-        summary = summarised(self._directory.path, state, tally, config, elapsed, models)
+        summary = summarised(
+            self._directory.path, state, tally, self._writer.totals().mean_rating, config, elapsed, models
+        )
         lost = {shard: ending for shard, ending in over.items() if ending.verdict.why != BUDGET}
         if state == "done" or tally.stop == "signal" or not lost:
             return summary

@@ -23,7 +23,8 @@ from influence_cli.cli.launching import (
 from influence_cli.errors import EXIT_DONE, InfluenceError
 
 if TYPE_CHECKING:
-    from influence_cli.cli.sitting import Sitting, Summary
+    from influence_cli.cli.sitting import Sitting
+    from influence_cli.cli.summing import Summary
     from influence_cli.schemas.configs import SimulationConfig
     from influence_cli.schemas.messages import Role
     from influence_cli.simulation.estimate import Estimate
@@ -289,8 +290,8 @@ def _show_summary(summary: Summary) -> None:
     if tally.failed:
         parts.append(f"{tally.failed:,} failed")
     parts.append(f"{tally.turns:,} turns in {clock(summary.elapsed)}")
-    if tally.ratings:
-        parts.append(f"mean rating {tally.rating_sum / tally.ratings:.2f}")
+    if summary.mean_rating is not None:
+        parts.append(f"mean rating of conversations {summary.mean_rating:.2f}")
     parts.append(f"{tally.tokens:,} tokens")
     if tally.total_cost:
         least = "at least " if tally.unpriced_calls else ""

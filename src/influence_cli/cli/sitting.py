@@ -12,7 +12,7 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +24,6 @@ from influence_cli.cli.minding import refuse_orphans
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
 from influence_cli.cli.resolution import (
-    EMBEDDED_MINIMUM_MASS,
-    EMBEDDED_NOTE,
     close_models,
     default_model,
     find_environments,
@@ -33,10 +31,11 @@ from influence_cli.cli.resolution import (
     with_default_model,
 )
 from influence_cli.cli.simulate import FLAGS
+from influence_cli.cli.summing import Summary, summarised
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.questions import with_questions
 from influence_cli.environments.sampling import episodes
-from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
+from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
@@ -48,7 +47,7 @@ from influence_cli.simulation.gate import follow
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import GRACE, Runner, start_tally
 from influence_cli.simulation.shards import counters, hand_over, shard_config
-from influence_cli.simulation.tally import FATAL_KINDS, Tally
+from influence_cli.simulation.tally import Tally
 from influence_cli.store.beats import EVERY, beat_file, write_beat
 from influence_cli.store.control import is_paused, unpause_run
 from influence_cli.store.merge import merge_shards, refuse_live_shards, shard_files
@@ -76,47 +75,6 @@ class Sitting:
     def shard(self) -> Shard | None:
         """Which part of the run this process makes; None: all of it."""
         return self.directory.shard if self.directory else None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a sitting ended."""
-
-    path: Path
-    state: RunState
-    tally: Tally
-    elapsed: float
-    exit_code: int
-    reason: str = ""
-    notes: tuple[str, ...] = field(default=())
-
-    def document(self) -> dict[str, Any]:
-        """Return the summary as the documented object ``influence.simulate/1``."""
-        tally = self.tally
-        return {
-            "schema": "influence.simulate/1",
-            "run": str(self.path),
-            "state": self.state,
-            "reason": self.reason or None,
-            "conversations": {
-                "total": tally.total,
-                "complete": tally.complete,
-                "failed": tally.failed,
-                "earlier": tally.earlier_done,
-            },
-            "turns": tally.turns,
-            "mean_rating": tally.rating_sum / tally.ratings if tally.ratings else None,
-            "unusable": dict(tally.unusable),
-            "failures": [
-                {"role": role, "kind": kind, "count": count} for (role, kind), count in tally.failures.most_common()
-            ],
-            "speculations_dropped": tally.speculations_dropped,
-            "roles": {name: vars(role) for name, role in tally.roles.items()},
-            "tokens": tally.tokens,
-            "cost": tally.total_cost if tally.unpriced_calls == 0 else None,
-            "seconds": round(self.elapsed, 3),
-            "notes": list(self.notes),
-        }
 
 
 def begin(
@@ -199,6 +157,7 @@ def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tup
     environments = [with_questions(environment, config.questions) for environment in found]
     for environment in environments:
         environment.mix(config.populations)
+        environment.refuse_silent(config.cue)
     start_tally(environments, config)
     # A run is taken up from anywhere: what was found by a relative path is remembered by its absolute one.
     lasting = tuple(
@@ -283,13 +242,15 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
             beside.cancel()
             await asyncio.gather(beside, return_exceptions=True)
         await close_models(sitting.models)
+        rating = None
         with suppress(InfluenceError):
+            rating = writer.totals().mean_rating
             writer.set_state(state)
             if tally.stop:
                 writer.add_event("stop", {"reason": tally.stop})
     if not output.is_quiet() and not output.talk_console().is_terminal:
         output.say(line(tally))
-    return summarised(directory.path, state, tally, config, loop.time() - started, sitting.models)
+    return summarised(directory.path, state, tally, rating, config, loop.time() - started, sitting.models)
 
 
 async def _beat(directory: RunDirectory, tally: Tally) -> None:
@@ -361,34 +322,3 @@ def _state_of(tally: Tally) -> RunState:
     if tally.stop == "alike":
         return "failed"
     return "done" if tally.done >= tally.total else "stopped"
-
-
-def summarised(
-    path: Path,
-    state: RunState,
-    tally: Tally,
-    config: SimulationConfig,
-    elapsed: float,
-    models: Mapping[Role, RoleModel],
-) -> Summary:
-    """Return how a sitting ended, with its exit code and why."""
-    reason, code = "", EXIT_DONE
-    fatal = not tally.complete and all(kind in FATAL_KINDS for _, kind in tally.failures)
-    if tally.stop == "alike":
-        reason = f"all conversations failed alike: {tally.last_failure.rstrip('.')}"
-        code = EXIT_USER if fatal else EXIT_FAILURES
-    elif state == "stopped" and tally.stop in ("cost", "tokens"):
-        limit = f"${config.budget.cost:g}" if tally.stop == "cost" else f"{config.budget.tokens:,} tokens"
-        reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
-    elif state == "stopped":
-        reason, code = "stopped by a signal", EXIT_STOPPED
-    elif tally.failed > config.max_failed_share * tally.done:
-        allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
-        reason, code = (
-            f"{tally.failed:,} of {tally.done:,} conversations failed, {allowed}",
-            EXIT_USER if fatal else EXIT_FAILURES,
-        )
-    notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))
-    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models.values()):
-        notes = (*notes, EMBEDDED_NOTE)
-    return Summary(path, state, tally, elapsed, code, reason, notes)

@@ -43,6 +43,7 @@ from influence_cli.schemas.configs import SelectionConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.scoring.computed import NamedScorer
+from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON
 from influence_cli.settings import resolve_settings
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
@@ -189,7 +190,7 @@ def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path]
         checked = validate_options(component, own, flag=f"--set trackers.{name}.")
         if not dry:
             trackers[name] = component.load()(checked)
-    models = role_models(registry, config, roles=_roles(config), load=False)
+    models = role_models(registry, config, roles=_roles(config, scorer), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
     return Plan(registry, config, environments, models, made, trackers, None, scorer=scorer)
 
@@ -229,8 +230,13 @@ def _check_groups(environments: Sequence[Environment], config: TrainConfig) -> N
         )
 
 
-def _roles(config: TrainConfig) -> tuple[Role, ...]:
-    return roles_of(config) + (_SCORE_ROLES if config.selection.reward == "score" else ())
+def _roles(config: TrainConfig, scorer: NamedScorer | None) -> tuple[Role, ...]:
+    """Return the roles that models play: a judge only where one is asked for the reward.
+
+    A computed score asks nobody; ratings of whole conversations ask the models of the preference and of the user.
+    """
+    judged = config.selection.rubric not in (FIRST_PERSON, THIRD_PERSON) and scorer is None
+    return roles_of(config) + (_SCORE_ROLES if config.selection.reward == "score" and judged else ())
 
 
 def estimated(plan: Plan) -> TrainEstimate:
@@ -338,7 +344,7 @@ class _Conductor:
         price = config.prices.get(agent_name(config).base)
         if price is not None:
             config = config.model_copy(update={"prices": {**config.prices, agent.base: price}})
-        return role_models(self._plan.registry, config, roles=_roles(config), agent=agent)
+        return role_models(self._plan.registry, config, roles=_roles(config, self._plan.scorer), agent=agent)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an event loop of its own, which has the signals while it runs."""

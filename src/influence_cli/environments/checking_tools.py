@@ -25,12 +25,19 @@ def check_tools(spec: EnvironmentSpec, document: Document) -> Iterator[Problem]:
 
 
 def check_outcomes(spec: EnvironmentSpec, scenario: Scenario, part: Document) -> Iterator[Problem]:
-    """Yield every outcome of ``scenario`` that answers no tool of the environment."""
+    """Yield what ``scenario`` says of tools that the environment does not have, or that it does not offer itself."""
     known = {tool.name for tool in spec.tools}
+    hint = f"Tools: {', '.join(sorted(known)) or 'none'}."
+    for index, name in enumerate(scenario.tools or ()):
+        if name not in known:
+            yield part.problem(("tools", index), f"The environment has no tool {name!r}.", hint)
     for name in scenario.outcomes:
         if name not in known:
-            hint = f"Tools: {', '.join(sorted(known)) or 'none'}."
             yield part.problem(("outcomes", name), f"The environment has no tool {name!r}.", hint)
+        elif scenario.tools is not None and name not in scenario.tools:
+            yield part.problem(
+                ("outcomes", name), f"The tool {name!r} is not offered here.", f"Add it to tools: {name}."
+            )
 
 
 def results(spec: EnvironmentSpec) -> Iterator[tuple[Location, str]]:

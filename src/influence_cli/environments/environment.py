@@ -17,9 +17,9 @@ from typing import Literal
 import orjson
 
 from influence_cli.environments.templates import compile_template
-from influence_cli.environments.tools import ToolResult, answer_call, filled_call
-from influence_cli.environments.variables import variables_of
-from influence_cli.errors import UnknownNameError
+from influence_cli.environments.tools import ToolResult, answer_call, filled_call, offered_tools
+from influence_cli.environments.variables import drawn_for, variables_of
+from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.schemas.environment import (
     ActorRole,
     EnvironmentSpec,
@@ -28,6 +28,7 @@ from influence_cli.schemas.environment import (
     Probe,
     Scenario,
     ScenarioMessage,
+    Tool,
 )
 from influence_cli.schemas.messages import ChatMessage, Message, Role, ToolCall
 from influence_cli.schemas.records import Cue, EpisodeKey, EpisodeRecord, MessageRecord, Split
@@ -100,9 +101,22 @@ class Environment:
                 raise UnknownNameError(f"population of {self.name}", name, self.spec.populations)
         return dict(override or self.spec.mix)
 
+    def refuse_silent(self, cue: Cue | None) -> None:
+        """Raise InfluenceError where no population has a text for ``cue``: conversations would be labelled by nothing."""
+        populations = [self.spec.populations, *(scenario.populations for scenario in self.scenarios.values())]
+        known = [population for each in populations for population in each.values()]
+        if known and cue not in (None, "none") and not any(getattr(each.cues, cue) for each in known):
+            hint = f"Leave out --cue, or write populations.NAME.cues.{cue} in environment.yaml."
+            raise InfluenceError(f"{self.name} has no text for the cue {cue!r}.", hint=hint)
+
     def probes(self, scenario: str) -> tuple[Probe, ...]:
         """Return the probes of ``scenario``, the environment's own first."""
         return self.spec.probes + self.scenarios[scenario].probes
+
+    def tools(self, scenario: str) -> tuple[Tool, ...]:
+        """Return what the agent may call in ``scenario``; in one that is not here, all tools of the environment."""
+        found = self.scenarios.get(scenario)
+        return self.spec.tools if found is None else offered_tools(self.spec, found)
 
     def episode(
         self,
@@ -122,17 +136,19 @@ class Environment:
             initial_state=reference.initial_state,
             sample=sample,
         )
+        scenario = self.scenarios[reference.scenario]
         state = self._states[reference.scenario, reference.initial_state]
         population = state.population or population
+        own = derive_seed(seed, self.name, reference.scenario, reference.initial_state, sample)
         record = EpisodeRecord(
             key=key,
             population=population,
             cue=(cue or self.spec.cue) if population is not None else "none",
             split=reference.split,
-            seed=derive_seed(seed, self.name, reference.scenario, reference.initial_state, sample),
-            profile=state.profile,
+            seed=own,
+            profile={**drawn_for(self.spec, scenario, own), **state.profile},
         )
-        return self.episode_class(self.spec, self.scenarios[reference.scenario], state, record)
+        return self.episode_class(self.spec, scenario, state, record)
 
     def recorded_episode(self, record: EpisodeRecord) -> Episode | None:
         """Return the conversation that ``record`` tells of, as it was had; None if its initial state is not here."""
@@ -188,12 +204,12 @@ class Episode:
     @property
     def tools(self) -> tuple[ToolSchema, ...]:
         """What the agent may call."""
-        return self.spec.tools
+        return offered_tools(self.spec, self._scenario)
 
     def answer_call(self, call: ToolCall, state: str, point: float) -> ToolResult:  # noqa: ARG002 - for subclasses
         """Return what comes of a call that the agent makes in ``state``; ``point`` in [0, 1) draws among results."""
         own = self._scenario.outcomes
-        return answer_call(call, self.spec.tools, own, self._variables, point)
+        return answer_call(call, offered_tools(self.spec, self._scenario), own, self._variables, point)
 
     # -- what the environment itself answers --------------------------------------------------------------------------
 

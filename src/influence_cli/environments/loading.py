@@ -10,10 +10,10 @@ from pathlib import Path
 from influence_cli.documents import Document, DocumentError, Position, Problem, read_document, validate_document
 from influence_cli.environments.checking import MORE_SUFFIX, check_environment
 from influence_cli.environments.environment import Environment
+from influence_cli.environments.places import ENVIRONMENT_FILE
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.environment import EnvironmentSpec, MoreStates, Scenario
 
-ENVIRONMENT_FILE = "environment.yaml"
 MAX_SCENARIOS = 2_000
 
 

@@ -49,6 +49,7 @@ def pick_episode(
     populations = environment.spec.populations
     if population is not None and population not in populations:
         raise UnknownNameError(f"population of {environment.name}", population, populations)
+    environment.refuse_silent(cue)
     chosen = population if population is not None else next(iter(populations), None)
     reference: StateReference = references[0]
     return environment.episode(reference, sample=sample, population=chosen, cue=cue, seed=seed)

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from influence_cli.environments.templates import compile_template
-from influence_cli.schemas.environment import Tool, ToolOutcome
+from influence_cli.schemas.environment import EnvironmentSpec, Scenario, Tool, ToolOutcome
 from influence_cli.schemas.messages import ToolCall
 from influence_cli.schemas.records import Outcome
 
@@ -28,6 +28,11 @@ class ToolResult:
 
     text: str
     outcome: Outcome
+
+
+def offered_tools(spec: EnvironmentSpec, scenario: Scenario) -> tuple[Tool, ...]:
+    """Return the tools of an environment that the agent may call in ``scenario``."""
+    return tuple(tool for tool in spec.tools if scenario.tools is None or tool.name in scenario.tools)
 
 
 def answer_call(

@@ -7,7 +7,7 @@ name what was drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from influence_cli.environments.templates import compile_template
@@ -24,7 +24,7 @@ def variables_of(
     """Return what templates can use: the files' variables, and what the program provides."""
     own = scenario.populations.get(record.population or "", Population())
     general = spec.populations.get(record.population or "", Population())
-    drawn = _drawn({**spec.variants, **scenario.variants}, record.seed)
+    drawn = drawn_for(spec, scenario, record.seed)
     written = {**spec.variables, **scenario.variables}
     given = (written.keys() - drawn.keys()) | general.variables.keys() | own.variables.keys()
     variables: dict[str, Any] = {
@@ -51,6 +51,12 @@ def variables_of(
     return variables
 
 
+def drawn_for(spec: EnvironmentSpec, scenario: Scenario, seed: int) -> dict[str, Variable]:
+    """Return the value of each variant that the conversation with ``seed`` draws."""
+    variants = {**spec.variants, **scenario.variants}
+    return {name: values[int(unit_draw(seed, "variant", name) * len(values))] for name, values in variants.items()}
+
+
 def is_template(value: Variable) -> bool:
     """Return whether a variable's text names others."""
     return isinstance(value, str) and any(mark in value for mark in _MARKS)
@@ -65,8 +71,3 @@ def variable_templates(variables: Mapping[str, Variable]) -> Iterator[tuple[str,
 
 def _rendered(variables: Mapping[str, Any], given: Iterable[str]) -> dict[str, str]:
     return {name: compile_template(variables[name]).render(variables) for name in given if is_template(variables[name])}
-
-
-def _drawn(variants: Mapping[str, Sequence[Any]], seed: int) -> dict[str, Any]:
-    """Return one value of each list, drawn by the conversation's seed."""
-    return {name: values[int(unit_draw(seed, "variant", name) * len(values))] for name, values in variants.items()}

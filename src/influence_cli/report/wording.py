@@ -210,7 +210,8 @@ def call_table(document: Document) -> dict[str, Any] | None:
         for row in run["calls"]:
             cost = "unknown" if row["cost"] is None else f"${row['cost']:,.4f}"
             counts = (f"{row[name]:,}" for name in ("calls", "failed", "retries", "prompt_tokens", "cached_tokens"))
-            rows.append((run["label"], row["role"], row["model"], *counts, f"{row['completion_tokens']:,}", cost))
+            model = f"{row['model']} with {row['adapters']:,} adapters" if row["adapters"] else row["model"]
+            rows.append((run["label"], row["role"], model, *counts, f"{row['completion_tokens']:,}", cost))
     head = ("run", "role", "model", "calls", "failed", "retries", "prompt tokens", "cached", "reply tokens", "cost")
     return table(head, rows, "Calls of models", 3) if rows else None
 

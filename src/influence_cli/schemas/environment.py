@@ -254,6 +254,9 @@ class Scenario(Frozen):
     )
     populations: dict[Slug, Population] = Field(default_factory=dict, description="Fills in the environment's.")
     probes: tuple[Probe, ...] = Field(default=(), description="Asked in this scenario.")
+    tools: tuple[str, ...] | None = Field(
+        default=None, description="Which of the environment's tools the agent may call here; null: all."
+    )
     outcomes: dict[str, tuple[ToolOutcome, ...]] = Field(
         default_factory=dict, description="By tool: results that come before the environment's own."
     )

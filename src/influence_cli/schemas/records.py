@@ -55,7 +55,9 @@ class EpisodeRecord(Frozen):
     cue: Cue = Field(default="none", description="How the agent could tell the population.")
     split: Split = Field(default="train", description="Whether training may see this initial state.")
     seed: int = Field(ge=0, description="From which every draw of the conversation derives.")
-    profile: dict[str, JsonValue] = Field(default_factory=dict, description="Who the user is.")
+    profile: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Who the user is, and what was drawn of the environment's variants."
+    )
 
 
 class MessageRecord(Frozen):

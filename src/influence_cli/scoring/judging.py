@@ -62,6 +62,16 @@ class Asking:
         orders = (False, True) if self.orders else (False,)
         return [Way(self, item, d, o) for d in directions for o in orders]
 
+    @classmethod
+    def named(cls, method: str) -> Asking:
+        """Return how it was asked for a score that names ``method``, seed and draws aside; ValueError for ``computed``."""
+        way, *turned = method.split("+")
+        name = next((known for known in METHODS if known == way.rstrip("0123456789")), None)
+        if name is None:
+            raise ValueError(f"no model was asked by {method!r}")
+        votes = int(way.removeprefix(name) or cls.votes)
+        return cls(name, votes=votes, orders="orders" in turned, directions="directions" in turned)
+
 
 @dataclass(frozen=True)
 class Way:
@@ -73,7 +83,12 @@ class Way:
     backwards: bool
 
     def prompt(self) -> tuple[ChatMessage, ...]:
-        """Return what the model reads."""
+        """Return what the model reads: it ends with :attr:`question`."""
+        return self.item.frame.prompt(self.question)
+
+    @property
+    def question(self) -> str:
+        """What stands after everything that the questions of one frame share."""
         item, answers = self.item, self.item.rubric.choices
         if self.asking.orders:
             shown = ", ".join(answers[::-1] if self.backwards else answers)
@@ -83,7 +98,7 @@ class Way:
         if self.asking.method == "structured":
             line = _STRUCTURED + line.replace("Answer only with", "only")
         parts = (item.about, item.rubric.asked(reversed_scale=self.reversed_scale), line)
-        return item.frame.prompt("\n".join(filter(None, parts)))
+        return "\n".join(filter(None, parts))
 
     def request(self, model: RoleModel) -> ChoiceRequest:
         """Return the closed question."""

@@ -59,14 +59,20 @@ class Plan:
 
     def items(self, number: int, trajectory: Mapping[str, Any]) -> list[Task]:
         """Return what is asked about one trajectory, and of whom."""
-        episode = self._episode(number, trajectory)
-        rubrics = [*self.rubrics, *(self._own_rubrics(episode, trajectory) if episode else ())]
-        asked = items_of(number, trajectory, rubrics)
-        tasks: list[Task] = [(item, model) for model in self.judges for item in asked]
-        if episode is not None and self.user is not None:
-            tasks += [(item, self.user) for item in self._in_person(number, trajectory, episode)]
+        of_judges, of_user = self.questions(number, trajectory)
+        tasks: list[Task] = [(item, model) for model in self.judges for item in of_judges]
+        if self.user is not None:
+            tasks += [(item, self.user) for item in of_user]
         self.asked.update(item.name for item, _ in tasks)
         return tasks
+
+    def questions(self, number: int, trajectory: Mapping[str, Any]) -> tuple[list[Item], list[Item]]:
+        """Return what judges are asked about one trajectory, and what its user is asked, whoever they are."""
+        episode = self._episode(number, trajectory)
+        if episode is None:
+            return items_of(number, trajectory, self.rubrics), []
+        rubrics = [*self.rubrics, *self._own_rubrics(episode, trajectory)]
+        return items_of(number, trajectory, rubrics), list(self._in_person(number, trajectory, episode))
 
     def _episode(self, number: int, trajectory: Mapping[str, Any]) -> Episode | None:
         if not (self.metrics or self.third_person or self.first_person or self.probes):
@@ -92,6 +98,8 @@ class Plan:
             )
 
     def _in_person(self, number: int, trajectory: Mapping[str, Any], episode: Episode) -> Iterable[Item]:
+        if not self.asks_user:
+            return
         opening = tuple(message.said() for message in episode.opening())
         before = UserFrame(episode, episode.start, opening)
         after = UserFrame(episode, last_state(trajectory, episode), tuple(heard(trajectory, WHOLE)))
@@ -159,6 +167,16 @@ def first_person_rubric(episode: Episode) -> Rubric:
 def probe_score(probe: str, what: str) -> str:
     """Return the name of a probe's score: ``probe:ID:before``, ``after``, ``shift``, ``variation``, ``control-shift``."""
     return f"probe:{probe}:{what}"
+
+
+def derived_score(name: str) -> bool:
+    """Return whether a score of that name follows from a probe's two answers, so that nobody was asked for it."""
+    return name.startswith("probe:") and not name.endswith((":before", ":after"))
+
+
+def asked_in_person(name: str) -> bool:
+    """Return whether a score of that name is an answer of the simulated user."""
+    return name == FIRST_PERSON or (name.startswith("probe:") and not derived_score(name))
 
 
 def probe_rubric(probe: Probe, episode: Episode) -> Rubric:

@@ -83,7 +83,7 @@ class ToolTruth:
         """Yield the scores of a conversation with tools; nothing for one without."""
         messages = trajectory["messages"]
         outcomes = [m["outcome"] for m in messages if m["speaker"] == "tool" and m.get("outcome")]
-        if not outcomes and not (environment is not None and environment.spec.tools):
+        if not outcomes and not (environment is not None and environment.tools(trajectory["scenario"])):
             return
         results = _Results()
         told: list[str] = []

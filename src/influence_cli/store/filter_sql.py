@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from influence_cli.store.filter_language import Both, Comparison, Either, Node, Not, QueryError, Words
@@ -64,13 +64,16 @@ _LABEL = (
     "(SELECT l.value FROM label l WHERE l.episode_id = e.id AND l.rubric = ? AND l.value NOT NULL"
     " ORDER BY l.time DESC LIMIT 1)"
 )
-_PREFIXED = re.compile(r"(score|label)\.(?P<rubric>[a-z0-9_][a-z0-9._-]*)")
+_PROFILE = "CAST(json_extract(e.profile, ?) AS TEXT)"
+_PREFIXED = re.compile(r"(score|label|profile)\.(?P<rubric>[a-z0-9_][a-z0-9._-]*)")
+_NUMBERED = ("label.", "profile.")
+"""Fields whose values are texts, some of which are numbers."""
 EMPTY = "none"
 """Compared with this, a field is asked whether it holds anything."""
 
 
 def field_of(name: str) -> Field | None:
-    """Return the field called ``name`` (also ``score.RUBRIC`` and ``label.RUBRIC``); None if there is none."""
+    """Return the field called ``name`` (also ``score.RUBRIC``, ``label.RUBRIC``, ``profile.KEY``); None if there is none."""
     name = ALIASES.get(name, name)
     if name in FIELDS:
         return FIELDS[name]
@@ -80,6 +83,8 @@ def field_of(name: str) -> Field | None:
     rubric = match["rubric"]
     if match[1] == "score":
         return Field(name, rubric, "number", _SCORE, f"Mean score by {rubric}.", (rubric,))
+    if match[1] == "profile":
+        return Field(name, rubric, "text", _PROFILE, f"{rubric}, as the user's profile has it.", (f'$."{rubric}"',))
     return Field(name, f"\u270e{rubric}", "text", _LABEL, f"Last label by {rubric}.", (rubric,))
 
 
@@ -135,15 +140,18 @@ def _comparison(node: Comparison) -> tuple[str, tuple[Any, ...]]:
         return f"lower({field.sql}) {negation}GLOB ?", (*field.values, pattern)
     if operator in ("=", "!="):
         return f"{field.sql} {operator} ? COLLATE NOCASE", (*field.values, node.value)
-    if field.name.startswith("label."):
-        return _label(field, operator, node)
+    if field.name.startswith(_NUMBERED):
+        return _as_number(field, operator, node)
     raise QueryError(
         f"{field.name} is text: it has no {node.operator}.", node.column, hint=f"{field.name}:{node.value}"
     )
 
 
-def _label(field: Field, operator: str, node: Comparison) -> tuple[str, tuple[Any, ...]]:
-    """Labels are text, and numbers where a rubric's choices are."""
+def _as_number(field: Field, operator: str, node: Comparison) -> tuple[str, tuple[Any, ...]]:
+    """Labels are text, and numbers where a rubric's choices are; in profiles only numbers are compared."""
+    if field.name.startswith("profile."):
+        sql = "CASE WHEN json_type(e.profile, ?) IN ('integer', 'real') THEN json_extract(e.profile, ?) END"
+        field = replace(field, sql=sql, values=field.values * 2)
     try:
         return f"CAST({field.sql} AS REAL) {operator} ?", (*field.values, float(node.value))
     except ValueError:

@@ -1,6 +1,7 @@
 """What a run adds up to: the figures of ``influence runs show``.
 
-Invariant: unusable judgements and failed conversations are counted and enter no mean.
+Invariant: unusable judgements are counted and enter no mean. ``mean_rating`` is over complete conversations, each by its
+mean over turns, as in reports; ``rating`` and the tables by turn, scenario and population are over turns.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ _RATING = (
     " * avg(j.expected)) / (count(*) - 1))) END AS sd"
 )
 _RATINGS = "FROM judgement j WHERE j.role = ? AND j.usable = 1 AND j.expected IS NOT NULL"
+_BASE = "CASE WHEN instr(model, '@') THEN substr(model, 1, instr(model, '@') - 1) ELSE model END"
+"""A model's name without its adapter."""
+_USED = (
+    "count(*) AS calls, sum(requests) AS requests, sum(max(requests - 1, 0)) AS retries,"
+    " sum(error NOT NULL AND error NOT IN ('cancelled', 'unusable')) AS failed, sum(cached) AS cached,"
+    " sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens, sum(completion_tokens) AS completion_tokens,"
+    " CASE WHEN count(cost) = count(*) THEN sum(cost) END AS cost, avg(latency) AS seconds_per_call"
+)
+"""Counts, tokens, cost and time of calls; cost is None where a call has no known price."""
 _GROUPED = "FROM judgement j JOIN episode e ON e.id = j.episode_id WHERE j.role = ? AND j.usable = 1"
 
 
@@ -33,8 +43,9 @@ def run_figures(run: RunReader) -> dict[str, Any]:
         "seed": manifest.config.seed,
         "environments": list(manifest.environments),
         "models": manifest.models,
-        "conversations": _conversations(run),
+        "conversations": conversation_counts(run),
         "turns": _one(run, "SELECT coalesce(sum(turns), 0) FROM trajectory"),
+        "mean_rating": _one(run, "SELECT avg(mean_rating) FROM trajectory WHERE status = 'complete'"),
         "rating": _dict(run.rows(f"SELECT {_RATING} {_RATINGS}", ("preference",)))[0],
         "veto": _dict(run.rows(f"SELECT {_RATING} {_RATINGS}", ("veto",)))[0],
         "by_turn": _by(run, "j.turn", "turn", "FROM judgement j WHERE j.role = ? AND j.usable = 1"),
@@ -56,13 +67,15 @@ def run_figures(run: RunReader) -> dict[str, Any]:
             )
         ),
         "calls": _calls(run),
+        "agent_calls": _agent_calls(run),
         "speculations_dropped": _one(run, "SELECT count(*) FROM message WHERE dropped = 1")
         + _one(run, "SELECT count(*) FROM call WHERE error = 'cancelled'"),
         "events": _dict(run.rows("SELECT time, kind, data FROM event ORDER BY id LIMIT 100")),
     }
 
 
-def _conversations(run: RunReader) -> dict[str, int]:
+def conversation_counts(run: RunReader) -> dict[str, int]:
+    """Return how many conversations a run has: ``total``, ``complete``, ``failed`` and ``running`` (not finished)."""
     counts = {"complete": 0, "failed": 0, "running": 0}
     for row in run.rows("SELECT status, count(*) FROM trajectory GROUP BY status"):
         counts[row[0]] = row[1]
@@ -78,23 +91,24 @@ def _by(run: RunReader, expression: str, name: str, source: str) -> list[dict[st
 
 
 def _calls(run: RunReader) -> list[dict[str, Any]]:
-    """Return counts, tokens, cost and time by role and model; cost is None where a call has no known price."""
-    return _dict(
-        run.rows(
-            "SELECT role, model, count(*) AS calls, sum(requests) AS requests,"
-            " sum(max(requests - 1, 0)) AS retries,"
-            " sum(error NOT NULL AND error NOT IN ('cancelled', 'unusable')) AS failed, sum(cached) AS cached,"
-            " sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,"
-            " sum(completion_tokens) AS completion_tokens,"
-            " CASE WHEN count(cost) = count(*) THEN sum(cost) END AS cost, avg(latency) AS seconds_per_call"
-            " FROM call GROUP BY role, model ORDER BY min(id)"
-        )
-    )
+    """Return what calls took by role and model; ``adapters`` counts the different weights that were on top of it."""
+    adapters = "count(DISTINCT CASE WHEN instr(model, '@') THEN model END) AS adapters"
+    sql = f"SELECT role, {_BASE} AS model, {adapters}, {_USED} FROM call GROUP BY 1, 2 ORDER BY min(id)"  # noqa: S608
+    return _dict(run.rows(sql))
+
+
+def _agent_calls(run: RunReader) -> list[dict[str, Any]]:
+    """Return what the agent's calls took by iteration and adapter; nothing for a run without adapters."""
+    if not run.rows("SELECT 1 FROM call WHERE role = 'agent' AND instr(model, '@') LIMIT 1"):
+        return []
+    source = "FROM call JOIN episode e ON e.id = call.episode_id WHERE role = 'agent'"
+    sql = f"SELECT e.iteration, model, {_USED} {source} GROUP BY 1, 2 ORDER BY 1, min(call.id)"
+    return _dict(run.rows(sql))
 
 
 def run_line(run: RunReader) -> dict[str, Any]:
     """Return the few figures that a list of runs shows."""
-    counts = _conversations(run)
+    counts = conversation_counts(run)
     mean = run.rows("SELECT avg(mean_rating), avg(mean_veto) FROM trajectory WHERE status = 'complete'")[0]
     manifest = run.directory.manifest
     return {

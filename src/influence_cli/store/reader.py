@@ -94,6 +94,15 @@ class RunReader:
         for _, trajectory in self.numbered():
             yield trajectory
 
+    def trajectory(self, number: int) -> dict[str, Any]:
+        """Return one trajectory as ``influence.trajectory/1``; InfluenceError if the run has none of that number."""
+        with self._moment():
+            rows = self.rows(_TRAJECTORIES, (number - 1, None, None, 1))
+            if not rows or rows[0]["id"] != number:
+                raise InfluenceError(f"There is no conversation {number} in {self.path}.")
+            tables = (self._by_episode(table, number, number).get(number, []) for table in ("message", "judgement"))
+            return _trajectory(rows[0], *tables)
+
     def numbered(
         self, *, finished: bool = False, iteration: int | None = None, split: str | None = None
     ) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,14 +1,14 @@
-"""Full-text search over a run's messages.
+"""Full-text search over a run's messages: which say it best, and where in them.
 
 The index (FTS5) lives in a file of its own, ``search.db``, so that a run's only writer never pays for it and a live run
 can be searched; each search first takes in the messages that came since the last. Where the directory cannot be
-written, the index is made in memory.
+written, the index is made in memory. Which *conversations* hold a word is asked of :mod:`influence_cli.store.word_index`.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from influence_cli.store.connection import BUSY_SECONDS, explained, store_error
 from influence_cli.store.reader import RunReader
 
 INDEX = "search.db"
+TABLES = ("CREATE VIRTUAL TABLE IF NOT EXISTS message_fts USING fts5 (text)",)
 _BATCH = 5_000
 _MARK = ("\x02", "\x03")
 
@@ -40,10 +41,9 @@ def search_messages(run: RunReader, query: str, *, limit: int = 20) -> list[Foun
 
     Dropped messages are not searched. Raises InfluenceError for a query that FTS5 cannot read.
     """
-    index = open_index(run.path / INDEX, ":memory:")
+    index = open_index(run.path / INDEX, ":memory:", TABLES)
     try:
-        for _ in take_in(index, run):
-            pass
+        _take_in(index, run)
         try:
             hits = index.execute(
                 "SELECT rowid, snippet(message_fts, 0, ?, ?, '...', 16) FROM message_fts WHERE message_fts MATCH ?"
@@ -59,16 +59,14 @@ def search_messages(run: RunReader, query: str, *, limit: int = 20) -> list[Foun
     return [found for rowid, excerpt in hits if (found := _found(run, rowid, excerpt)) is not None]
 
 
-def open_index(path: Path, fallback: str) -> sqlite3.Connection:
-    """Return the index in ``path``, made if it is new; where that cannot be, in ``fallback``."""
+def open_index(path: Path, fallback: str, tables: Sequence[str]) -> sqlite3.Connection:
+    """Return the index in ``path`` with ``tables``, made if they are new; where that cannot be, in ``fallback``."""
     for place in (str(path), fallback):
         index: sqlite3.Connection | None = None
         try:
             index = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None)
-            index.execute("CREATE VIRTUAL TABLE IF NOT EXISTS message_fts USING fts5 (text)")
-            index.execute(
-                "CREATE TABLE IF NOT EXISTS message_episode (id INTEGER PRIMARY KEY, episode_id INTEGER NOT NULL)"
-            )
+            for statement in tables:
+                index.execute(statement)
         except sqlite3.Error as error:
             if index is not None:
                 index.close()
@@ -79,27 +77,16 @@ def open_index(path: Path, fallback: str) -> sqlite3.Connection:
     raise AssertionError("the fallback raises")
 
 
-def take_in(index: sqlite3.Connection, run: RunReader) -> Iterator[float]:
-    """Add the messages that came since the last time; yield the share that is in after every few thousand.
-
-    ``message_episode`` says to which conversation each message belongs, so that a search need not read the messages.
-    """
+def _take_in(index: sqlite3.Connection, run: RunReader) -> None:
+    """Add the messages that came since the last time."""
     with explained(run.path / INDEX):
-        whole: int = run.rows("SELECT coalesce(max(id), 0) FROM message")[0][0]
-        last: int = index.execute(
-            "SELECT min((SELECT coalesce(max(rowid), 0) FROM message_fts),"
-            " (SELECT coalesce(max(id), 0) FROM message_episode))"
-        ).fetchone()[0]
-        query = "SELECT id, text, episode_id FROM message WHERE id > ? ORDER BY id LIMIT ?"
-        while rows := run.rows(query, (last, _BATCH)):
+        last: int = index.execute("SELECT coalesce(max(rowid), 0) FROM message_fts").fetchone()[0]
+        while rows := run.rows("SELECT id, text FROM message WHERE id > ? ORDER BY id LIMIT ?", (last, _BATCH)):
             index.execute("BEGIN IMMEDIATE")
             texts = ((row["id"], row["text"]) for row in rows)
             index.executemany("INSERT OR REPLACE INTO message_fts (rowid, text) VALUES (?, ?)", texts)
-            places = ((row["id"], row["episode_id"]) for row in rows)
-            index.executemany("INSERT OR REPLACE INTO message_episode (id, episode_id) VALUES (?, ?)", places)
             index.execute("COMMIT")
             last = rows[-1]["id"]
-            yield last / max(whole, last)
 
 
 def _found(run: RunReader, message_id: int, excerpt: str) -> Found | None:

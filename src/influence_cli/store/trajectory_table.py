@@ -17,9 +17,11 @@ from influence_cli.store.connection import explained
 from influence_cli.store.filter_language import Node, Words, parse
 from influence_cli.store.filter_sql import ALIASES, FIELDS, Field, condition, field_of, is_field
 from influence_cli.store.reader import RunReader
+from influence_cli.store.word_index import conversations_with
 
 _FROM = "FROM episode e JOIN trajectory t ON t.episode_id = e.id"
 _SEARCH = "search"
+_SOME_PROFILES = "SELECT profile FROM episode ORDER BY id LIMIT 500"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class TrajectoryTable:
         """Return the name of every field that a query about this run may hold."""
         scores = [f"score.{name}" for name in self.rubrics()]
         labels = [f"label.{row[0]}" for row in self.run.rows("SELECT DISTINCT rubric FROM label ORDER BY 1")]
-        return [*FIELDS, *filter(is_field, (*scores, *labels))]
+        keys = self.run.rows(f"SELECT DISTINCT key FROM ({_SOME_PROFILES}), json_each(profile) ORDER BY 1")  # noqa: S608
+        return [*FIELDS, *filter(is_field, (*scores, *labels, *(f"profile.{row[0]}" for row in keys)))]
 
     def rubrics(self) -> list[str]:
         """Return the rubrics that scores were given by, found by leaps through their index."""
@@ -133,13 +136,7 @@ class TrajectoryTable:
     def _found(self, words: Words) -> tuple[str, tuple[Any, ...]]:
         if not self._attached:
             return "SELECT 0", ()
-        sql = (
-            f"SELECT p.episode_id FROM {_SEARCH}.message_fts f JOIN {_SEARCH}.message_episode p ON p.id = f.rowid"  # noqa: S608
-            f" WHERE f.message_fts MATCH ?"
-            " AND p.id NOT IN (SELECT id FROM main.message WHERE dropped = 1)"  # few, and in an index of their own
-        )
-        quoted = '"' + words.text.replace('"', '""') + '"'
-        return sql, (f"{quoted}*" if words.prefix else quoted,)
+        return conversations_with(words.text, prefix=words.prefix, schema=_SEARCH)
 
 
 def _nothing_found(_words: Words) -> tuple[str, tuple[Any, ...]]:

@@ -44,11 +44,12 @@ _FINISH = (
 
 @dataclass(frozen=True)
 class Totals:
-    """What a run has used."""
+    """What a run has used, and how its complete conversations are rated: the mean over them of their mean over turns."""
 
     tokens: int
     cost: float
     calls: int
+    mean_rating: float | None = None
 
 
 def _key(key: EpisodeKey) -> _Key:
@@ -279,13 +280,15 @@ class RunWriter:
         self._execute("INSERT INTO event (time, kind, data) VALUES (?, ?, ?)", (time.time(), kind, text))
 
     def totals(self) -> Totals:
-        """Return what the conversations of a run have used, all sittings together; what scoring used is not in it."""
+        """Return what the conversations of a run have come to, all sittings together; scoring is not in it."""
         with explained(self.path):
             row = self._connection.execute(
                 "SELECT coalesce(sum((prompt_tokens + completion_tokens) * (1 - cached)), 0),"
-                " coalesce(sum(cost), 0.0), count(*) FROM call WHERE role NOT IN ('judge', 'probe')"
+                " coalesce(sum(cost), 0.0), count(*),"
+                " (SELECT avg(mean_rating) FROM trajectory WHERE status = 'complete')"
+                " FROM call WHERE role NOT IN ('judge', 'probe')"
             ).fetchone()
-        return Totals(tokens=row[0], cost=row[1], calls=row[2])
+        return Totals(*row)
 
     def close(self) -> None:
         """Fold the write-ahead log into the database and close it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from influence_cli.schemas.rubrics import Rubric
     from influence_cli.viewer.screens.run import RunScreen
 
-EnvironmentsOf = Callable[[Path], "dict[str, Environment]"]
+EnvironmentsOf = Callable[[Path], "Mapping[str, Environment]"]
 """Returns the environments that the run in a path was made with, by name, as they are now; raises InfluenceError."""
 
 RubricsOf = Callable[[], "Sequence[Rubric]"]

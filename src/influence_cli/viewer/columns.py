@@ -33,7 +33,7 @@ _CELLS = {
 
 def fields_of(names: Sequence[str], *, blind: bool = False) -> list[Field]:
     """Return the fields that a table with these names shows, in order; ``blind`` leaves out what models said."""
-    own = [name for name in names if "." in name]
+    own = [name for name in names if name.startswith(("score.", "label."))]
     shown_names = [name for name in (*_FIRST, *own, *_LAST) if not (blind and is_judged(name))]
     return [field for name in shown_names if (field := field_of(name)) is not None]
 

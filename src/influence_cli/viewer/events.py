@@ -5,13 +5,16 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
 from influence_cli.store.conversation import StoredConversation
 from influence_cli.store.trajectory_table import Histogram
 from influence_cli.viewer.run_list import RunLine
+
+if TYPE_CHECKING:
+    from influence_cli.viewer.prompts import Prompt
 
 
 @dataclass
@@ -76,6 +79,13 @@ class ConversationRead(Message):
 
     conversation: StoredConversation
     grown: bool = False
+
+
+@dataclass
+class PromptRendered(Message):
+    """What models were asked is known again."""
+
+    prompt: Prompt
 
 
 @dataclass

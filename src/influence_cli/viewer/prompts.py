@@ -1,10 +1,14 @@
-"""What a model was asked, word for word: rendered again from the environment, if it is still the one of the run."""
+"""What a model was asked, word for word.
+
+Prompts of a conversation's roles are rendered again from the environment, if it is still the one of the run; those of
+its scores from rubrics and environment, if their hash is still the one that the score names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,9 +16,15 @@ from influence_cli.environments.environment import Environment, Episode
 from influence_cli.environments.revival import revive
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.messages import ChatMessage, Role
-from influence_cli.schemas.records import MessageRecord
+from influence_cli.schemas.records import WHOLE, MessageRecord
+from influence_cli.schemas.rubrics import Rubric
+from influence_cli.scoring.asked_again import AskedAgain, asked_again
+from influence_cli.scoring.judging import Way
 from influence_cli.store.conversation import StoredConversation
 from influence_cli.store.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from influence_cli.viewer.app import EnvironmentsOf
 
 _NAMES = {"preference": "rating"}
 
@@ -33,21 +43,13 @@ def prompt_of(
     role: Role,
     turn: int,
     directory: RunDirectory,
-    environments_of: Callable[[Path], Mapping[str, Environment]],
+    environments_of: EnvironmentsOf,
 ) -> Prompt:
     """Return what ``role`` was asked in ``turn``; InfluenceError where that cannot be known any more."""
     name = conversation.record.key.environment
-    digest = directory.manifest.environments.get(name)
-    if digest is None:
-        raise InfluenceError(f"The run does not say which {name} it was made with; its prompts cannot be shown.")
-    environment = environments_of(directory.path).get(name)
-    if environment is None:
-        raise InfluenceError(f"The environment {name} is not here any more; its prompts cannot be shown.")
-    if environment.digest != digest:
-        raise InfluenceError(
-            f"The environment {name} has changed since the run was made; its prompts cannot be shown.",
-            hint="Restore its files of then.",
-        )
+    environment, doubt = _environment(name, directory, environments_of)
+    if environment is None or doubt:
+        raise InfluenceError(f"{doubt}; its prompts cannot be shown.", hint="Restore its files of then.")
     episode = revive(environment, conversation.record)
     heard, state = _heard(conversation.messages, role, turn)
     if role not in ("agent", "user") and not episode.asks(role, state):
@@ -56,8 +58,91 @@ def prompt_of(
     return Prompt(
         title=f"What {_NAMES.get(role, role)} was asked in turn {turn}, state {state}",
         blocks=tuple(_block(message) for message in messages),
-        note=_note(episode, role, state, digest),
+        note=_note(episode, role, state, environment.digest),
     )
+
+
+def prompt_of_scores(
+    conversation: StoredConversation,
+    trajectory: Mapping[str, Any],
+    turn: int,
+    directory: RunDirectory,
+    environments_of: EnvironmentsOf,
+    rubrics: Sequence[Rubric],
+) -> Prompt:
+    """Return what was asked for the scores of ``turn`` and of the whole conversation, each reading once.
+
+    ``rubrics`` are all that are here. Raises InfluenceError where there are no such scores, or nothing is known of any.
+    """
+    scores = [score for score in conversation.scores if score.turn in (WHOLE, turn)]
+    if not scores:
+        raise InfluenceError(f"Neither turn {turn} nor the conversation has scores.", hint="influence score RUN")
+    environment, doubt = _environment(conversation.record.key.environment, directory, environments_of)
+    found = asked_again(
+        conversation.episode_id, trajectory, scores, rubrics=rubrics, environment=environment, doubt=doubt
+    )
+    known = [each for each in found if each.ways]
+    missing = _missing([each for each in found if not each.ways])
+    if not known:
+        raise InfluenceError("; ".join(missing) + ".")
+    return Prompt(
+        title=f"What the judges of turn {turn} and of the conversation were asked",
+        blocks=tuple(_questions(known)),
+        note="; ".join(["each question follows the text above it; its hash is the one that its score names", *missing]),
+    )
+
+
+def _environment(name: str, directory: RunDirectory, environments_of: EnvironmentsOf) -> tuple[Environment | None, str]:
+    """Return an environment of the run as it is now, and why it may not be the one of then."""
+    digest = directory.manifest.environments.get(name)
+    environment, trouble = None, ""
+    try:
+        environment = environments_of(directory.path).get(name)
+    except InfluenceError as error:
+        trouble = str(error).rstrip(".")
+    if digest is None:
+        return environment, f"The run does not say which {name} it was made with"
+    if trouble:
+        return None, trouble
+    if environment is None:
+        return None, f"The environment {name} is not here any more"
+    if environment.digest != digest:
+        return environment, f"The environment {name} has changed since the run was made"
+    return environment, ""
+
+
+def _questions(known: Sequence[AskedAgain]) -> Iterator[tuple[str, str]]:
+    """Yield what is read, then the questions about it; a question that several judges were asked stands once."""
+    readings: dict[int, dict[str, list[tuple[Way, AskedAgain]]]] = {}
+    for each in known:
+        for way in each.ways:
+            readings.setdefault(id(way.item.frame), {}).setdefault(way.question, []).append((way, each))
+    for questions in readings.values():
+        yield from _shared(next(iter(questions.values()))[0][0])
+        for question, same in questions.items():
+            yield _asked_of(same), question
+
+
+def _shared(way: Way) -> Iterator[tuple[str, str]]:
+    """Yield the blocks of a prompt as far as its question."""
+    *before, last = way.prompt()
+    yield from (_block(message) for message in before)
+    yield last.role, last.content.removesuffix(way.question)
+
+
+def _asked_of(same: Sequence[tuple[Way, AskedAgain]]) -> str:
+    way = same[0][0]
+    where = f"turn {way.item.turn}" if way.item.turn else "conversation"
+    how = dict.fromkeys(f"{each.score.judge} ({each.score.method})" for _, each in same)
+    return f"{way.item.name}, {where}, put to {', '.join(how)}"
+
+
+def _missing(found: Sequence[AskedAgain]) -> list[str]:
+    """Return why questions are not shown, one entry a reason."""
+    reasons: dict[str, dict[str, None]] = {}
+    for each in found:
+        reasons.setdefault(each.reason, {})[each.score.rubric] = None
+    return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
 def _heard(messages: Sequence[MessageRecord], role: Role, turn: int) -> tuple[Sequence[MessageRecord], str]:

@@ -19,8 +19,9 @@ from typing import TypeVar
 from influence_cli.errors import InfluenceError
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, open_run
-from influence_cli.store.search import INDEX, open_index, take_in
+from influence_cli.store.search import INDEX
 from influence_cli.store.trajectory_table import TrajectoryTable
+from influence_cli.store.word_index import gather, open_words, take_in
 
 T = TypeVar("T")
 
@@ -93,9 +94,11 @@ class RunSource:
 
     def _take_in(self, tell: Callable[[float], None]) -> Path:
         place = self._place()
-        index = open_index(place, str(place))
+        index = open_words(place, str(place))
         try:
             with RunReader(self.directory) as run:
+                if not self.searchable:
+                    gather(index)
                 for share in take_in(index, run):
                     tell(share)
                     if self._closing:
@@ -109,7 +112,7 @@ class RunSource:
         if self._spare is None:
             place = self.path / INDEX
             try:
-                open_index(place, str(place)).close()
+                open_words(place, str(place)).close()
             except InfluenceError:
                 self._spare = tempfile.TemporaryDirectory(prefix="influence-view-", ignore_cleanup_errors=True)
             else:

@@ -61,7 +61,7 @@ def play(
     if not summary.exit_code:
         _show_rest(summary.path, part)
     tally = summary.tally
-    rating = f"; mean rating {tally.rating_sum / tally.ratings:.2f}" if tally.ratings else ""
+    rating = f"; mean rating of turns {tally.rating_sum / tally.ratings:.2f}" if tally.ratings else ""
     output.emit_text(f"{tally.turns} turns{rating}. Stored: {summary.path}")
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)

@@ -8,15 +8,20 @@ from typing import Annotated
 import typer
 
 from influence_cli.cli import output
+from influence_cli.cli.env.options import Json
 
 
 def new(
     name: Annotated[str, typer.Argument(help="Its name: small letters, digits and hyphens.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to make it in.")] = Path("environments"),
+    json: Json = False,
 ) -> None:
     """Write a valid environment to start from."""
     from influence_cli.environments.scaffold import write_scaffold
 
     folder = write_scaffold(name, out)
     output.say(f"Made {folder}. Next: influence env validate {folder}; influence env preview {folder}")
-    output.emit_text(str(folder))
+    if json:
+        output.emit_json({"schema": "influence.env.new/1", "name": name, "path": str(folder)})
+    else:
+        output.emit_text(str(folder))

@@ -30,6 +30,8 @@ from influence_cli.scoring.sitting import ScoreRequest, control_config
 from influence_cli.settings import parse_assignment, resolve_settings
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.shards import shard_config
+from influence_cli.store.queries import conversation_counts
+from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, find_run, open_run
 from influence_cli.store.shards import parse_shard
 
@@ -102,6 +104,7 @@ def resolve(
     from influence_cli.cli.score.scoring import FLAGS
 
     directory = open_run(find_run(run))
+    _refuse_nothing_to_score(directory)
     of_run = directory.manifest.config.model_dump(mode="json", include={"prices", "judges"})
     config = resolve_settings(
         SimulationConfig,
@@ -130,6 +133,23 @@ def shared(resolved: Resolved, text: str) -> Resolved:
     """Return what one shard, written as ``2/4``, has to score: its part of the run and of the limits."""
     shard = parse_shard(text)
     return replace(resolved, directory=resolved.directory.of_shard(shard), config=shard_config(resolved.config, shard))
+
+
+def _refuse_nothing_to_score(directory: RunDirectory) -> None:
+    """Raise InfluenceError where no conversation is complete."""
+    with RunReader(directory) as reader:
+        counts, state = conversation_counts(reader), reader.state()
+    if counts["complete"]:
+        return
+    there = (f"{counts['running']:,} not finished", f"{counts['failed']:,} failed") if counts["total"] else ("none",)
+    command = directory.manifest.command
+    if state == "running":
+        hint = "It is being made: come again when some are complete."
+    elif command in ("simulate", "train"):
+        hint = f"Go on with it: influence {command} --resume {directory.path}"
+    else:
+        hint = "See `influence runs show`."
+    raise InfluenceError(f"{directory.path} has no complete conversation to score: {', '.join(there)}.", hint=hint)
 
 
 def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedScorer]]:

@@ -18,7 +18,7 @@ from influence_cli.cli.launching import (
     Restarts,
     Shards,
 )
-from influence_cli.errors import EXIT_FAILURES, EXIT_STOPPED, InfluenceError, UnknownNameError
+from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError, UnknownNameError
 
 if TYPE_CHECKING:
     from influence_cli.scoring.sitting import ScoreResult
@@ -187,7 +187,9 @@ def score(
         output.emit_json(document(resolved, request, result))
     else:
         show(resolved, request, result)
-    _end(result, resolved.config.max_failed_share)
+    code = exit_code(result, resolved.config.max_failed_share)
+    if code != EXIT_DONE:
+        raise typer.Exit(code)
 
 
 def _debiasing(entries: list[str] | None) -> list[str]:
@@ -210,11 +212,13 @@ def _listed(entries: list[str] | None) -> list[str]:
     return [part.strip() for entry in entries or [] for part in entry.split(",") if part.strip()]
 
 
-def _end(result: ScoreResult, allowed: float) -> None:
+def exit_code(result: ScoreResult, allowed: float) -> int:
+    """Return the exit code of a sitting of which the share ``allowed`` may fail; more is said."""
     tally = result.tally
     if tally.stop is not None:
-        raise typer.Exit(EXIT_STOPPED)
+        return EXIT_STOPPED
     failed = tally.failed.total()
     if tally.done and failed / tally.done > allowed:
         output.warn(f"{failed:,} of {tally.done:,} scores failed, more than --max-failed-share allows ({allowed:.0%}).")
-        raise typer.Exit(EXIT_FAILURES)
+        return EXIT_FAILURES
+    return EXIT_DONE

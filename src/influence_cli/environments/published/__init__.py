@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from influence_cli.documents import write_document
-from influence_cli.environments.published.calls import tools_of
+from influence_cli.environments.published.calls import offer_own_tools, tools_of
 from influence_cli.environments.published.environment import VETOES, environment_of
 from influence_cli.environments.published.files import MASTER, MASTERS, PREFIXES, environment_files
 from influence_cli.environments.published.reading import read_yaml
@@ -49,6 +49,7 @@ def import_published(folder: Path, out: Path, *, veto: str = "normal", prefixes:
     if not scenarios:
         raise InfluenceError(f"{folder} holds no history with a message.")
     tools = tools_of(files, called, report)
+    offer_own_tools(scenarios, tools, report)
     spec = environment_of(out.name, master, populations, scenarios, tools, veto, report)
     _write(out, spec, scenarios)
     report.scenarios = len(scenarios)

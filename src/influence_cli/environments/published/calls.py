@@ -104,9 +104,28 @@ def tools_of(
             properties: dict[str, Any] = {key: {} for key in arguments}
             found[name] = _tool(name, {"parameters": {"type": "object", "properties": properties}}, report)
             report.place("calls of tools that no file defines", "tools, their arguments as in the first call")
-    if len(found) > 1:
-        report.leave("which file a tool is of", "every conversation is offered all tools of the environment")
     return list(found.values())
+
+
+def tools_in(files: Sequence[EnvironmentFile], states: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the tools that files of one scenario define, and that its histories (``states``) call."""
+    defined = [str(each.get("name") or file.tool) for file in files for each in _definitions(file)]
+    called = [
+        call["name"] for state in states for message in state["messages"] for call in message.get("tool_calls", ())
+    ]
+    return list(dict.fromkeys([*defined, *called]))
+
+
+def offer_own_tools(
+    scenarios: Mapping[str, dict[str, Any]], tools: Sequence[Mapping[str, Any]], report: ImportReport
+) -> None:
+    """Leave each scenario's tools where it has not all of ``tools``, so that it offers no others."""
+    everything = {tool["name"] for tool in tools}
+    for scenario in scenarios.values():
+        if set(scenario["tools"]) == everything:
+            del scenario["tools"]
+        else:
+            report.place("which file a tool is of", "tools of the scenario: no other is offered there")
 
 
 def _both(first: dict[str, Any], second: dict[str, Any], report: ImportReport) -> dict[str, Any]:

@@ -66,7 +66,9 @@ def environment_of(
         shares[0] += 1.0 - sum(shares)
         spec["mix"] = dict(zip(populations, shares, strict=True))
         spec["cue"] = "none"
-        report.place("prefixes of file names", "populations; their cue is in what they write, so none is added")
+        report.place(
+            "prefixes of file names", "populations; no cue is added, for want of a text: see what their users write"
+        )
     spec["states"] = machine.states
     metrics = _further_vetoes(master_file, veto)
     if metrics:

@@ -7,6 +7,7 @@ from typing import Any
 
 from influence_cli.documents import MAX_BYTES
 from influence_cli.environments.format_strings import as_value
+from influence_cli.environments.published.calls import tools_in
 from influence_cli.environments.published.files import EnvironmentFile
 from influence_cli.environments.published.histories import Histories
 from influence_cli.environments.published.report import ImportReport, unlike
@@ -83,8 +84,8 @@ def _scenario(
         }
     histories = Histories(keys | variants.keys(), called, report)
     several = len({each.population for each in group}) > 1
-    scenario["initial_states"] = [state for each in group for state in histories.states(each, prefixed=several)]
-    return scenario
+    states = [state for each in group for state in histories.states(each, prefixed=several)]
+    return {**scenario, "tools": tools_in(group, states), "initial_states": states}
 
 
 def _own(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,14 +15,17 @@ from influence_cli.schemas.messages import Role
 from influence_cli.store.conversation import StoredConversation, fingerprint, read_conversation
 from influence_cli.store.labels import LabelRecord, write_label
 from influence_cli.viewer.chat import Chat, ChatOptions, lay_out
-from influence_cli.viewer.events import ConversationRead, TroubleMet
+from influence_cli.viewer.events import ConversationRead, PromptRendered, TroubleMet
 from influence_cli.viewer.exporting import save_transcript, transcript_text
-from influence_cli.viewer.prompts import prompt_of
 from influence_cli.viewer.screens.listing import ViewerScreen
 from influence_cli.viewer.source import RunSource
 from influence_cli.viewer.widgets.label_bar import LabelBar
 from influence_cli.viewer.widgets.lines import Lines, LinesView
 from influence_cli.viewer.widgets.title_bar import TitleBar
+
+if TYPE_CHECKING:
+    from influence_cli.store.trajectory_table import TrajectoryTable
+    from influence_cli.viewer.prompts import Prompt
 
 _LIVE_SECONDS = 0.7
 
@@ -36,8 +39,8 @@ class ConversationScreen(ViewerScreen):
         Binding("p,left_square_bracket", "other(-1)", "Previous", show=True, key_display="p"),
         Binding("w", "extreme(False)", "Worst turn", show=True),
         Binding("b", "extreme(True)", "Best turn", show=True),
-        Binding("t,J,right,l", "turn(1)", "Next turn", show=False),
-        Binding("T,K,left,h", "turn(-1)", "Previous turn", show=False),
+        Binding("t,right,l", "turn(1)", "Next turn", show=False),
+        Binding("T,left,h", "turn(-1)", "Previous turn", show=False),
         Binding("z", "fold", "Unfold tools", show=True),
         Binding("L", "label", "Label", show=True),
         Binding("B", "blind", "Hide or show the models' scores", show=False),
@@ -46,6 +49,7 @@ class ConversationScreen(ViewerScreen):
         Binding("R", "prompt('preference')", "Prompt of the rating", show=False),
         Binding("V", "prompt('veto')", "Prompt of the veto", show=False),
         Binding("X", "prompt('transition')", "Prompt of the transition", show=False),
+        Binding("J", "judges", "Prompts of the scores", show=False),
         Binding("o", "whole", "The whole reply", show=False),
         Binding("y", "copy(False)", "Copy the reply", show=False),
         Binding("Y", "copy(True)", "Copy the conversation", show=False),
@@ -210,18 +214,48 @@ class ConversationScreen(ViewerScreen):
 
     def action_prompt(self, role: Role) -> None:
         """Show exactly what a role was asked for this turn."""
+        conversation, turn, environments_of = self.conversation, self.turn, self.viewer.options.environments_of
+
+        def rendered(table: TrajectoryTable) -> Prompt:
+            from influence_cli.viewer.prompts import prompt_of
+
+            assert conversation is not None
+            return prompt_of(conversation, role, turn, table.run.directory, environments_of)
+
+        if conversation is not None:
+            self.run_worker(self._ask_for_prompt(rendered), group="prompt", exclusive=True)
+
+    def action_judges(self) -> None:
+        """Show exactly what was asked for the scores of this turn and of the conversation."""
+        conversation, turn, options = self.conversation, self.turn, self.viewer.options
+
+        def rendered(table: TrajectoryTable) -> Prompt:
+            from influence_cli.scoring.rubric_files import shipped_rubrics
+            from influence_cli.viewer.prompts import prompt_of_scores
+
+            assert conversation is not None
+            rubrics = [*options.rubrics(), *shipped_rubrics().values()]
+            trajectory = table.run.trajectory(conversation.episode_id)
+            where = (table.run.directory, options.environments_of)
+            return prompt_of_scores(conversation, trajectory, turn, *where, rubrics)
+
+        if conversation is not None:
+            self.run_worker(self._ask_for_prompt(rendered), group="prompt", exclusive=True)
+
+    async def _ask_for_prompt(self, rendered: Callable[[TrajectoryTable], Prompt]) -> None:
+        try:
+            prompt = await self.source.quick.ask(rendered)
+        except InfluenceError as error:
+            self.post_message(TroubleMet(str(error)))
+        else:
+            self.post_message(PromptRendered(prompt))
+
+    def on_prompt_rendered(self, message: PromptRendered) -> None:
+        """Show it."""
         from influence_cli.viewer.screens.pager import PagerScreen
 
-        if self.conversation is None:
-            return
-        try:
-            told = prompt_of(
-                self.conversation, role, self.turn, self.source.directory, self.viewer.options.environments_of
-            )
-        except InfluenceError as error:
-            self.tell(str(error), severe=True)
-        else:
-            self.app.push_screen(PagerScreen(told.title, told.blocks, told.note))
+        told = message.prompt
+        self.app.push_screen(PagerScreen(told.title, told.blocks, told.note))
 
     def action_whole(self) -> None:
         """Show the whole reply, however long."""

@@ -23,7 +23,7 @@ _NAMES = {
 _QUERY = (
     "rating>8 and veto>0.5 and population:gameable \"just stay home\"",
     "A word or a \"phrase\" is looked for in all messages; word* goes on. and, or, not, ( ).",
-    "field:value  field:pat*  field=none  field>number    score.RUBRIC and label.RUBRIC are fields.",
+    "field:value  field:pat*  field=none  field>number    and: score.RUBRIC  label.RUBRIC  profile.KEY",
 )  # fmt: skip
 
 

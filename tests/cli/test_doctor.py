@@ -1,0 +1,124 @@
+"""``influence doctor``: what is there, what is not, and nothing that is secret."""
+
+import stat
+import sys
+
+import pytest
+
+from influence_cli.cli import doctoring
+
+
+@pytest.fixture
+def doctor(influence, monkeypatch, place):
+    """The doctor, where no plugin loads anything heavy."""
+    monkeypatch.setenv("INFLUENCE_DISABLE_PLUGINS", "transformers,trl,trackers")
+    monkeypatch.setattr(doctoring, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
+
+    def run(*arguments):
+        answer = influence("doctor", *arguments, "--json")
+        return answer, answer.document
+
+    return run
+
+
+@pytest.fixture
+def without_skipped(monkeypatch):
+    """Leave out what the fixture above skips: it would count as broken."""
+    monkeypatch.setattr("influence_cli.cli.plugins.checked_plugins", lambda registry: ([], []))
+
+
+def test_versions_keys_folders_and_plugins_are_told(doctor, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-indeed")
+    answer, document = doctor()
+    assert document["schema"] == "influence.doctor/1"
+    assert document["libraries"]["pydantic"]
+    assert "ruff" not in document["libraries"]
+    keys = {key["variable"]: key["set"] for key in document["keys"]}
+    assert keys["OPENAI_API_KEY"] is True
+    assert keys["HF_TOKEN"] is False
+    assert "very-secret" not in answer.stdout + answer.stderr
+    assert [(each["folder"], each["state"]) for each in document["folders"]] == [("runs", "ok"), ("cache", "ok")]
+    assert {"backend", "scorer"} <= {each["kind"] for each in document["plugins"]["components"]}
+    assert document["models"] == []
+
+
+def test_what_is_skipped_counts_as_broken_with_its_mend(doctor):
+    answer, document = doctor()
+    assert answer.code == 1
+    assert "plugin trl: switched off. Remove it from INFLUENCE_DISABLE_PLUGINS." in document["broken"]
+
+
+def test_a_model_that_answers_is_well(doctor, without_skipped):
+    answer, document = doctor("--model", "scripted:demo")
+    assert answer.code == 0, document["broken"]
+    (model,) = document["models"]
+    assert (model["state"], model["problem"]) == ("ok", None)
+    assert model["tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("-m", "scripted:demo", "-o", "latency=50", "--seconds", "0.2"), "no answer within 0.2 s"),
+        (("-m", "openai:gpt-4o-mini"), "OPENAI_API_KEY is not set"),
+        (("-m", "nosuch:model"), "Unknown backend 'nosuch'"),
+    ],
+)
+def test_a_model_that_cannot_answer_is_broken(doctor, without_skipped, arguments, problem):
+    answer, document = doctor(*arguments)
+    assert answer.code == 1
+    assert problem in document["models"][0]["problem"]
+    assert problem in document["broken"][0]
+
+
+def test_models_of_settings_and_of_the_variable_are_asked_once(doctor, without_skipped, place, monkeypatch):
+    (place / "mine.yaml").write_text("default: {model: 'scripted:demo'}\nroles:\n  user: {model: 'scripted:demo'}\n")
+    monkeypatch.setenv("INFLUENCE_MODEL", "scripted:demo")
+    _, document = doctor("-c", "mine.yaml")
+    assert [model["model"] for model in document["models"]] == ["scripted:demo"]
+
+
+def test_a_folder_that_cannot_be_written_is_broken(doctor, without_skipped, place, monkeypatch):
+    (place / "file").write_text("")
+    monkeypatch.setenv("INFLUENCE_CACHE_DIR", str(place / "file" / "cache"))
+    answer, document = doctor()
+    assert answer.code == 1
+    assert "Set INFLUENCE_CACHE_DIR to a folder that can." in document["broken"][0]
+    assert sorted(path.name for path in place.iterdir()) == ["file"]
+
+
+def test_people_get_a_table(influence, without_skipped, monkeypatch):
+    monkeypatch.setattr(doctoring, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
+    answer = influence("doctor", "-m", "scripted:demo")
+    assert answer.code == 0
+    rows = [line.split()[:2] for line in answer.stdout.splitlines()]
+    assert ["accelerator", "none"] in rows
+    assert ["model", "ok"] in rows
+
+
+@pytest.fixture
+def driver(place):
+    """Write a program in place of the driver's own, and return its path."""
+
+    def write(code: str) -> str:
+        path = place / "nvidia"
+        path.write_text(f"#!{sys.executable}\n{code}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return str(path)
+
+    return write
+
+
+def test_accelerators_are_those_that_the_driver_lists(driver):
+    found = doctoring.checked_gpus(driver("print('NVIDIA H100, 81559, 4, 570.1')"))
+    assert found["state"] == "ok"
+    assert found["gpus"] == [{"name": "NVIDIA H100", "memory_mib": 81559, "used_mib": 4, "driver": "570.1"}]
+
+
+def test_a_driver_that_fails_or_hangs_is_told(driver, monkeypatch):
+    failed = doctoring.checked_gpus(driver("import sys; sys.exit('no device')"))
+    assert (failed["state"], "no device" in failed["problem"]) == ("broken", True)
+    monkeypatch.setattr(doctoring, "_GPU_SECONDS", 0.3)
+    hung = doctoring.checked_gpus(driver("import time; time.sleep(60)"))
+    assert (hung["state"], "gave no answer" in hung["problem"]) == ("broken", True)
+    assert doctoring.checked_gpus("no-such-program")["state"] == "none"
