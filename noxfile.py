@@ -18,7 +18,7 @@ def install(session: nox.Session, extras: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The fast tests, with coverage of at least 90 % of the lines."""
-    install(session, "local,train,parquet,report,view,test")
+    install(session, "local,train,inspect,parquet,report,view,test")
     session.env["COVERAGE_FILE"] = str(Path(".coverage").resolve())
     session.run("coverage", "erase")
     session.run("pytest", "-m", "not slow", "-n", "2", "--cov", "--cov-report=", *session.posargs)
@@ -28,14 +28,14 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The slow tests: the real small model, kills, the built wheel, plugins that are written and installed."""
-    install(session, "local,train,ray,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
+    install(session, "local,train,inspect,ray,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
     session.run("pytest", "-m", "slow", "--timeout=900", *session.posargs)
 
 
 @nox.session
 def explore(session: nox.Session) -> None:
     """The property tests on examples that no run has seen, many more of them."""
-    install(session, "local,train,parquet,report,view,test")
+    install(session, "local,train,inspect,parquet,report,view,test")
     tests = ["pytest", "-m", "not slow", "-n", "2", "--hypothesis-show-statistics", *session.posargs]
     session.run(*tests, env={"HYPOTHESIS_PROFILE": "explore"})
 

@@ -19,17 +19,11 @@ from typing import Any, TypeVar
 
 from influence_cli.cli import output
 from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes, refuse_fewer
+from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
 from influence_cli.cli.minding import refuse_orphans
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
-from influence_cli.cli.resolution import (
-    close_models,
-    default_model,
-    find_environments,
-    role_models,
-    with_default_model,
-)
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.cli.summing import Summary, summarised
 from influence_cli.environments.environment import Environment
@@ -37,6 +31,12 @@ from influence_cli.environments.questions import with_questions
 from influence_cli.environments.sampling import episodes
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import (
+    close_models,
+    default_model,
+    find_environments,
+    with_default_model,
+)
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from influence_cli.cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER
+from influence_cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState

@@ -164,7 +164,7 @@ def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
 
 def _environments_of(registry: PluginRegistry) -> EnvironmentsOf:
     """Return what finds the environments of a run; the viewer asks it for prompts, and only then."""
-    from influence_cli.cli.resolution import find_environments
+    from influence_cli.resolution import find_environments
     from influence_cli.store.run_directory import open_run
 
     known: dict[Path, dict[str, Environment]] = {}

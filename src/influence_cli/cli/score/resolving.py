@@ -14,11 +14,12 @@ from typing import Any
 
 from influence_cli.backends.names import parse_model_name
 from influence_cli.cli import output
-from influence_cli.cli.resolution import find_environments, role_models
+from influence_cli.cli.loading import role_models
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.plugins.loading import OWN_DISTRIBUTION
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import find_environments
 from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.rubrics import Rubric

@@ -9,9 +9,9 @@ from itertools import islice
 
 from influence_cli.cli import output
 from influence_cli.cli.logs import logged
-from influence_cli.cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, default_model
 from influence_cli.cli.score.resolving import Resolved
 from influence_cli.errors import InfluenceError
+from influence_cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, default_model
 from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
 from influence_cli.scoring.running import ScoreTally
 from influence_cli.scoring.shards import count_calls_since
