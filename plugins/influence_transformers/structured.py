@@ -20,9 +20,9 @@ from influence_cli.api import (
     Sampling,
     Usage,
     derive_seed,
+    normalised,
     unit_draw,
 )
-from influence_transformers.engine.choices import normalised
 from influence_transformers.engine.sequences import ChoiceResult, TextResult
 from influence_transformers.engines import Engine
 

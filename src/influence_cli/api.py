@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgress, BatchState
+    from influence_cli.backends.choice_tries import ChoiceTrie, answer_log_probabilities, build_trie, normalised
     from influence_cli.backends.folders import cache_folder, model_folder
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.names import ModelName, parse_model_name
+    from influence_cli.backends.opening import open_backend
     from influence_cli.backends.prompts import Prompts
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
+    from influence_cli.backends.tool_calls import split_tool_calls
     from influence_cli.environments.environment import Environment, Episode, StateReference
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.environments.sampling import count_episodes, episodes
@@ -84,19 +87,81 @@ if TYPE_CHECKING:
     from influence_cli.training.report import training_figures
 
 _HOME = {
-    "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
-    "influence_cli.backends.folders": ("cache_folder", "model_folder"),
-    "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
-    "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
-    "influence_cli.backends.names": ("ModelName", "parse_model_name"),
+    "influence_cli.backends.batches": (
+        "BatchAnswer",
+        "BatchBackend",
+        "BatchProgress",
+        "BatchState",
+    ),
+    "influence_cli.backends.choice_tries": (
+        "ChoiceTrie",
+        "answer_log_probabilities",
+        "build_trie",
+        "normalised",
+    ),
+    "influence_cli.backends.folders": (
+        "cache_folder",
+        "model_folder",
+    ),
+    "influence_cli.backends.limits": (
+        "Clock",
+        "Limiter",
+        "SystemClock",
+    ),
+    "influence_cli.backends.logprobs": (
+        "ChoiceReading",
+        "Position",
+        "count_answers",
+    ),
+    "influence_cli.backends.names": (
+        "ModelName",
+        "parse_model_name",
+    ),
+    "influence_cli.backends.opening": ("open_backend",),
     "influence_cli.backends.prompts": ("Prompts",),
-    "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
-    "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
-    "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
-    "influence_cli.environments.environment": ("Environment", "Episode", "StateReference"),
-    "influence_cli.environments.loading": ("environment_parts", "load_environment"),
-    "influence_cli.environments.sampling": ("count_episodes", "episodes"),
-    "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
+    "influence_cli.backends.protocol": (
+        "Backend",
+        "ModelCatalog",
+    ),
+    "influence_cli.backends.reporting": (
+        "report_progress",
+        "reporting_to",
+    ),
+    "influence_cli.backends.retries": (
+        "Retrier",
+        "RetryBudget",
+        "RetryPolicy",
+    ),
+    "influence_cli.backends.tool_calls": ("split_tool_calls",),
+    "influence_cli.environments.environment": (
+        "Environment",
+        "Episode",
+        "StateReference",
+    ),
+    "influence_cli.environments.loading": (
+        "environment_parts",
+        "load_environment",
+    ),
+    "influence_cli.environments.sampling": (
+        "count_episodes",
+        "episodes",
+    ),
+    "influence_cli.errors": (
+        "CallFailedError",
+        "FailureKind",
+        "InfluenceError",
+        "UnknownNameError",
+    ),
+    "influence_cli.gym.blocking": (
+        "TextEnvironment",
+        "VectorEnvironment",
+    ),
+    "influence_cli.gym.environment": ("AsyncTextEnvironment",),
+    "influence_cli.gym.making": (
+        "make_async_env",
+        "make_env",
+        "make_vec_env",
+    ),
     "influence_cli.journey": (
         "Finished",
         "compare",
@@ -107,17 +172,26 @@ _HOME = {
         "simulate",
         "train",
     ),
-    "influence_cli.gym.blocking": ("TextEnvironment", "VectorEnvironment"),
-    "influence_cli.gym.environment": ("AsyncTextEnvironment",),
-    "influence_cli.gym.making": ("make_async_env", "make_env", "make_vec_env"),
     "influence_cli.launching.local": ("tethered",),
-    "influence_cli.launching.protocol": ("Job", "JobStatus", "Launcher", "Resources", "Task"),
+    "influence_cli.launching.protocol": (
+        "Job",
+        "JobStatus",
+        "Launcher",
+        "Resources",
+        "Task",
+    ),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
-    "influence_cli.plugins.registry": ("PluginRegistry", "make_registry"),
+    "influence_cli.plugins.registry": (
+        "PluginRegistry",
+        "make_registry",
+    ),
     "influence_cli.report.catalogues": ("catalogue_of",),
     "influence_cli.report.document": ("report_document",),
-    "influence_cli.report.markdown": ("markdown_safe", "measured_markdown"),
+    "influence_cli.report.markdown": (
+        "markdown_safe",
+        "measured_markdown",
+    ),
     "influence_cli.resolution": (
         "close_models",
         "environment_path",
@@ -125,9 +199,20 @@ _HOME = {
         "known_environments",
         "role_models",
     ),
-    "influence_cli.schemas.configs": ("JudgePolicy", "RoleConfig", "RunManifest", "SimulationConfig", "TrainConfig"),
+    "influence_cli.schemas.configs": (
+        "JudgePolicy",
+        "RoleConfig",
+        "RunManifest",
+        "SimulationConfig",
+        "TrainConfig",
+    ),
     "influence_cli.schemas.frozen": ("Frozen",),
-    "influence_cli.schemas.messages": ("ChatMessage", "Message", "Role", "ToolCall"),
+    "influence_cli.schemas.messages": (
+        "ChatMessage",
+        "Message",
+        "Role",
+        "ToolCall",
+    ),
     "influence_cli.schemas.records": (
         "CallRecord",
         "Cue",
@@ -149,21 +234,54 @@ _HOME = {
         "ToolSchema",
         "Usage",
     ),
-    "influence_cli.schemas.training": ("RowsWanted", "TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
+    "influence_cli.schemas.training": (
+        "RowsWanted",
+        "TrainingJob",
+        "TrainingOutcome",
+        "TrainingPair",
+        "TrainingRow",
+    ),
     "influence_cli.scoring.judging": ("Asking",),
     "influence_cli.scoring.plan": ("Plan",),
     "influence_cli.scoring.rubric_files": ("pick_rubrics",),
-    "influence_cli.scoring.scorers": ("Measured", "Scorer", "agent_replies"),
-    "influence_cli.scoring.single": ("KeptScores", "score_conversation"),
-    "influence_cli.seeding": ("derive_seed", "unit_draw"),
+    "influence_cli.scoring.scorers": (
+        "Measured",
+        "Scorer",
+        "agent_replies",
+    ),
+    "influence_cli.scoring.single": (
+        "KeptScores",
+        "score_conversation",
+    ),
+    "influence_cli.seeding": (
+        "derive_seed",
+        "unit_draw",
+    ),
     "influence_cli.simulation.models": ("RoleModel",),
-    "influence_cli.simulation.single": ("KeptConversation", "converse", "trajectory_document"),
-    "influence_cli.store.conversation": ("StoredConversation", "read_conversation"),
-    "influence_cli.store.exporters": ("Exporter", "whole_file", "write_parquet"),
+    "influence_cli.simulation.single": (
+        "KeptConversation",
+        "converse",
+        "trajectory_document",
+    ),
+    "influence_cli.store.conversation": (
+        "StoredConversation",
+        "read_conversation",
+    ),
+    "influence_cli.store.exporters": (
+        "Exporter",
+        "whole_file",
+        "write_parquet",
+    ),
     "influence_cli.store.reader": ("RunReader",),
     "influence_cli.store.run_directory": ("RunDirectory",),
     "influence_cli.training.adapters": ("adapter_digest",),
-    "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
+    "influence_cli.training.protocol": (
+        "Algorithm",
+        "Example",
+        "Told",
+        "TrackedRun",
+        "Tracker",
+    ),
     "influence_cli.training.report": ("training_figures",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -183,6 +301,7 @@ __all__ = [
     "ChatMessage",
     "ChoiceReading",
     "ChoiceRequest",
+    "ChoiceTrie",
     "Clock",
     "Component",
     "Cue",
@@ -253,6 +372,8 @@ __all__ = [
     "VectorEnvironment",
     "adapter_digest",
     "agent_replies",
+    "answer_log_probabilities",
+    "build_trie",
     "cache_folder",
     "catalogue_of",
     "close_models",
@@ -275,6 +396,8 @@ __all__ = [
     "markdown_safe",
     "measured_markdown",
     "model_folder",
+    "normalised",
+    "open_backend",
     "parse_model_name",
     "pick_rubrics",
     "read_conversation",
@@ -288,6 +411,7 @@ __all__ = [
     "score",
     "score_conversation",
     "simulate",
+    "split_tool_calls",
     "tethered",
     "train",
     "training_figures",

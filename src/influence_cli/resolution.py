@@ -200,7 +200,8 @@ def _minimum_mass(config: SimulationConfig, base: str) -> float:
 
     if config.judges.minimum_mass is not None:
         return config.judges.minimum_mass
-    return EMBEDDED_MINIMUM_MASS if base == EMBEDDED_MODEL else DEFAULT_MINIMUM_MASS
+    embedded = base.partition(":")[2] == EMBEDDED_MODEL.partition(":")[2]  # whoever computes it
+    return EMBEDDED_MINIMUM_MASS if embedded else DEFAULT_MINIMUM_MASS
 
 
 def _options(component: AnyComponent, default: RoleConfig, own: RoleConfig | None, used: set[str]) -> dict[str, Any]:

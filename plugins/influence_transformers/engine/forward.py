@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from influence_transformers.engine.attention import Among, Plan, Read, Write, use
+from influence_transformers.engine.choices import seen_nodes
 from influence_transformers.engine.segments import Span
 from influence_transformers.engine.sequences import ChoiceTask, Sequence
 
@@ -81,7 +82,7 @@ def _lay_out_choices(layout: Layout, seq: Sequence, own: int, device: torch.devi
     layout.tokens += trie.tokens
     layout.positions += [len(seq.prompt) + depth for depth in trie.depths]
     layout.plan.reads.append(Read(Span(seq.segment, 0, own), slice(start, stop), stop - start))
-    layout.plan.among.append(Among(start, stop, trie.mask().to(device)))
+    layout.plan.among.append(Among(start, stop, seen_nodes(trie).to(device)))
     return list(range(start, stop))
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from influence_transformers.engine.choices import build_trie, choice_log_probabilities
+from influence_cli.api import build_trie
+from influence_transformers.engine.choices import choice_log_probabilities
 from influence_transformers.engine.sampling import draw_tokens
 from influence_transformers.engine.sequences import ChoiceResult, ChoiceTask, Sequence, TextResult, TextTask
 from influence_transformers.engine.stopping import finished

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from influence_transformers.engine.choices import ChoiceTrie, build_trie
+from influence_cli.api import ChoiceTrie, build_trie
 from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.segments import Segment, Span
 from influence_transformers.engine.tree import Node, Tokens

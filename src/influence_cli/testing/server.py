@@ -7,6 +7,7 @@ It listens on loopback only, runs in a process of its own (``python -m influence
     GET /stats                   counters, and what is in flight now
     GET /bodies                  {SHA-256 of a request in canonical JSON: how often it was answered for money}
     /v1/files, /v1/batches       see :mod:`influence_cli.testing.batches`
+    /health, adapters, sleep     as of vLLM: see :mod:`influence_cli.testing.vllm`
     POST /reset                  zero the counters, begin the script again
     POST /configure              change fields of ServerConfig; the body is a JSON object of them
 """
@@ -34,6 +35,7 @@ from influence_cli.testing.batches import BatchDesk
 from influence_cli.testing.finetuning import FineTuning
 from influence_cli.testing.server_config import FAULTS, Fault, ServerConfig
 from influence_cli.testing.serving import TestServer, serve
+from influence_cli.testing.vllm import VllmDesk
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -68,6 +70,7 @@ class ChatServer:
         self.in_flight = 0
         self._slots: asyncio.Semaphore | None = None
         self._desk = BatchDesk(self, self._answer_batched)
+        self._vllm = VllmDesk(self)
         self.tuning = FineTuning(self._desk, lambda: self.config, self._serve)
         self.reset()
 
@@ -81,6 +84,7 @@ class ChatServer:
         self.bodies = Counter[str]()
         self._read: set[tuple[str, ...]] = set()
         self._desk.reset()
+        self._vllm.reset()
         self._slots = asyncio.Semaphore(self.config.slots) if self.config.slots else None
 
     def configure(self, config: ServerConfig) -> None:
@@ -97,6 +101,7 @@ class ChatServer:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         self._desk.add_to(app)
+        self._vllm.add_to(app)
         self.tuning.add_routes(app, self._checked)
         app.router.add_get("/stats", self._stats)
         app.router.add_get("/bodies", lambda _: _answer(dict(self.bodies)))
@@ -108,7 +113,8 @@ class ChatServer:
         refused = self.refused(request)
         if refused is not None:
             return refused
-        data = [{"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self.config.models]
+        card = {"object": "model", "created": 0, "owned_by": "test", "max_model_len": self.config.context_length}
+        data = [{"id": name, **card} for name in self.config.models]
         return await _answer({"object": "list", "data": data})
 
     def _checked(self, handler: Handler) -> Handler:

@@ -62,6 +62,7 @@ class ServerConfig(Frozen):
     batch_answered: float = Field(
         default=1.0, ge=0.0, le=1.0, description="Share of a batch answered; it expires below 1."
     )
+    inert_adapters: bool = Field(default=False, description="Whether loaded adapters change no completion.")
     faults: dict[Fault, float] = Field(default_factory=dict, description="Share of requests with each fault.")
     script: tuple[Fault | Literal["ok"], ...] = Field(default=(), description="Of the first requests, in their order.")
     tuning_looks: int = Field(default=2, ge=0, description="Looks at a fine-tuning job before it has ended.")

@@ -42,6 +42,11 @@ class TestServer:
         found: dict[str, Any] = self._call("/tuning")
         return found
 
+    def adapters(self) -> dict[str, Any]:
+        """Return which adapters were loaded and unloaded, and whether the server sleeps."""
+        found: dict[str, Any] = self._call("/adapters")
+        return found
+
     def reset(self) -> None:
         """Zero the counters and begin the script again."""
         self._call("/reset", {})

@@ -20,7 +20,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from influence_cli.api import ToolCall
+from influence_cli.schemas.messages import ToolCall
 
 _TAGGED = re.compile(r"<tool_call>\s*([\[{].*?[\]}])\s*(?:</tool_call>|\Z)", re.DOTALL)
 _NAMED = re.compile(r"<function=([\w.-]+)>\s*(\{.*?\})\s*</function>", re.DOTALL)
