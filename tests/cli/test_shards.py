@@ -48,7 +48,8 @@ def test_a_run_in_shards_equals_the_run_of_one_process(simulate, influence, whol
     assert document["tokens"] == one["tokens"]
     shown = influence("runs", "show", "split", "--json").document
     assert document["turns"] == shown["turns"]
-    assert document["mean_rating"] == pytest.approx(shown["rating"]["mean"])
+    assert document["mean_rating"] == pytest.approx(one["mean_rating"])
+    assert document["mean_rating_of_turns"] == pytest.approx(shown["rating"]["mean"])
     for row in shown["calls"]:
         mine = document["roles"][row["role"]]
         assert [mine[name] for name in ("calls", "requests", "prompt_tokens")] == [

@@ -37,6 +37,10 @@ Shards = Annotated[
 OneShard = Annotated[
     str | None, typer.Option("--shard", help="By hand: only this part, as 2/4.", rich_help_panel=_WHERE)
 ]
+SpentSince = Annotated[
+    float | None,
+    typer.Option(help="With --shard: what scores took since then, in seconds, is spent.", rich_help_panel=_WHERE),
+]
 Patience = Annotated[
     float,
     typer.Option(

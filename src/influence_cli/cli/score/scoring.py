@@ -17,6 +17,7 @@ from influence_cli.cli.launching import (
     ResourcesText,
     Restarts,
     Shards,
+    SpentSince,
 )
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError, UnknownNameError
 
@@ -117,7 +118,7 @@ def score(
     hang_after: Patience = 900.0,
     restarts: Restarts = 3,
     shard: OneShard = None,
-    spent_since: Annotated[float | None, typer.Option("--spent-since", hidden=True)] = None,
+    spent_since: SpentSince = None,
 ) -> None:
     """Judge a run's conversations by rubrics; only what is missing is asked.
 
