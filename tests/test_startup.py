@@ -35,6 +35,7 @@ def test_help_loads_nothing_heavy():
         "influence_hub",
         "influence_inspect",
         "influence_openai",
+        "influence_optuna",
         "influence_transformers",
         "influence_trackers",
         "influence_cli.api",

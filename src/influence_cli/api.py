@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
     from influence_cli.backends.tool_calls import split_tool_calls
+    from influence_cli.credentials import remember_secret, without_secrets
     from influence_cli.environments.environment import Environment, Episode, StateReference
     from influence_cli.environments.loading import environment_parts, load_environment
     from influence_cli.environments.sampling import count_episodes, episodes
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
         ToolSchema,
         Usage,
     )
+    from influence_cli.schemas.spaces import Choices, Dimension, Integers, Reals
+    from influence_cli.schemas.sweeps import Objective, Parameters, Reading, Study, TrialRecord
     from influence_cli.schemas.training import RowsWanted, TrainingJob, TrainingOutcome, TrainingPair, TrainingRow
     from influence_cli.scoring.judging import Asking
     from influence_cli.scoring.plan import Plan
@@ -82,116 +85,41 @@ if TYPE_CHECKING:
     from influence_cli.store.exporters import Exporter, whole_file, write_parquet
     from influence_cli.store.reader import RunReader
     from influence_cli.store.run_directory import RunDirectory
+    from influence_cli.sweeps.protocol import Importance, Searcher
     from influence_cli.training.adapters import adapter_digest
     from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
     from influence_cli.training.report import training_figures
 
 _HOME = {
-    "influence_cli.backends.batches": (
-        "BatchAnswer",
-        "BatchBackend",
-        "BatchProgress",
-        "BatchState",
-    ),
-    "influence_cli.backends.choice_tries": (
-        "ChoiceTrie",
-        "answer_log_probabilities",
-        "build_trie",
-        "normalised",
-    ),
-    "influence_cli.backends.folders": (
-        "cache_folder",
-        "model_folder",
-    ),
-    "influence_cli.backends.limits": (
-        "Clock",
-        "Limiter",
-        "SystemClock",
-    ),
-    "influence_cli.backends.logprobs": (
-        "ChoiceReading",
-        "Position",
-        "count_answers",
-    ),
-    "influence_cli.backends.names": (
-        "ModelName",
-        "parse_model_name",
-    ),
+    "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
+    "influence_cli.backends.choice_tries": ("ChoiceTrie", "answer_log_probabilities", "build_trie", "normalised"),
+    "influence_cli.backends.folders": ("cache_folder", "model_folder"),
+    "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
+    "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
+    "influence_cli.backends.names": ("ModelName", "parse_model_name"),
     "influence_cli.backends.opening": ("open_backend",),
     "influence_cli.backends.prompts": ("Prompts",),
-    "influence_cli.backends.protocol": (
-        "Backend",
-        "ModelCatalog",
-    ),
-    "influence_cli.backends.reporting": (
-        "report_progress",
-        "reporting_to",
-    ),
-    "influence_cli.backends.retries": (
-        "Retrier",
-        "RetryBudget",
-        "RetryPolicy",
-    ),
+    "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
+    "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
+    "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
     "influence_cli.backends.tool_calls": ("split_tool_calls",),
-    "influence_cli.environments.environment": (
-        "Environment",
-        "Episode",
-        "StateReference",
-    ),
-    "influence_cli.environments.loading": (
-        "environment_parts",
-        "load_environment",
-    ),
-    "influence_cli.environments.sampling": (
-        "count_episodes",
-        "episodes",
-    ),
-    "influence_cli.errors": (
-        "CallFailedError",
-        "FailureKind",
-        "InfluenceError",
-        "UnknownNameError",
-    ),
-    "influence_cli.gym.blocking": (
-        "TextEnvironment",
-        "VectorEnvironment",
-    ),
+    "influence_cli.credentials": ("remember_secret", "without_secrets"),
+    "influence_cli.environments.environment": ("Environment", "Episode", "StateReference"),
+    "influence_cli.environments.loading": ("environment_parts", "load_environment"),
+    "influence_cli.environments.sampling": ("count_episodes", "episodes"),
+    "influence_cli.errors": ("CallFailedError", "FailureKind", "InfluenceError", "UnknownNameError"),
+    "influence_cli.gym.blocking": ("TextEnvironment", "VectorEnvironment"),
     "influence_cli.gym.environment": ("AsyncTextEnvironment",),
-    "influence_cli.gym.making": (
-        "make_async_env",
-        "make_env",
-        "make_vec_env",
-    ),
-    "influence_cli.journey": (
-        "Finished",
-        "compare",
-        "read_run",
-        "report",
-        "resume",
-        "score",
-        "simulate",
-        "train",
-    ),
+    "influence_cli.gym.making": ("make_async_env", "make_env", "make_vec_env"),
+    "influence_cli.journey": ("Finished", "compare", "read_run", "report", "resume", "score", "simulate", "train"),
     "influence_cli.launching.local": ("tethered",),
-    "influence_cli.launching.protocol": (
-        "Job",
-        "JobStatus",
-        "Launcher",
-        "Resources",
-        "Task",
-    ),
+    "influence_cli.launching.protocol": ("Job", "JobStatus", "Launcher", "Resources", "Task"),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
-    "influence_cli.plugins.registry": (
-        "PluginRegistry",
-        "make_registry",
-    ),
+    "influence_cli.plugins.registry": ("PluginRegistry", "make_registry"),
     "influence_cli.report.catalogues": ("catalogue_of",),
     "influence_cli.report.document": ("report_document",),
-    "influence_cli.report.markdown": (
-        "markdown_safe",
-        "measured_markdown",
-    ),
+    "influence_cli.report.markdown": ("markdown_safe", "measured_markdown"),
     "influence_cli.resolution": (
         "close_models",
         "environment_path",
@@ -199,20 +127,9 @@ _HOME = {
         "known_environments",
         "role_models",
     ),
-    "influence_cli.schemas.configs": (
-        "JudgePolicy",
-        "RoleConfig",
-        "RunManifest",
-        "SimulationConfig",
-        "TrainConfig",
-    ),
+    "influence_cli.schemas.configs": ("JudgePolicy", "RoleConfig", "RunManifest", "SimulationConfig", "TrainConfig"),
     "influence_cli.schemas.frozen": ("Frozen",),
-    "influence_cli.schemas.messages": (
-        "ChatMessage",
-        "Message",
-        "Role",
-        "ToolCall",
-    ),
+    "influence_cli.schemas.messages": ("ChatMessage", "Message", "Role", "ToolCall"),
     "influence_cli.schemas.records": (
         "CallRecord",
         "Cue",
@@ -234,54 +151,24 @@ _HOME = {
         "ToolSchema",
         "Usage",
     ),
-    "influence_cli.schemas.training": (
-        "RowsWanted",
-        "TrainingJob",
-        "TrainingOutcome",
-        "TrainingPair",
-        "TrainingRow",
-    ),
+    "influence_cli.schemas.spaces": ("Choices", "Dimension", "Integers", "Reals"),
+    "influence_cli.schemas.sweeps": ("Objective", "Parameters", "Reading", "Study", "TrialRecord"),
+    "influence_cli.schemas.training": ("RowsWanted", "TrainingJob", "TrainingOutcome", "TrainingPair", "TrainingRow"),
     "influence_cli.scoring.judging": ("Asking",),
     "influence_cli.scoring.plan": ("Plan",),
     "influence_cli.scoring.rubric_files": ("pick_rubrics",),
-    "influence_cli.scoring.scorers": (
-        "Measured",
-        "Scorer",
-        "agent_replies",
-    ),
-    "influence_cli.scoring.single": (
-        "KeptScores",
-        "score_conversation",
-    ),
-    "influence_cli.seeding": (
-        "derive_seed",
-        "unit_draw",
-    ),
+    "influence_cli.scoring.scorers": ("Measured", "Scorer", "agent_replies"),
+    "influence_cli.scoring.single": ("KeptScores", "score_conversation"),
+    "influence_cli.seeding": ("derive_seed", "unit_draw"),
     "influence_cli.simulation.models": ("RoleModel",),
-    "influence_cli.simulation.single": (
-        "KeptConversation",
-        "converse",
-        "trajectory_document",
-    ),
-    "influence_cli.store.conversation": (
-        "StoredConversation",
-        "read_conversation",
-    ),
-    "influence_cli.store.exporters": (
-        "Exporter",
-        "whole_file",
-        "write_parquet",
-    ),
+    "influence_cli.simulation.single": ("KeptConversation", "converse", "trajectory_document"),
+    "influence_cli.store.conversation": ("StoredConversation", "read_conversation"),
+    "influence_cli.store.exporters": ("Exporter", "whole_file", "write_parquet"),
     "influence_cli.store.reader": ("RunReader",),
     "influence_cli.store.run_directory": ("RunDirectory",),
+    "influence_cli.sweeps.protocol": ("Importance", "Searcher"),
     "influence_cli.training.adapters": ("adapter_digest",),
-    "influence_cli.training.protocol": (
-        "Algorithm",
-        "Example",
-        "Told",
-        "TrackedRun",
-        "Tracker",
-    ),
+    "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
     "influence_cli.training.report": ("training_figures",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -302,9 +189,11 @@ __all__ = [
     "ChoiceReading",
     "ChoiceRequest",
     "ChoiceTrie",
+    "Choices",
     "Clock",
     "Component",
     "Cue",
+    "Dimension",
     "Distribution",
     "Environment",
     "Episode",
@@ -317,7 +206,9 @@ __all__ = [
     "Frozen",
     "GenerateRequest",
     "Generation",
+    "Importance",
     "InfluenceError",
+    "Integers",
     "Job",
     "JobStatus",
     "JudgePolicy",
@@ -332,10 +223,14 @@ __all__ = [
     "ModelCatalog",
     "ModelInfo",
     "ModelName",
+    "Objective",
+    "Parameters",
     "Plan",
     "PluginRegistry",
     "Position",
     "Prompts",
+    "Reading",
+    "Reals",
     "Resources",
     "Retrier",
     "RetryBudget",
@@ -350,9 +245,11 @@ __all__ = [
     "Sampling",
     "ScoreRecord",
     "Scorer",
+    "Searcher",
     "SimulationConfig",
     "StateReference",
     "StoredConversation",
+    "Study",
     "SystemClock",
     "Task",
     "TextEnvironment",
@@ -367,6 +264,7 @@ __all__ = [
     "TrainingPair",
     "TrainingRow",
     "TrajectoryEnd",
+    "TrialRecord",
     "UnknownNameError",
     "Usage",
     "VectorEnvironment",
@@ -402,6 +300,7 @@ __all__ = [
     "pick_rubrics",
     "read_conversation",
     "read_run",
+    "remember_secret",
     "report",
     "report_document",
     "report_progress",
@@ -418,6 +317,7 @@ __all__ = [
     "trajectory_document",
     "unit_draw",
     "whole_file",
+    "without_secrets",
     "write_parquet",
 ]
 

@@ -31,6 +31,7 @@ from influence_cli.cli import (
     runs,
     score,
     simulate,
+    sweep,
     train,
     view,
 )
@@ -157,6 +158,7 @@ def build_app() -> typer.Typer:
     app.command()(report.report)
     app.command()(compare.compare)
     app.command()(view.view)
+    app.add_typer(sweep.app, name="sweep")
     app.add_typer(score.app, name="score")
     app.add_typer(bench.app, name="bench")
     app.add_typer(env.app, name="env")

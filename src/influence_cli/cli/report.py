@@ -43,15 +43,16 @@ def report(
 
         output.emit_text(report_markdown(document))
     else:
-        _write(document, out if out is not None else directories[0].path / "report" / "report.html")
+        from influence_cli.report.pages import report_page
+
+        write_page(report_page(document), out if out is not None else directories[0].path / "report" / "report.html")
 
 
-def _write(document: dict[str, object], target: Path) -> None:
-    from influence_cli.report.pages import report_page
+def write_page(page: str, target: Path) -> None:
+    """Write a page whole, and say how large it is."""
     from influence_cli.store.connection import file_error
     from influence_cli.store.exporters import whole_file
 
-    page = report_page(document)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,8 +10,9 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -203,9 +204,24 @@ def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(work())
-    summary: Summary = uvloop.run(work())
+        with signals_given_back():
+            return asyncio.run(work())
+    with signals_given_back():
+        summary: Summary = uvloop.run(work())
     return summary
+
+
+@contextmanager
+def signals_given_back() -> Iterator[None]:
+    """Let signals after the block do what they did before it: an event loop that ends leaves SIGTERM to end the process."""
+    own = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if own else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) -> Summary:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from influence_cli.launching.protocol import Launcher
     from influence_cli.scoring.scorers import Scorer
     from influence_cli.store.exporters import Exporter
+    from influence_cli.sweeps.protocol import Importance, Searcher
     from influence_cli.training.protocol import Algorithm, Tracker
 
 NAME = "influence"
@@ -78,6 +79,16 @@ def influence_trackers() -> Iterable[Component[Tracker]]:  # type: ignore[empty-
 @hookspec
 def influence_launchers() -> Iterable[Component[Launcher]]:  # type: ignore[empty-body]
     """Return where work can be started, for ``--launcher NAME``; ``load()`` gives a callable of the options."""
+
+
+@hookspec
+def influence_searchers() -> Iterable[Component[Searcher]]:  # type: ignore[empty-body]
+    """Return what proposes the trials of ``influence sweep``; ``load()`` gives a callable of (study, options)."""
+
+
+@hookspec
+def influence_importances() -> Iterable[Component[Importance]]:  # type: ignore[empty-body]
+    """Return what measures how much each parameter of a sweep matters; ``load()`` gives a callable of the options."""
 
 
 @hookspec

@@ -20,7 +20,18 @@ from influence_cli.plugins.loading import OWN_DISTRIBUTION, Plugin, load_plugins
 if TYPE_CHECKING:
     import pluggy
 
-Kind = Literal["backend", "catalog", "environment", "exporter", "algorithm", "scorer", "tracker", "launcher"]
+Kind = Literal[
+    "backend",
+    "catalog",
+    "environment",
+    "exporter",
+    "algorithm",
+    "scorer",
+    "tracker",
+    "launcher",
+    "searcher",
+    "importance",
+]
 A = TypeVar("A")
 State = Literal["ok", "unavailable", "duplicate", "broken"]
 
@@ -33,6 +44,8 @@ HOOKS: dict[Kind, str] = {
     "scorer": "influence_scorers",
     "tracker": "influence_trackers",
     "launcher": "influence_launchers",
+    "searcher": "influence_searchers",
+    "importance": "influence_importances",
 }
 """Which hook offers components of which kind."""
 

@@ -19,6 +19,7 @@ from influence_cli.scoring.batching import BatchReport, BatchScoring
 from influence_cli.scoring.computed import ComputedTally, NamedScorer, compute_scores
 from influence_cli.scoring.control import CONTROL, control_episodes, store_control_shifts
 from influence_cli.scoring.figures import disagreements, score_figures
+from influence_cli.scoring.injection import store_injection_shifts
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import Plan
 from influence_cli.scoring.probes import store_shifts
@@ -97,6 +98,8 @@ class ScoreSitting:
                 result.computed = compute_scores(everything, request.scorers, plan.environments, writer)
             if plan.asks_judges or plan.asks_user:
                 result.batches = await self._ask(plan, self._directory, reader, writer)
+            if plan.injection:
+                store_injection_shifts(reader, writer)
             if plan.probes:
                 store_shifts(reader, writer)
                 if request.control is not None and self.tally.stop is None:

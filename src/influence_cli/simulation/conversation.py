@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from influence_cli.credentials import without_secrets
 from influence_cli.environments.environment import Episode
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import Message, Role
@@ -260,7 +261,7 @@ class Conversation:
             mean_veto=fmean(vetoes) if vetoes else None,
             unusable=sum(not j.usable for j in (*judgements, *self._transitions)),
             failure=failure.kind if failure else None,
-            detail=str(failure) if failure else None,
+            detail=without_secrets(str(failure)) if failure else None,
         )
 
 

@@ -85,7 +85,7 @@ class RunDirectory:
     @contextmanager
     def writer(self) -> Iterator[RunWriter]:
         """Hold the run for writing; InfluenceError if another process does, or it cannot be written."""
-        with _locked(self.path, self.lock), RunWriter(self.database, self.manifest.run_id) as writer:
+        with locked(self.path, self.lock), RunWriter(self.database, self.manifest.run_id) as writer:
             yield writer
 
 
@@ -96,7 +96,7 @@ def create_run(path: Path | None, manifest: RunManifest, *, root: Path = RUNS) -
     """
     try:
         if path is None:
-            directory = _fresh_directory(root, manifest.command)
+            directory = fresh_directory(root, manifest.command)
         else:
             directory = path
             _refuse_strange_name(directory)
@@ -120,7 +120,7 @@ def _refuse_strange_name(directory: Path) -> None:
         raise InfluenceError(f"{directory} is no name in UTF-8.", hint="Name another directory with --out.") from None
 
 
-def _fresh_directory(root: Path, command: str) -> Path:
+def fresh_directory(root: Path, command: str) -> Path:
     """Make a directory that no other process has, and return it."""
     date = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     start = derive_seed(date, os.getpid())
@@ -203,7 +203,12 @@ def lock_holder(lock: Path) -> int | None:
 
 
 @contextmanager
-def _locked(path: Path, lock: Path) -> Iterator[None]:
+def locked(path: Path, lock: Path | None = None) -> Iterator[None]:
+    """Hold the directory ``path`` for writing, by its own ``lock`` or another.
+
+    InfluenceError if another process does, or it cannot be written.
+    """
+    lock = lock or path / LOCK
     try:
         file = lock.open("ab+", buffering=0)  # what a full disk refuses is not tried again when it is closed
     except OSError as error:
@@ -240,7 +245,7 @@ def remove_run(path: Path) -> None:
     if path.is_symlink():
         raise InfluenceError(f"{path} is a link.", hint="Name the directory itself.")
     open_run(path)
-    with _locked(path, path / LOCK):
+    with locked(path):
         try:
             shutil.rmtree(path.resolve())
         except OSError as error:

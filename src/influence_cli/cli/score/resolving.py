@@ -15,6 +15,7 @@ from typing import Any
 from influence_cli.backends.names import parse_model_name
 from influence_cli.cli import output
 from influence_cli.cli.loading import role_models
+from influence_cli.cli.provenance import refuse_secrets
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.plugins.loading import OWN_DISTRIBUTION
@@ -24,6 +25,7 @@ from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.rubrics import Rubric
 from influence_cli.scoring.computed import NamedScorer
+from influence_cli.scoring.injection import INJECTION_PROBE
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import FIRST_PERSON, METRICS, THIRD_PERSON, WHOLE_PREFERENCE, Plan
 from influence_cli.scoring.rubric_files import meant_by, pick_rubrics, shipped_rubrics, tags_of
@@ -115,6 +117,7 @@ def resolve(
         flags=flags,
         flag_names=FLAGS,
     )
+    refuse_secrets(config)
     plan, scorers = chosen(registry, wanted)
     resolved = Resolved(directory, config, plan, scorers)
     if plan.metrics or plan.asks_user or plan.third_person or scorers:
@@ -159,7 +162,7 @@ def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedSc
     offers = {offer.component.name: offer for offer in registry.offers("scorer")}
     known = shipped_rubrics()
     own_rubrics = {rubric.id for path in wanted.files for rubric in pick_rubrics((), [path])}
-    special = (METRICS, COMPUTED, THIRD_PERSON, FIRST_PERSON, WHOLE_PREFERENCE)
+    special = (METRICS, COMPUTED, THIRD_PERSON, FIRST_PERSON, WHOLE_PREFERENCE, INJECTION_PROBE)
     plan = Plan(probes=wanted.probes)
     asked: list[str] = []
     scorers: dict[str, NamedScorer] = {}
@@ -167,6 +170,7 @@ def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedSc
         plain, _, settings = name.partition(":")
         if name in special:
             plan.metrics |= name == METRICS
+            plan.injection |= name == INJECTION_PROBE
             plan.third_person |= name in (THIRD_PERSON, WHOLE_PREFERENCE)
             plan.first_person |= name in (FIRST_PERSON, WHOLE_PREFERENCE)
             if name == COMPUTED:

@@ -10,6 +10,7 @@ from itertools import islice
 from influence_cli.cli import output
 from influence_cli.cli.logs import logged
 from influence_cli.cli.score.resolving import Resolved
+from influence_cli.cli.sitting import signals_given_back
 from influence_cli.errors import InfluenceError
 from influence_cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, default_model
 from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
@@ -47,7 +48,7 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
         output.say(EMBEDDED_NOTE)
     if request.batch:
         _check_batch_budget(resolved, request)
-    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance:
+    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance, signals_given_back():
         sitting = ScoreSitting(resolved.directory, request, advance)
         if spent_since is not None and resolved.directory.database.is_file():
             with RunReader(resolved.directory) as reader:

@@ -94,7 +94,7 @@ def _zipped(path: Path) -> Log:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
         raise InfluenceError(f"{path} is no .eval log: {str(error)[:100]}.") from None
     named = {member.filename: member for member in members}
     header = named.get("header.json") or named.get("_journal/start.json")
