@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     only = [name for name in arguments.only.split(",") if name]
-    stages = arguments.stages.split(",")
+    stages = [name for name in arguments.stages.split(",") if name in STAGES]
     scratch = Path(tempfile.mkdtemp(prefix="faults-"))
     rows: list[dict] = []
     try:
@@ -198,7 +198,7 @@ def full_from_the_start(scratch: Path) -> dict[str, object]:
                     "--out",
                     str(disk / "t"),
                 ],
-                "export": ["export", str(run), "--out", str(disk / "all.jsonl")],
+                "export": ["export", str(run), "--to", "jsonl", "--out", str(disk / "all.jsonl")],
                 "report": ["report", str(run), "--out", str(disk / "page.html")],
             }.items():
                 done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)

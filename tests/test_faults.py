@@ -1,6 +1,8 @@
 """Under faults of servers, disks, clocks and processes nothing is lost, kept twice or paid for twice without need."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +11,7 @@ from influence_cli.testing.faults import (
     STAGES,
     Result,
     Stage,
+    audit,
     ended,
     expected_of,
     held_up,
@@ -106,6 +109,25 @@ def test_each_command_says_that_the_disk_is_full_and_goes_on_once_it_is_not(
     assert result.sound, result
     assert result.injected == 1
     assert result.exit_codes == [2]
+
+
+@pytest.mark.parametrize("command", ["score", "export", "report"])
+def test_a_run_on_a_full_disk_is_told_so_in_one_line_and_stays_whole(make_stage, disk, tiny_folder, server, command):
+    stage = Stage("score", disk / "run", tiny_folder, server, n=4, options=OPTIONS)
+    stage.prepare()
+    more = {
+        "score": ["--with", "harm", "--judge", "scripted:demo"],
+        "export": ["--to", "jsonl", "--out", str(disk / "x")],
+        "report": [],
+    }
+    with filled(disk):
+        arguments = [sys.executable, "-m", "influence_cli", command, str(stage.folder), *more[command]]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "full" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (disk / "x").exists()
+    assert audit(stage).problems == []
 
 
 def test_a_disk_that_is_full_before_the_start_is_told_in_one_line(make_stage, disk):

@@ -59,7 +59,7 @@ def test_code_of_models_runs_only_where_a_person_says_so(repository):
         for value in re.findall(r"[\"']?trust_remote_code[\"']?\s*[:=]\s*([^,)}\n]+)", file.read_text())
     ]
     assert given
-    assert set(given) <= {"options.trust_remote_code", "bool = Field(default=False"}
+    assert set(given) <= {"options.trust_remote_code", "self.options.trust_remote_code", "bool = Field(default=False"}
 
 
 def test_options_that_trust_a_models_code_are_off():

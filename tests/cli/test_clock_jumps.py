@@ -13,6 +13,8 @@ DATING = {
     "src/influence_cli/store/run_directory.py",
     "src/influence_cli/viewer/formats.py",
     "src/influence_cli/cli/provenance.py",
+    "src/influence_cli/cli/sweep/preparing.py",
+    "src/influence_cli/sweeps/sweep.py",
     "src/influence_cli/cli/importing.py",
     "src/influence_cli/cli/env/generation.py",
     "plugins/influence_openai/failures.py",  # a date in Retry-After of a server that sends no Date of its own

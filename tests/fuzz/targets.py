@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from influence_transformers.tools import split_tool_calls
 
+from influence_cli.backends.tool_calls import split_tool_calls
 from influence_cli.environments.loading import load_environment
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.configs import RunManifest, SimulationConfig, TrainConfig
