@@ -38,7 +38,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The slow tests: the real small model, kills, the built wheel, plugins that are written and installed."""
-    install(session, "local,train,inspect,optuna,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
+    install(session, "local,train,inspect,optuna,ray,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
     session.run("pytest", "-m", "slow", "--timeout=900", *session.posargs)
 
 

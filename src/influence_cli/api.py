@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from influence_cli.gym.environment import AsyncTextEnvironment
     from influence_cli.gym.making import make_async_env, make_env, make_vec_env
     from influence_cli.journey import Finished, compare, read_run, report, resume, score, simulate, train
+    from influence_cli.launching.local import tethered
     from influence_cli.launching.protocol import Job, JobStatus, Launcher, Resources, Task
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
@@ -111,6 +112,7 @@ _HOME = {
     "influence_cli.gym.environment": ("AsyncTextEnvironment",),
     "influence_cli.gym.making": ("make_async_env", "make_env", "make_vec_env"),
     "influence_cli.journey": ("Finished", "compare", "read_run", "report", "resume", "score", "simulate", "train"),
+    "influence_cli.launching.local": ("tethered",),
     "influence_cli.launching.protocol": ("Job", "JobStatus", "Launcher", "Resources", "Task"),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
@@ -309,6 +311,7 @@ __all__ = [
     "score_conversation",
     "simulate",
     "split_tool_calls",
+    "tethered",
     "train",
     "training_figures",
     "trajectory_document",

@@ -23,6 +23,7 @@ from influence_cli.cli import (
     env,
     export,
     importing,
+    jobs,
     models,
     output,
     plugins,
@@ -164,6 +165,7 @@ def build_app() -> typer.Typer:
     app.add_typer(runs.app, name="runs")
     app.command("import")(importing.import_file)
     app.command()(export.export)
+    app.add_typer(jobs.app, name="jobs")
     app.add_typer(models.app, name="models")
     app.add_typer(plugins.app, name="plugins")
     app.command()(doctor.doctor)

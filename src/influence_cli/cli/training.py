@@ -164,6 +164,17 @@ def take_up(
     return plan
 
 
+def laid_out(plan: Plan, out: Path | None) -> RunDirectory:
+    """Return the run's directory, made or brought up to date for another process to take up."""
+    if plan.directory is None:
+        made = manifest(plan.registry, "train", plan.config, plan.environments, plan.models)
+        plan.directory = create_run(out, made)
+    else:
+        with plan.directory.writer():
+            plan.directory.remember(plan.config)
+    return plan.directory
+
+
 def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path], *, dry: bool) -> Plan:
     config, environments = settled(registry, config, folders)
     for split in ("train", "heldout"):

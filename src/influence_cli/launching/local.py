@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,12 +21,15 @@ from influence_cli.launching.gpus import VISIBLE, Room, visible_gpus
 from influence_cli.launching.options import LocalOptions
 from influence_cli.launching.protocol import Job, JobStatus, Task
 
+_MINUTE = 60.0
 _POLL = 0.2
 _LOST = -1
 
 
 class LocalLauncher:
     """Starts processes; see :class:`influence_cli.launching.protocol.Launcher`."""
+
+    survives = False
 
     def __init__(self, options: LocalOptions) -> None:
         self._options = options
@@ -121,7 +125,7 @@ class LocalJob:
             self._process = await _spawn(self._task, str(os.getpid()), gpus)
             minutes = self._task.resources.minutes
             if minutes is not None:
-                asyncio.get_running_loop().call_later(60.0 * minutes, self._send, signal.SIGTERM)
+                asyncio.get_running_loop().call_later(_MINUTE * minutes, self._send, signal.SIGTERM)
             return await self._process.wait()
         finally:
             self._room.give_back(gpus)
@@ -171,7 +175,7 @@ class KeptJob:
     def _pid(self) -> int | None:
         """Return the process's number; None unless it lives, and is the one that was started."""
         number, _, born = self.id.partition("-")
-        return int(number) if number.isdigit() and _born(int(number)) == born else None
+        return int(number) if born and number.isdigit() and _born(int(number)) == born else None
 
 
 async def _start_kept(task: Task, grace: float) -> Job:
@@ -193,17 +197,23 @@ async def _spawn(task: Task, tied_to: str, gpus: tuple[str, ...]) -> asyncio.sub
     if gpus:
         environment[VISIBLE] = ",".join(gpus)
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    wrapper = (sys.executable, "-I", "-S", str(Path(tether.__file__)), tied_to)
     with task.log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
-            *wrapper,
-            *task.command,
+            *tethered(task.command, tied_to),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=environment,
             start_new_session=True,
         )
+
+
+def tethered(command: Sequence[str], tied_to: str | None = None) -> tuple[str, ...]:
+    """Return a command that runs ``command`` such that it ends with this process, if that started it.
+
+    ``tied_to`` may be a file instead, for the exit code of one that goes on.
+    """
+    return (sys.executable, "-I", "-S", str(Path(tether.__file__)), tied_to or str(os.getpid()), *command)
 
 
 def _code_file(task: Task) -> Path:

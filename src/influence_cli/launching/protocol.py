@@ -73,6 +73,11 @@ class Job(Protocol):
 class Launcher(Protocol):
     """Starts tasks; made by ``load()(options)``, used from one event loop."""
 
+    @property
+    def survives(self) -> bool:
+        """Whether its jobs go on when this process is killed, even those that do not outlive its end."""
+        ...
+
     async def start(self, task: Task) -> Job:
         """Return the job of ``task``, which begins as soon as there is room.
 

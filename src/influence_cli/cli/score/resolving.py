@@ -7,7 +7,7 @@ to is not loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ from influence_cli.scoring.rubric_files import meant_by, pick_rubrics, shipped_r
 from influence_cli.scoring.sitting import ScoreRequest, control_config
 from influence_cli.settings import parse_assignment, resolve_settings
 from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.shards import shard_config
 from influence_cli.store.queries import conversation_counts
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, find_run, open_run
+from influence_cli.store.shards import parse_shard
 
 CORE = "core"
 COMPUTED = "computed"
@@ -96,8 +98,12 @@ def resolve(
     flags: Mapping[str, Any],
     files: Sequence[Path],
     assignments: Sequence[str],
+    load: bool = True,
 ) -> Resolved:
-    """Return what is to be scored, how and by whom; InfluenceError for whatever the user can mend."""
+    """Return what is to be scored, how and by whom; InfluenceError for whatever the user can mend.
+
+    Without ``load`` the models have names and settings, for who has others ask them.
+    """
     from influence_cli.cli.score.scoring import FLAGS
 
     directory = open_run(find_run(run))
@@ -118,13 +124,19 @@ def resolve(
         plan.environments = run_environments(registry, directory)
     if plan.asks_judges:
         named: list[str | None] = [*dict.fromkeys(wanted.judges)] or [None]
-        plan.judges = [_judge(registry, config, name) for name in named]
+        plan.judges = [_judge(registry, config, name, load=load) for name in named]
     if plan.asks_user:
-        plan.user = _user(registry, directory, config, wanted.user)
+        plan.user = _user(registry, directory, config, wanted.user, load=load)
     if wanted.control:
         assert plan.user is not None
         resolved.control = _control(registry, directory, config, plan.user, wanted.control_agent)
     return resolved
+
+
+def shared(resolved: Resolved, text: str) -> Resolved:
+    """Return what one shard, written as ``2/4``, has to score: its part of the run and of the limits."""
+    shard = parse_shard(text)
+    return replace(resolved, directory=resolved.directory.of_shard(shard), config=shard_config(resolved.config, shard))
 
 
 def _refuse_nothing_to_score(directory: RunDirectory) -> None:
@@ -210,11 +222,11 @@ def run_environments(registry: PluginRegistry, directory: RunDirectory) -> dict[
     return found
 
 
-def _judge(registry: PluginRegistry, config: SimulationConfig, name: str | None) -> RoleModel:
+def _judge(registry: PluginRegistry, config: SimulationConfig, name: str | None, *, load: bool) -> RoleModel:
     own = config.roles.get("judge", RoleConfig())
     role = own.model_copy(update={"model": name}) if name else own
     asked = config.model_copy(update={"roles": {"judge": role}})
-    return role_models(registry, asked, roles=("judge",))["judge"]
+    return role_models(registry, asked, roles=("judge",), load=load)["judge"]
 
 
 def _of_run(directory: RunDirectory, config: SimulationConfig) -> SimulationConfig:
@@ -226,12 +238,14 @@ def _of_run(directory: RunDirectory, config: SimulationConfig) -> SimulationConf
     return manifest.model_copy(update={"default": default, "cache": None, **limits})
 
 
-def _user(registry: PluginRegistry, directory: RunDirectory, config: SimulationConfig, name: str | None) -> RoleModel:
+def _user(
+    registry: PluginRegistry, directory: RunDirectory, config: SimulationConfig, name: str | None, *, load: bool
+) -> RoleModel:
     settings = _of_run(directory, config)
     known = name or directory.manifest.models.get("user")
     role = settings.roles.get("user", RoleConfig()).model_copy(update={"model": known})
     asked = settings.model_copy(update={"roles": {"user": role}})
-    return role_models(registry, asked, roles=("user",))["user"]
+    return role_models(registry, asked, roles=("user",), load=load)["user"]
 
 
 def _control(
