@@ -302,7 +302,8 @@ def ended(number: int, times: int, pauses: Sequence[float], allowed: Sequence[in
                 if process.poll() is None:
                     process.send_signal(number)
                     result.injected += 1
-            end(process, result, (0, *allowed))
+            # Once its work is done and the interpreter takes itself down, a signal ends it as it ends any program.
+            end(process, result, (0, -number, *allowed))
 
     return disturb
 
