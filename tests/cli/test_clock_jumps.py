@@ -15,6 +15,11 @@ DATING = {
     "src/influence_cli/cli/provenance.py",
     "src/influence_cli/cli/sweep/preparing.py",
     "src/influence_cli/sweeps/sweep.py",
+    "src/influence_cli/cli/sharding.py",
+    "src/influence_cli/cli/detaching.py",
+    "src/influence_cli/cli/minding.py",
+    "src/influence_cli/cli/score/sharding.py",
+    "plugins/influence_slurm/launcher.py",
     "src/influence_cli/cli/importing.py",
     "src/influence_cli/cli/env/generation.py",
     "plugins/influence_openai/failures.py",  # a date in Retry-After of a server that sends no Date of its own

@@ -20,6 +20,8 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+import orjson
+
 from influence_cli.schemas.messages import ToolCall
 
 _TAGGED = re.compile(r"<tool_call>\s*([\[{].*?[\]}])\s*(?:</tool_call>|\Z)", re.DOTALL)
@@ -47,7 +49,7 @@ def split_tool_calls(text: str, names: Collection[str] = ()) -> tuple[str, tuple
 
     def named(match: re.Match[str]) -> str:
         arguments = _value(match.group(2))
-        if not isinstance(arguments, dict):
+        if not isinstance(arguments, dict) or not _can_be_kept(arguments):
             return match.group()
         found.append((match.group(1), arguments))
         return ""
@@ -90,6 +92,15 @@ def _value(text: str) -> Any:
         return None
 
 
+def _can_be_kept(value: Any) -> bool:
+    """Return whether a value can be stored: no number beyond 64 bits, no half of a surrogate pair."""
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
 def _of(value: Any) -> Found:
     """Return the calls that a JSON value says: an object with name and arguments, or a list of them; else none."""
     values = value if isinstance(value, list) else [value]
@@ -98,7 +109,7 @@ def _of(value: Any) -> Found:
         if not isinstance(each, dict):
             return []
         arguments = each.get("arguments", each.get("parameters", {}))
-        if not isinstance(each.get("name"), str) or not isinstance(arguments, dict):
+        if not isinstance(each.get("name"), str) or not isinstance(arguments, dict) or not _can_be_kept(each):
             return []
         found.append((each["name"], arguments))
     return found

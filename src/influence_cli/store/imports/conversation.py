@@ -64,7 +64,14 @@ def store_conversations(found: Iterable[Conversation | Refused], writer: RunWrit
         if isinstance(each, Refused):
             report.refused.append(f"{each.where}: {each.reason}"[:200])
             continue
-        new = writer.add_conversation(each.record, each.messages, each.judgements, each.calls, each.scores, each.end)
+        try:
+            new = writer.add_conversation(
+                each.record, each.messages, each.judgements, each.calls, each.scores, each.end
+            )
+        except (TypeError, ValueError, OverflowError) as error:  # numbers beyond 64 bits, halves of surrogate pairs
+            key = each.record.key
+            report.refused.append(f"{key.scenario}/{key.initial_state}: it cannot be stored: {error}"[:200])
+            continue
         if not new:
             report.known += 1
             continue
