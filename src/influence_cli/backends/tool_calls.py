@@ -49,7 +49,7 @@ def split_tool_calls(text: str, names: Collection[str] = ()) -> tuple[str, tuple
 
     def named(match: re.Match[str]) -> str:
         arguments = _value(match.group(2))
-        if not isinstance(arguments, dict) or not _can_be_kept(arguments):
+        if not isinstance(arguments, dict) or not _can_be_kept(match.group(1), arguments):
             return match.group()
         found.append((match.group(1), arguments))
         return ""
@@ -92,11 +92,11 @@ def _value(text: str) -> Any:
         return None
 
 
-def _can_be_kept(value: Any) -> bool:
-    """Return whether a value can be stored: no number beyond 64 bits, no half of a surrogate pair."""
+def _can_be_kept(name: str, arguments: dict[str, Any]) -> bool:
+    """Return whether a call can be stored: no number beyond 64 bits or infinite, no half of a surrogate pair."""
     try:
-        orjson.dumps(value)
-    except TypeError:
+        orjson.dumps(ToolCall(id="call", name=name, arguments=arguments).model_dump())
+    except (TypeError, ValueError):
         return False
     return True
 
@@ -109,7 +109,8 @@ def _of(value: Any) -> Found:
         if not isinstance(each, dict):
             return []
         arguments = each.get("arguments", each.get("parameters", {}))
-        if not isinstance(each.get("name"), str) or not isinstance(arguments, dict) or not _can_be_kept(each):
+        name = each.get("name")
+        if not isinstance(name, str) or not isinstance(arguments, dict) or not _can_be_kept(name, arguments):
             return []
         found.append((each["name"], arguments))
     return found
