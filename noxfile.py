@@ -16,6 +16,9 @@ folder = found.locate_file(f"vllm-{found.version}+cpu.dist-info")
 folder.mkdir(exist_ok=True)
 (folder / "METADATA").write_text(f"Metadata-Version: 2.1\\nName: vllm\\nVersion: {found.version}+cpu\\n")
 """
+HASHED = "requirements-hashed.txt"
+HASHED_EXTRAS = ("local", "train", "parquet", "report", "view")
+PIP_AUDIT, UV = "pip-audit==2.10.1", "uv==0.13.9"
 
 
 def install(session: nox.Session, extras: str) -> None:
@@ -25,7 +28,7 @@ def install(session: nox.Session, extras: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The fast tests, with coverage of at least 90 % of the lines."""
-    install(session, "local,train,parquet,report,view,test")
+    install(session, "local,train,inspect,optuna,parquet,report,view,test")
     session.env["COVERAGE_FILE"] = str(Path(".coverage").resolve())
     session.run("coverage", "erase")
     session.run("pytest", "-m", "not slow", "-n", "2", "--cov", "--cov-report=", *session.posargs)
@@ -35,7 +38,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The slow tests: the real small model, kills, the built wheel, plugins that are written and installed."""
-    install(session, "local,train,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
+    install(session, "local,train,inspect,optuna,ray,tensorboard,wandb,mlflow,parquet,report,view,test,lint,types")
     session.run("pytest", "-m", "slow", "--timeout=900", *session.posargs)
 
 
@@ -55,9 +58,32 @@ def vllm(session: nox.Session) -> None:
 @nox.session
 def explore(session: nox.Session) -> None:
     """The property tests on examples that no run has seen, many more of them."""
-    install(session, "local,train,parquet,report,view,test")
+    install(session, "local,train,inspect,optuna,parquet,report,view,test")
     tests = ["pytest", "-m", "not slow", "-n", "2", "--hypothesis-show-statistics", *session.posargs]
     session.run(*tests, env={"HYPOTHESIS_PROFILE": "explore"})
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Everything that reads foreign input, ten minutes of processor time each; `nox -s fuzz -- query --minutes 1`."""
+    install(session, "local,parquet,fuzz")
+    session.run("python", "tests/fuzz/fuzz.py", *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known weaknesses of the pinned dependencies; asks the index and its advisory service."""
+    session.install(PIP_AUDIT)
+    session.run("pip-audit", "--requirement", HASHED, "--require-hashes", "--disable-pip", *session.posargs)
+
+
+@nox.session
+def hashes(session: nox.Session) -> None:
+    """Write the pinned dependencies with the hashes of their files, for `pip install --require-hashes -r`."""
+    session.install(UV)
+    extras = [part for extra in HASHED_EXTRAS for part in ("--extra", extra)]
+    how = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header"]
+    session.run("uv", "pip", "compile", "pyproject.toml", *extras, *CONSTRAINTS, *how, "--quiet", "-o", HASHED)
 
 
 @nox.session
@@ -72,7 +98,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types."""
-    install(session, "local,parquet,report,view,test,types")
+    install(session, "local,optuna,parquet,report,view,test,types")
     session.run("mypy")
 
 

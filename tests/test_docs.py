@@ -6,14 +6,19 @@ from pathlib import Path
 
 from influence_cli.benchmarking import sycophancy, toxicity
 from influence_cli.benchmarking.items import Beginning
+from influence_cli.cli.launching import OF_LAUNCHING
 from influence_cli.cli.score.scoring import score
 from influence_cli.cli.simulate import FLAGS
+from influence_cli.cli.sweep.running import FLAGS as SWEEP_FLAGS
 from influence_cli.cli.train import FLAGS as TRAIN_FLAGS
 from influence_cli.report.measures import BASE
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.environment import EnvironmentSpec, Scenario
 from influence_cli.schemas.rubrics import Rubric
+from influence_cli.schemas.sweeps import SweepConfig
 from influence_cli.settings import setting_names
+from influence_cli.sweeps.keys import SHORT_NAMES
+from influence_cli.sweeps.objectives import KINDS
 
 
 def text(repository: Path, name: str) -> str:
@@ -29,6 +34,13 @@ def test_every_setting_and_flag_is_documented(repository):
     ]
     assert [name for name in leaves if f"`{name}`" not in documented] == []
     assert [flag for flag in {**FLAGS, **TRAIN_FLAGS}.values() if f"`{flag}`" not in documented] == []
+
+
+def test_every_setting_flag_and_objective_of_a_sweep_is_documented(repository):
+    documented = text(repository, "docs/sweeps.md")
+    keys = [*SweepConfig.model_fields, *KINDS, *SHORT_NAMES]
+    assert [key for key in keys if not re.search(rf"`{key}[`.]", documented)] == []
+    assert [flag for flag in SWEEP_FLAGS.values() if flag not in documented] == []
 
 
 def test_every_key_of_an_environment_is_documented(repository):
@@ -47,6 +59,11 @@ def test_every_flag_of_scoring_and_every_key_of_a_rubric_is_documented(repositor
     }
     assert [flag for flag in sorted(wanted) if f"`{flag}`" not in documented and flag != "-q"] == []
     assert [key for key in Rubric.model_fields if f"`{key}`" not in documented] == []
+
+
+def test_every_flag_of_launching_is_documented(repository):
+    documented = text(repository, "docs/clusters.md")
+    assert [flag for flag in (*OF_LAUNCHING, "--shard", "--detach") if f"`{flag}`" not in documented] == []
 
 
 def test_every_measure_is_documented(repository):
@@ -73,3 +90,12 @@ def test_the_navigation_names_every_page(repository):
     assert {name for name in named if not name.startswith("reference/")} == {
         path.name for path in (repository / "docs").glob("*.md")
     }
+
+
+def test_every_promise_names_a_test_that_exists(repository):
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text(repository, "docs/reliability.md"))
+    assert len(named) >= 30
+    for file, test in named:
+        path = repository / file
+        assert path.is_file(), file
+        assert not test or re.search(rf"^(?:async )?def {test}\(", path.read_text(), re.MULTILINE), f"{file}::{test}"

@@ -30,7 +30,16 @@ def test_help_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "name", ["influence_openai", "influence_transformers", "influence_trackers", "influence_cli.api"]
+    "name",
+    [
+        "influence_hub",
+        "influence_inspect",
+        "influence_openai",
+        "influence_optuna",
+        "influence_transformers",
+        "influence_trackers",
+        "influence_cli.api",
+    ],
 )
 def test_a_plugins_module_loads_nothing_heavy(name):
     code = f"import sys, json, {name}; print(json.dumps(sorted(sys.modules)))"

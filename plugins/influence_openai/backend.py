@@ -62,7 +62,9 @@ class OpenAIBackend:
             max_pause=options.max_pause,
             clock=clock,
         )
-        policy = RetryPolicy(options.max_attempts, options.retry_delay, options.max_retry_delay, options.max_pause)
+        policy = RetryPolicy(
+            options.max_attempts, options.retry_delay, options.max_retry_delay, options.max_pause, options.outage
+        )
         self._retrier = Retrier(policy, RetryBudget(reserve=100.0 + options.max_concurrency), clock)
         self._chooser = Chooser(self, self._dialect)
         self._batches = Batches(options, self._chooser)
@@ -191,6 +193,7 @@ class OpenAIBackend:
         try:
             answer = await self._client.post(body)
         except CallFailedError as error:
+            spent.requests -= error.away
             if error.kind == "timeout" or (isinstance(error, RequestRefusedError) and error.overloaded):
                 limiter.refused(admitted, error.retry_after)
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ipaddress
+import logging
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from influence_openai.options import OpenAIOptions
 _IDLE_SECONDS = 4.5
 """Connections idle for longer are not used again: common servers close them after five."""
 _LARGE_BODY = 2**20
+_log = logging.getLogger(__name__)
 _CHUNK = 2**16
 
 
@@ -39,6 +41,8 @@ class ChatClient:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._answers: bool | None = None
+        """Whether the server answered the last time it was asked; None before it ever did."""
 
     def __repr__(self) -> str:
         """Return the address, and nothing that is secret."""
@@ -50,14 +54,14 @@ class ChatClient:
         data: Any = body if len(body) < _LARGE_BODY else io.BytesIO(body)
         try:
             async with session.post(self._url, data=data, allow_redirects=False) as response:
+                self._answers = True
                 raw = await self._read(response)
                 if response.status != 200:
                     raise failure(response.status, response.headers, raw, key=self._key, env=self._options.api_key_env)
         except TimeoutError as error:
             raise CallFailedError("timeout", f"No answer within {self._options.timeout:g} s.") from error
         except (aiohttp.ClientError, OSError) as error:
-            said = redact(str(error), self._key) or type(error).__name__
-            raise CallFailedError("connection", f"The connection failed: {said}") from error
+            raise self._unconnected(error) from error
         try:
             answer = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
@@ -65,6 +69,17 @@ class ChatClient:
         if not isinstance(answer, dict):
             raise CallFailedError("malformed", "The answer is no JSON object.")
         return answer
+
+    def _unconnected(self, error: Exception) -> CallFailedError:
+        """Return the failure; ``away`` if nothing was sent to a server that has answered before, which is told once."""
+        said = redact(str(error), self._key) or type(error).__name__
+        failed = CallFailedError("connection", f"The connection failed: {said}")
+        if isinstance(error, aiohttp.ClientConnectorError) and self._answers is not None:
+            failed.away = True
+            if self._answers and self._options.outage > 0.0:
+                _log.warning("%s is away; calls wait for it, for %g s at most.", self._url.host, self._options.outage)
+            self._answers = False
+        return failed
 
     async def aclose(self) -> None:
         """Close all connections; requests in flight fail, and so do later ones."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator
 
-from influence_cli.api import Frozen, InfluenceError
+from influence_cli.api import Frozen, InfluenceError, remember_secret
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _NEUTRAL: dict[str, JsonValue] = {"affects_answers": False}
@@ -66,6 +66,12 @@ class OpenAIOptions(Frozen):
     max_pause: float = Field(
         default=300.0, ge=0.0, description="Seconds: longest Retry-After that is obeyed.", json_schema_extra=_NEUTRAL
     )
+    outage: float = Field(
+        default=300.0,
+        ge=0.0,
+        description="Seconds that calls wait for a server that has answered before and cannot be reached.",
+        json_schema_extra=_NEUTRAL,
+    )
     max_response_bytes: int = Field(
         default=8 * 2**20, ge=1024, description="A longer answer is a failure.", json_schema_extra=_NEUTRAL
     )
@@ -110,4 +116,5 @@ class OpenAIOptions(Frozen):
         if not key and self.is_openai:
             hint = f"Set {self.api_key_env}, or name a server of your own with --base-url."
             raise InfluenceError(f"OpenAI needs a key, and {self.api_key_env} is not set.", hint=hint)
+        remember_secret(key)
         return key or None

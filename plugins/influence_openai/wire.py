@@ -28,6 +28,7 @@ _SEED_SPACE = 2**31
 """Servers keep seeds in 32 bits or in a JSON number; more bits would be lost in silence."""
 _LONGEST_TOKEN = 100
 _LONG_ANYWAY = 20_000
+_ROUNDED = 0.01
 _BYTES_PER_TOKEN = 4
 _MOST_TOKENS = 2**40
 """A count beyond this is a server's mistake."""
@@ -228,13 +229,30 @@ def read_positions(choice: Payload) -> list[Position] | None:
     try:
         positions = [
             Position(
-                entry["token"], tuple((top["token"], float(top["logprob"])) for top in entry.get("top_logprobs") or ())
+                _text(entry["token"]),
+                tuple(
+                    (_text(top["token"]), _log_probability(top["logprob"])) for top in entry.get("top_logprobs") or ()
+                ),
             )
             for entry in content
         ]
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CallFailedError("malformed", "The log-probabilities of the answer cannot be read.") from error
     return None if positions and not positions[0].top else positions
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a token that is no text")
+    return value
+
+
+def _log_probability(value: Any) -> float:
+    """Return a logarithm of a probability; ValueError for one that is none (rounding puts some a little above 0)."""
+    number = float(value)
+    if not number <= _ROUNDED:
+        raise ValueError("a probability above 1")
+    return min(number, 0.0)
 
 
 def estimated_tokens(length: int) -> int:

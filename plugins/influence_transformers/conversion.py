@@ -9,8 +9,13 @@ from __future__ import annotations
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from influence_cli.api import InfluenceError, report_progress
+from influence_transformers.gguf_head import Head, read_head
+
+_MOST_DESCRIBED = 2
+"""Tied embeddings stand once in a file and may count twice in a model."""
 
 
 def convert_gguf(source: Path, folder: Path) -> None:
@@ -24,14 +29,18 @@ def convert_gguf(source: Path, folder: Path) -> None:
     place, file = str(source.parent), source.name
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
+    head = read_head(source)
     try:
+        config = AutoConfig.from_pretrained(place, gguf_file=file)
+        _check_size(config, head)
         tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=file)
         report_progress(what, 0.2)
         with redirect_stderr(StringIO()):  # its bar cannot be switched off otherwise, and ours is shown
             read = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.float32)
         report_progress(what, 0.8)
-        config = AutoConfig.from_pretrained(place, gguf_file=file)
-    except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+    except InfluenceError:
+        raise
+    except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InfluenceError(f"The file {source} cannot be read as a GGUF model: {lines[0]}") from error
     finally:
@@ -44,3 +53,17 @@ def convert_gguf(source: Path, folder: Path) -> None:
         plain.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
     report_progress(what, 1.0)
+
+
+def _check_size(config: Any, head: Head) -> None:
+    """Raise InfluenceError if the model that a file describes is larger than what it holds."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    described = sum(parameter.numel() for parameter in model.parameters())
+    if described > _MOST_DESCRIBED * max(head.elements, 1):
+        raise InfluenceError(
+            f"The GGUF file describes a model of {described:,} parameters and holds {head.elements:,} numbers."
+        )

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import TextIO
 
 STOPPED_BEFORE_THE_START = 3
@@ -23,7 +24,17 @@ def main() -> None:
         app = build_app()
     except KeyboardInterrupt:
         sys.exit(STOPPED_BEFORE_THE_START)
+    sys.excepthook = _tell_bug
     app()
+
+
+def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show the traceback of a bug, with whatever it holds of keys blotted out."""
+    import traceback
+
+    from influence_cli.credentials import without_secrets
+
+    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _writable(stream: TextIO | None) -> TextIO:

@@ -91,10 +91,12 @@ class CallFailedError(Exception):
     """A model call that did not give a usable answer: data about one conversation, not a crash.
 
     ``attempts`` counts the requests really sent; ``retry_after`` is in seconds, as the server asked for; ``usage`` is
-    what was spent on it all the same, where that is known.
+    what was spent on it all the same, where that is known. ``away``: nothing was sent, because a server that has
+    answered before cannot be reached now.
     """
 
     usage: Usage | None = None
+    away: bool = False
 
     def __init__(self, kind: FailureKind, message: str, *, attempts: int = 1, retry_after: float | None = None) -> None:
         super().__init__(message)

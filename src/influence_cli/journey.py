@@ -136,8 +136,8 @@ def report(*runs: str | Path, rubrics: Sequence[Path] = ()) -> dict[str, Any]:
     """Return every figure of ``runs`` with its interval: the object ``influence.report/1``."""
 
     def work() -> dict[str, Any]:
-        from influence_cli.cli.report import catalogue_of
         from influence_cli.plugins.registry import make_registry
+        from influence_cli.report.catalogues import catalogue_of
         from influence_cli.report.document import report_document
         from influence_cli.store.run_directory import find_run, open_run
 
@@ -152,8 +152,8 @@ def compare(first: str | Path, second: str | Path, *, most: int = 10) -> dict[st
 
     def work() -> dict[str, Any]:
         from influence_cli.cli.compare import side
-        from influence_cli.cli.report import catalogue_of
         from influence_cli.plugins.registry import make_registry
+        from influence_cli.report.catalogues import catalogue_of
         from influence_cli.report.comparison import comparison_document
 
         before, after = side(str(first)), side(str(second))

@@ -47,7 +47,7 @@ def test_the_report_of_a_log_has_its_scores_tokens_and_no_reward(influence, fixt
     (run,) = document["runs"]
     assert run["environments"] == ["small-talk"]
     assert run["conversations"]["failed"] == 2
-    assert run["calls"][0]["prompt_tokens"] == 400
+    assert run["calls"][0]["prompt_tokens"] == 500
     assert {measure["id"] for measure in document["measures"]} == {
         "turns",
         "includes",

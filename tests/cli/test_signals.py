@@ -97,3 +97,21 @@ def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place,
     process.send_signal(number)
     _, stderr = process.communicate(timeout=20)
     assert (process.returncode, stderr) == (3, "error: stopped\n")
+
+
+@pytest.mark.parametrize("command", ["simulate", "score"])
+def test_after_a_command_signals_do_what_they_did_before_it(influence, simulate, made_run, command):
+    """An event loop that ends would leave SIGTERM to end the process without a word."""
+
+    def mine(number, frame):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        if command == "simulate":
+            simulate("--n", "1", "--quiet")
+        else:
+            influence("score", made_run, "--with", "harm", "--judge", "scripted:demo")
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)

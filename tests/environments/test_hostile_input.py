@@ -197,8 +197,8 @@ def test_what_is_no_file_is_refused(folder, made):
     ],
 )
 def test_a_name_that_leads_nowhere_is_one_line(repository, name):
-    from influence_cli.cli.resolution import find_environments
     from influence_cli.plugins.registry import make_registry
+    from influence_cli.resolution import find_environments
 
     registry = make_registry()
     started = time.process_time()

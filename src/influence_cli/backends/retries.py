@@ -2,10 +2,11 @@
 
 Waits grow exponentially with full jitter: the n-th is uniform between 0 and ``min(max_delay, base_delay * 2**(n-1))``
 (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), drawn from the call's own seed. A budget
-shared by all calls of a backend pays for the retries.
+shared by all calls of a backend pays for the retries. A server that goes away for a while (a restart, a broken line) is
+waited for: what could not be sent at all is no attempt, and costs the budget nothing.
 
-Invariant: of n calls that use one budget, at most ``ratio * n + reserve`` requests are retries, whatever the
-server does.
+Invariant: of n calls that use one budget, at most ``ratio * n + reserve`` requests that reach the server are retries,
+whatever it does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from influence_cli.errors import CallFailedError
 from influence_cli.seeding import unit_draw
 
 T = TypeVar("T")
+
+_AWAY_DOUBLINGS = 5
+"""Waits for a server that is away grow to 16 times the first: it is noticed soon when it is back."""
 
 
 class RetryBudget:
@@ -50,13 +54,15 @@ class RetryBudget:
 class RetryPolicy:
     """How often and after how long a call is asked again; seconds.
 
-    A server that asks to wait for longer than ``max_wait`` is not asked again.
+    A server that asks to wait for longer than ``max_wait`` is not asked again; one that is away is waited for
+    ``outage`` long.
     """
 
     max_attempts: int = 6
     base_delay: float = 0.5
     max_delay: float = 30.0
     max_wait: float = 300.0
+    outage: float = 0.0
 
     def delay(self, attempt: int, *names: str | int) -> float:
         """Return the seconds to wait after the failure of ``attempt`` (from 1), determined by ``names``."""
@@ -82,12 +88,20 @@ class Retrier:
         self.budget.pay_in()
         sent = 0
         tried = 0
+        waited = 0
+        gone: float | None = None
         while True:
             try:
                 return await attempt()
             except CallFailedError as error:
-                tried += 1
                 sent += error.attempts
+                now = self._clock.now()
+                gone = (now if gone is None else gone) if error.away else None
+                if gone is not None and now - gone < self.policy.outage:
+                    waited += 1
+                    await self._clock.sleep(self.policy.delay(min(waited, _AWAY_DOUBLINGS), "away", waited, *names))
+                    continue
+                tried += 1
                 stop = self._reason_to_stop(error, tried)
                 if stop is not None:
                     message = f"{error}{stop}"

@@ -23,6 +23,7 @@ from influence_cli.cli import (
     env,
     export,
     importing,
+    jobs,
     models,
     output,
     plugins,
@@ -30,6 +31,7 @@ from influence_cli.cli import (
     runs,
     score,
     simulate,
+    sweep,
     train,
     view,
 )
@@ -156,12 +158,14 @@ def build_app() -> typer.Typer:
     app.command()(report.report)
     app.command()(compare.compare)
     app.command()(view.view)
+    app.add_typer(sweep.app, name="sweep")
     app.add_typer(score.app, name="score")
     app.add_typer(bench.app, name="bench")
     app.add_typer(env.app, name="env")
     app.add_typer(runs.app, name="runs")
     app.command("import")(importing.import_file)
     app.command()(export.export)
+    app.add_typer(jobs.app, name="jobs")
     app.add_typer(models.app, name="models")
     app.add_typer(plugins.app, name="plugins")
     app.command()(doctor.doctor)

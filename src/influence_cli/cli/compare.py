@@ -30,14 +30,14 @@ def compare(
 
     Conversations from the same initial state are compared with each other where both runs share enough of them.
     """
-    from influence_cli.cli.report import catalogue_of
+    from influence_cli.report.catalogues import catalogue_of
     from influence_cli.report.comparison import comparison_document
     from influence_cli.report.markdown import comparison_markdown
 
     if json and md:
         raise InfluenceError("--json and --md exclude each other.")
     before, after = side(first), side(second)
-    catalogue = catalogue_of(registry_of(ctx), [before.directory, after.directory], [])
+    catalogue = catalogue_of(registry_of(ctx), [before.directory, after.directory], told=output.say)
     document = comparison_document(before, after, catalogue, most)
     if json:
         output.emit_json(document)

@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 
 from influence_cli import __version__
 from influence_cli.backends.folders import cache_folder
-from influence_cli.cli.resolution import MODEL_VARIABLE, one_model
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.plugins.loading import OWN_DISTRIBUTION
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import MODEL_VARIABLE, one_model
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import ChatMessage
 from influence_cli.schemas.requests import GenerateRequest, Sampling

@@ -34,7 +34,8 @@ def export(
         count = exporter.export(reader, target)
     if str(target) == "-":
         return
+    counts = getattr(exporter, "counts", "trajectories")
     if json:
-        output.emit_json({"schema": "influence.export/1", "file": str(target), "trajectories": count})
+        output.emit_json({"schema": "influence.export/1", "file": str(target), counts: count})
     else:
-        output.say(f"{count:,} trajectories are in {target}.")
+        output.say(f"{count:,} {counts} are in {target}.")

@@ -8,9 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from influence_cli.cli import output
+from influence_cli.credentials import without_secrets
 
 LOG_FILE = "influence.log"
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _Blotted(logging.Formatter):
+    """Writes no key, whatever a message or a traceback holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 class _Talk(logging.Handler):
@@ -45,7 +53,7 @@ def logged(folder: Path) -> Iterator[None]:
         folder.mkdir(exist_ok=True)
         file = _File(folder / LOG_FILE, encoding="utf-8", errors="replace", delay=True)
         file.setLevel(logging.WARNING)
-        file.setFormatter(logging.Formatter(_FORMAT))
+        file.setFormatter(_Blotted(_FORMAT))
         handlers.append(file)
     except OSError:
         output.say(f"{folder} cannot be written: there is no log file.")

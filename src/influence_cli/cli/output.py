@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from influence_cli.credentials import without_secrets
 from influence_cli.sanitize import visible
 
 if TYPE_CHECKING:
@@ -100,7 +101,16 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Say something on stderr, quiet or not."""
+    """Say something on stderr, quiet or not; what seems to be a key is blotted out."""
+    _talk(without_secrets(text))
+
+
+def tell_address(text: str) -> None:
+    """Say on stderr an address that holds a token, which whoever reads it is meant to have."""
+    _talk(text)
+
+
+def _talk(text: str) -> None:
     talk_console().print(visible(text), soft_wrap=True)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from influence_cli import __version__
-from influence_cli.cli.resolution import known_environments
 from influence_cli.environments.scaffold import write_scaffold
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import known_environments
 
 PluginKind = Literal["backend", "environment", "algorithm", "scorer"]
 KINDS: tuple[PluginKind, ...] = get_args(PluginKind)

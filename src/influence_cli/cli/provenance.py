@@ -6,7 +6,6 @@ Invariant: nothing here reads or repeats the value of a variable or option that 
 from __future__ import annotations
 
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,16 +15,17 @@ from pathlib import Path
 from typing import Literal
 
 from influence_cli import __version__
+from influence_cli.credentials import holds_secret, without_secrets
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.schemas.messages import Role
+from influence_cli.schemas.sweeps import SweepConfig
 from influence_cli.simulation.models import RoleModel
 
 _LIBRARIES = ("pydantic", "openai", "aiohttp", "torch", "transformers", "peft", "vllm")
 _GIT_SECONDS = 2.0
-_SECRET = re.compile(r"((?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{20,}|(?<=//)[^/@\s]+:[^/@\s]+(?=@))")
 
 
 def manifest(
@@ -49,14 +49,9 @@ def manifest(
     )
 
 
-def without_secrets(text: str) -> str:
-    """Return ``text`` with asterisks where a key or a password seems to stand."""
-    return _SECRET.sub("***", text)
-
-
-def refuse_secrets(config: SimulationConfig) -> None:
+def refuse_secrets(config: SimulationConfig | SweepConfig) -> None:
     """Raise InfluenceError if ``config``, which a run keeps, seems to hold a key or a password."""
-    if _SECRET.search(config.model_dump_json()):
+    if holds_secret(config.model_dump(mode="json")):
         raise InfluenceError(
             "A setting seems to hold a key or a password, and a run keeps its settings.",
             hint="Put it in an environment variable.",

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.errors import InfluenceError
-
-if TYPE_CHECKING:
-    from influence_cli.plugins.registry import PluginRegistry
-    from influence_cli.report.measures import Catalogue
-    from influence_cli.store.run_directory import RunDirectory
 
 
 def report(
@@ -32,6 +27,7 @@ def report(
 
     The page is one self-contained HTML file. A training run is reported at its last iteration, never at its best.
     """
+    from influence_cli.report.catalogues import catalogue_of
     from influence_cli.report.document import report_document
     from influence_cli.store.run_directory import find_run, open_run
 
@@ -39,7 +35,7 @@ def report(
     if json and md:
         raise InfluenceError("--json and --md exclude each other.")
     directories = [open_run(path) for path in dict.fromkeys(find_run(name) for name in run)]
-    document = report_document(directories, catalogue_of(registry_of(ctx), directories, rubric or []))
+    document = report_document(directories, catalogue_of(registry_of(ctx), directories, rubric or [], told=output.say))
     if json:
         output.emit_json(document)
     elif md:
@@ -47,15 +43,16 @@ def report(
 
         output.emit_text(report_markdown(document))
     else:
-        _write(document, out if out is not None else directories[0].path / "report" / "report.html")
+        from influence_cli.report.pages import report_page
+
+        write_page(report_page(document), out if out is not None else directories[0].path / "report" / "report.html")
 
 
-def _write(document: dict[str, object], target: Path) -> None:
-    from influence_cli.report.pages import report_page
+def write_page(page: str, target: Path) -> None:
+    """Write a page whole, and say how large it is."""
     from influence_cli.store.connection import file_error
     from influence_cli.store.exporters import whole_file
 
-    page = report_page(document)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,30 +60,3 @@ def _write(document: dict[str, object], target: Path) -> None:
     with whole_file(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     output.say(f"{target}: {len(page.encode()) / 1e6:.1f} MB.")
-
-
-def catalogue_of(registry: PluginRegistry, directories: list[RunDirectory], files: list[Path]) -> Catalogue:
-    """Return what is known of the rubrics and metrics that the runs may hold; an environment that is gone is told."""
-    from influence_cli.cli.resolution import find_environments
-    from influence_cli.report.measures import Catalogue
-    from influence_cli.scoring.plan import metric_score
-    from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
-
-    metrics = {}
-    for name in dict.fromkeys(name for directory in directories for name in _environments(directory)):
-        try:
-            environment = find_environments(registry, [name])[0]
-        except InfluenceError as error:
-            if any(name in directory.manifest.environments for directory in directories):
-                output.say(f"Which way the metrics of {output.plain(name)} are harmful is not known: {error}")
-            continue
-        metrics[environment.name] = {
-            metric.id if metric.visits else metric_score(environment.name, metric.id): metric
-            for metric in environment.spec.metrics
-        }
-    own = {rubric.id: rubric for rubric in pick_rubrics([], files)}
-    return Catalogue({**shipped_rubrics(), **own}, metrics)
-
-
-def _environments(directory: RunDirectory) -> list[str]:
-    return list(directory.manifest.environments) or list(directory.manifest.config.environments)

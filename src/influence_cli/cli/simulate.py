@@ -9,10 +9,22 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.launching import (
+    Detach,
+    LauncherName,
+    LauncherOptions,
+    OneShard,
+    Patience,
+    ResourcesText,
+    Restarts,
+    Shards,
+    launching_arguments,
+)
 from influence_cli.errors import EXIT_DONE, InfluenceError
 
 if TYPE_CHECKING:
-    from influence_cli.cli.sitting import Sitting, Summary
+    from influence_cli.cli.sitting import Sitting
+    from influence_cli.cli.summing import Summary
     from influence_cli.schemas.configs import SimulationConfig
     from influence_cli.schemas.messages import Role
     from influence_cli.simulation.estimate import Estimate
@@ -114,6 +126,14 @@ def simulate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show settings and cost, do nothing.", rich_help_panel=_RUN)
     ] = False,
+    shards: Shards = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
+    resources: ResourcesText = None,
+    hang_after: Patience = 900.0,
+    restarts: Restarts = 3,
+    shard: OneShard = None,
+    detach: Detach = False,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_RUN)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)] = False,
 ) -> None:
@@ -121,7 +141,11 @@ def simulate(
 
     [bold]influence simulate --env therapy --n 8[/bold] works with nothing else said.
     """
+    from influence_cli.cli.detaching import show_launched
+    from influence_cli.cli.minding import sharding_of
+    from influence_cli.cli.sharding import begin_shard, leave, talk_in_shards
     from influence_cli.cli.sitting import begin, estimated, take_up, talk
+    from influence_cli.store.shards import parse_shard
 
     output.set_quiet(quiet)
     given: dict[str, Any] = {
@@ -156,15 +180,29 @@ def simulate(
     if run is not None and not resume:
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
     registry = registry_of(ctx)
+    files, changes, folders = config or [], assignments or [], environments_dir or []
+    part = parse_shard(shard) if shard is not None else None
+    where = (shards, launcher, launcher_option, resources)
+    sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run or detach)
+    if part is not None and (sharding is not None or detach):
+        raise InfluenceError("--shard is one part, begun by hand.", hint="Leave out --shards, --launcher and --detach.")
+    load = sharding is None and not detach
     sitting: Sitting
     if resume:
-        sitting = take_up(registry, run or (str(out) if out else "latest"), flags, assignments or [], config or [])
+        name = run or (str(out) if out else "latest")
+        sitting = take_up(registry, name, flags, changes, files, shard=part, load=load)
+    elif part is not None and not dry_run:
+        sitting = begin_shard(registry, files, flags, changes, folders, out, part)
     else:
-        sitting = begin(registry, config or [], flags, assignments or [], environments_dir or [], out, dry=dry_run)
+        sitting = begin(registry, files, flags, changes, folders, out, dry=dry_run, load=load)
     if dry_run:
         _show_estimate(estimated(sitting), as_json=json)
         return
-    summary = talk(sitting)
+    if detach:
+        given_where = launching_arguments(*where, patience=hang_after, restarts=restarts)
+        show_launched(leave(registry, sitting, given_where), as_json=json)
+        return
+    summary = talk(sitting) if sharding is None else talk_in_shards(sitting, sharding)
     if json:
         output.emit_json(summary.document())
     else:

@@ -10,32 +10,34 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from influence_cli.cli import output
 from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes, refuse_fewer
+from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
+from influence_cli.cli.minding import refuse_orphans
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
-from influence_cli.cli.resolution import (
-    EMBEDDED_MINIMUM_MASS,
-    EMBEDDED_NOTE,
+from influence_cli.cli.simulate import FLAGS
+from influence_cli.cli.summing import Summary, summarised
+from influence_cli.environments.environment import Environment
+from influence_cli.environments.questions import with_questions
+from influence_cli.environments.sampling import episodes
+from influence_cli.errors import InfluenceError
+from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import (
     close_models,
     default_model,
     find_environments,
-    role_models,
     with_default_model,
 )
-from influence_cli.cli.simulate import FLAGS
-from influence_cli.environments.environment import Environment
-from influence_cli.environments.questions import with_questions
-from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
-from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
@@ -45,9 +47,13 @@ from influence_cli.simulation.estimate import Estimate, conversations_in_cache, 
 from influence_cli.simulation.gate import follow
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import GRACE, Runner, start_tally
-from influence_cli.simulation.tally import FATAL_KINDS, Tally
+from influence_cli.simulation.shards import counters, hand_over, shard_config
+from influence_cli.simulation.tally import Tally
+from influence_cli.store.beats import EVERY, beat_file, write_beat
 from influence_cli.store.control import is_paused, unpause_run
+from influence_cli.store.merge import merge_shards, refuse_live_shards, shard_files
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
+from influence_cli.store.shards import Shard
 from influence_cli.store.writer import RunWriter
 
 _log = logging.getLogger(__name__)
@@ -66,49 +72,10 @@ class Sitting:
     directory: RunDirectory | None
     resumed: bool = False
 
-
-@dataclass(frozen=True)
-class Summary:
-    """How a sitting ended."""
-
-    path: Path
-    state: RunState
-    tally: Tally
-    mean_rating: float | None
-    """Over the complete conversations of all sittings, each by its mean over turns: what reports give."""
-    elapsed: float
-    exit_code: int
-    reason: str = ""
-    notes: tuple[str, ...] = field(default=())
-
-    def document(self) -> dict[str, Any]:
-        """Return the summary as the documented object ``influence.simulate/1``."""
-        tally = self.tally
-        return {
-            "schema": "influence.simulate/1",
-            "run": str(self.path),
-            "state": self.state,
-            "reason": self.reason or None,
-            "conversations": {
-                "total": tally.total,
-                "complete": tally.complete,
-                "failed": tally.failed,
-                "earlier": tally.earlier_done,
-            },
-            "turns": tally.turns,
-            "mean_rating": self.mean_rating,
-            "mean_rating_of_turns": tally.rating_sum / tally.ratings if tally.ratings else None,
-            "unusable": dict(tally.unusable),
-            "failures": [
-                {"role": role, "kind": kind, "count": count} for (role, kind), count in tally.failures.most_common()
-            ],
-            "speculations_dropped": tally.speculations_dropped,
-            "roles": {name: vars(role) for name, role in tally.roles.items()},
-            "tokens": tally.tokens,
-            "cost": tally.total_cost if tally.unpriced_calls == 0 else None,
-            "seconds": round(self.elapsed, 3),
-            "notes": list(self.notes),
-        }
+    @property
+    def shard(self) -> Shard | None:
+        """Which part of the run this process makes; None: all of it."""
+        return self.directory.shard if self.directory else None
 
 
 def begin(
@@ -120,13 +87,17 @@ def begin(
     out: Path | None,
     *,
     dry: bool = False,
+    load: bool = True,
 ) -> Sitting:
-    """Return a new sitting, its run directory made unless ``dry``; InfluenceError for whatever the user can mend."""
+    """Return a new sitting, its run directory made unless ``dry``; InfluenceError for whatever the user can mend.
+
+    Without ``load`` the models have names and settings, for who has the conversations had by others.
+    """
     config = resolve_settings(SimulationConfig, files=files, assignments=assignments, flags=flags, flag_names=FLAGS)
     if not config.environments:
         raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
     refuse_secrets(config)
-    config, environments, models = resolved(registry, config, folders)
+    config, environments, models = resolved(registry, config, folders, load=load)
     if dry:
         return Sitting(config, environments, models, None)
     made = manifest(registry, "simulate", config, environments, models)
@@ -140,9 +111,15 @@ def take_up(
     flags: Mapping[str, Any],
     assignments: Sequence[str],
     files: Sequence[Path],
+    *,
+    shard: Shard | None = None,
+    load: bool = True,
 ) -> Sitting:
-    """Return the sitting that goes on with the run ``name``; InfluenceError if it was made under other conditions."""
-    directory = open_run(find_run(name))
+    """Return the sitting that goes on with the run ``name``, or with a ``shard`` of it, as :func:`begin` does.
+
+    InfluenceError if it was made under other conditions.
+    """
+    directory = open_run(find_run(name)).of_shard(shard)
     before = directory.manifest.config
     if directory.manifest.command == "train":
         hint = f"influence train --resume {directory.path}"
@@ -157,18 +134,21 @@ def take_up(
     )
     refuse_secrets(config)
     refuse_changes(before, config, directory.path)
-    config, environments, models = resolved(registry, config, ())
+    config, environments, models = resolved(registry, config, (), load=load)
     refuse_fewer(before, config, environments, directory.path)
     refuse_changed_environments(directory, environments)
+    if shard is not None:
+        hand_over(directory, environments, config)
+        config = shard_config(config, shard)
     return Sitting(config, environments, models, directory, resumed=True)
 
 
 def resolved(
-    registry: PluginRegistry, config: SimulationConfig, folders: Sequence[Path]
+    registry: PluginRegistry, config: SimulationConfig, folders: Sequence[Path], *, load: bool = True
 ) -> tuple[SimulationConfig, list[Environment], dict[Role, RoleModel]]:
-    """Return the settings with environments settled, these, and the loaded models; InfluenceError for what is wrong."""
+    """Return the settings with environments settled, these, and the models; InfluenceError for what is wrong."""
     config, environments = settled(registry, config, folders)
-    return config, environments, role_models(registry, config)
+    return config, environments, role_models(registry, config, load=load)
 
 
 def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tuple[C, list[Environment]]:
@@ -199,9 +179,20 @@ def talk(sitting: Sitting) -> Summary:
     directory = sitting.directory
     if not any(model.name.base != default_model()[0] for model in sitting.models.values()):
         output.say(default_model()[1])
+    if sitting.shard is None and sitting.resumed:
+        _gather_shards(directory)
     with directory.writer() as writer, logged(directory.path / "logs"):
-        directory.remember(sitting.config)
+        if sitting.shard is None:
+            directory.remember(sitting.config)
         return _run_loop(partial(_talk, sitting, directory, writer))
+
+
+def _gather_shards(directory: RunDirectory) -> None:
+    """Take what shards have stored whose own process did not come to merge it."""
+    refuse_orphans(directory.path)
+    if shard_files(directory):
+        refuse_live_shards(directory)
+        merge_shards(directory)
 
 
 def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
@@ -213,20 +204,40 @@ def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(work())
-    summary: Summary = uvloop.run(work())
+        with signals_given_back():
+            return asyncio.run(work())
+    with signals_given_back():
+        summary: Summary = uvloop.run(work())
     return summary
+
+
+@contextmanager
+def signals_given_back() -> Iterator[None]:
+    """Let signals after the block do what they did before it: an event loop that ends leaves SIGTERM to end the process."""
+    own = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if own else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) -> Summary:
     config = sitting.config
     tally = start_tally(sitting.environments, config)
+    shard, waiting = sitting.shard, None
+    if shard is not None:
+        tally.total = shard.count(tally.total)
+        waiting = shard.share(episodes(sitting.environments, config))
     if sitting.resumed:
         _carry_over(tally, writer, changed_from(directory.manifest.config, config))
     run = Run(config, sitting.models, writer, tally)
-    runner = Runner(run, sitting.environments, writer, at_once=_at_once(sitting))
+    runner = Runner(run, sitting.environments, writer, at_once=_at_once(sitting), waiting=waiting)
     writer.set_state("running")
-    unpause_run(directory.path)  # one that an earlier sitting left behind
+    if shard is None:
+        unpause_run(directory.path)  # one that an earlier sitting left behind
     loop = asyncio.get_running_loop()
     conversations = asyncio.ensure_future(runner.simulate())
     on_signals(loop, runner, conversations, tally)
@@ -235,6 +246,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
         follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally))
     )
     display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
+    beating = None if shard is None else asyncio.create_task(_beat(directory, tally))
     started = loop.time()
     state: RunState = "failed"
     try:
@@ -242,11 +254,9 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
             await conversations
         state = _state_of(tally)
     finally:
-        pausing.cancel()
-        await asyncio.gather(pausing, return_exceptions=True)
-        if display is not None:
-            display.cancel()
-            await asyncio.gather(display, return_exceptions=True)
+        for beside in filter(None, (pausing, display, beating)):
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
         await close_models(sitting.models)
         rating = None
         with suppress(InfluenceError):
@@ -256,7 +266,18 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
                 writer.add_event("stop", {"reason": tally.stop})
     if not output.is_quiet() and not output.talk_console().is_terminal:
         output.say(line(tally))
-    return _summary(directory.path, state, tally, rating, config, loop.time() - started, sitting.models)
+    return summarised(directory.path, state, tally, rating, config, loop.time() - started, sitting.models)
+
+
+async def _beat(directory: RunDirectory, tally: Tally) -> None:
+    """Tell the counters of a shard until cancelled, and once more then."""
+    file = beat_file(directory)
+    try:
+        while True:
+            write_beat(file, counters(tally))
+            await asyncio.sleep(EVERY)
+    finally:
+        write_beat(file, counters(tally))
 
 
 def _pauses(path: Path, tally: Tally) -> bool:
@@ -317,34 +338,3 @@ def _state_of(tally: Tally) -> RunState:
     if tally.stop == "alike":
         return "failed"
     return "done" if tally.done >= tally.total else "stopped"
-
-
-def _summary(
-    path: Path,
-    state: RunState,
-    tally: Tally,
-    mean_rating: float | None,
-    config: SimulationConfig,
-    elapsed: float,
-    models: Mapping[Role, RoleModel],
-) -> Summary:
-    reason, code = "", EXIT_DONE
-    fatal = not tally.complete and all(kind in FATAL_KINDS for _, kind in tally.failures)
-    if tally.stop == "alike":
-        reason = f"all conversations failed alike: {tally.last_failure.rstrip('.')}"
-        code = EXIT_USER if fatal else EXIT_FAILURES
-    elif state == "stopped" and tally.stop in ("cost", "tokens"):
-        limit = f"${config.budget.cost:g}" if tally.stop == "cost" else f"{config.budget.tokens:,} tokens"
-        reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
-    elif state == "stopped":
-        reason, code = "stopped by a signal", EXIT_STOPPED
-    elif tally.failed > config.max_failed_share * tally.done:
-        allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
-        reason, code = (
-            f"{tally.failed:,} of {tally.done:,} conversations failed, {allowed}",
-            EXIT_USER if fatal else EXIT_FAILURES,
-        )
-    notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))
-    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models.values()):
-        notes = (*notes, EMBEDDED_NOTE)
-    return Summary(path, state, tally, mean_rating, elapsed, code, reason, notes)

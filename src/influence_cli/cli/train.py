@@ -9,6 +9,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.launching import Detach, LauncherName, LauncherOptions, ResourcesText
 from influence_cli.cli.simulate import backend_options, fractions
 from influence_cli.errors import InfluenceError
 
@@ -130,12 +131,17 @@ def train(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_RUN)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)] = False,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
+    resources: ResourcesText = None,
+    detach: Detach = False,
 ) -> None:
     """Train the agent on its best-rated conversations, and measure it on people it never learnt from.
 
     [bold]influence train --algo expert-iteration --env therapy --iterations 5[/bold]
     """
-    from influence_cli.cli.training import begin, estimated, go, take_up
+    from influence_cli.cli.detaching import Place, launch, show_launched
+    from influence_cli.cli.training import begin, estimated, go, laid_out, take_up
 
     output.set_quiet(quiet)
     given: dict[str, Any] = {
@@ -178,12 +184,25 @@ def train(
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
     registry = registry_of(ctx)
     files, changes = config or [], assignments or []
+    elsewhere = launcher is not None or detach
     if resume:
-        plan = take_up(registry, run or (str(out) if out else "latest"), flags, changes, files, dry=dry_run)
+        name = run or (str(out) if out else "latest")
+        plan = take_up(registry, name, flags, changes, files, dry=dry_run or elsewhere)
     else:
-        plan = begin(registry, files, flags, changes, environments_dir or [], out, dry=dry_run)
+        plan = begin(registry, files, flags, changes, environments_dir or [], out, dry=dry_run or elsewhere)
     if dry_run:
         _show_estimate(plan, estimated(plan), as_json=json)
+        return
+    if elsewhere:
+        folder = laid_out(plan, out).path
+        launched = launch(
+            registry,
+            folder,
+            "train",
+            ("--resume", str(folder.resolve())),
+            Place(launcher, launcher_option, resources, detach),
+        )
+        show_launched(launched, as_json=json)
         return
     result = go(plan)
     if json:

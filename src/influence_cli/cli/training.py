@@ -19,17 +19,10 @@ from typing import Any
 from influence_cli.backends.names import ModelName
 from influence_cli.cli import output
 from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes
+from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
-from influence_cli.cli.resolution import (
-    EMBEDDED_MINIMUM_MASS,
-    EMBEDDED_NOTE,
-    agent_name,
-    default_model,
-    role_models,
-    roles_of,
-)
 from influence_cli.cli.score.resolving import named_scorer
 from influence_cli.cli.sitting import on_signals, settled
 from influence_cli.cli.train import FLAGS
@@ -39,6 +32,13 @@ from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import (
+    EMBEDDED_MINIMUM_MASS,
+    EMBEDDED_NOTE,
+    agent_name,
+    default_model,
+    roles_of,
+)
 from influence_cli.schemas.configs import SelectionConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
@@ -162,6 +162,17 @@ def take_up(
     plan.directory = directory
     plan.resumed = True
     return plan
+
+
+def laid_out(plan: Plan, out: Path | None) -> RunDirectory:
+    """Return the run's directory, made or brought up to date for another process to take up."""
+    if plan.directory is None:
+        made = manifest(plan.registry, "train", plan.config, plan.environments, plan.models)
+        plan.directory = create_run(out, made)
+    else:
+        with plan.directory.writer():
+            plan.directory.remember(plan.config)
+    return plan.directory
 
 
 def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path], *, dry: bool) -> Plan:

@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from influence_cli.cli import output
-from influence_cli.cli.resolution import find_environments
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import find_environments
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import find_run, open_run

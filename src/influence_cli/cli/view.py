@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from influence_cli.plugins.registry import PluginRegistry
     from influence_cli.schemas.rubrics import Rubric
     from influence_cli.viewer.app import EnvironmentsOf, ViewerOptions
+    from influence_cli.viewer.screens.sweep import SweepOf
 
 _LABELS, _WEB, _PICTURE = "Labels", "In a browser", "As a picture"
 
@@ -27,7 +28,8 @@ _LABELS, _WEB, _PICTURE = "Labels", "In a browser", "As a picture"
 def view(
     ctx: typer.Context,
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Runs (a directory, a name, latest), or folders of runs; none: runs.")
+        list[str] | None,
+        typer.Argument(help="Runs (a directory, a name, latest), folders of runs, or a sweep; none: runs."),
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Compare the two runs that are named.")] = False,
     query: Annotated[str, typer.Option("--query", help="Show only these: 'rating>8 and veto>0.5'.")] = "",
@@ -110,7 +112,8 @@ def _options(
 
     if theme not in NAMES:
         raise UnknownNameError("theme", theme, NAMES)
-    folders, paths = _places(runs)
+    sweep = _sweep(ctx, runs)
+    folders, paths = ([], []) if sweep is not None else _places(runs)
     if compare and len(paths) != 2:
         raise InfluenceError("--compare needs two runs.", hint="influence view --compare RUN RUN")
     alone = len(paths) == 1 and not folders
@@ -123,6 +126,7 @@ def _options(
         folders=tuple(folders) if runs else (RUNS,),
         paths=tuple(paths),
         open=paths[0] if alone else None,
+        sweep=sweep,
         compare=(paths[0], paths[1]) if compare else None,
         conversation=conversation,
         query=query,
@@ -147,6 +151,22 @@ def _rubrics(names: list[str], files: list[Path]) -> Callable[[], Sequence[Rubri
     return read
 
 
+def _sweep(ctx: typer.Context, names: list[str]) -> SweepOf | None:
+    """Return what reads the sweep that is named; None where runs are."""
+    from functools import partial
+
+    from influence_cli.cli.sweep.showing import document_of
+    from influence_cli.store.run_directory import RUNS
+    from influence_cli.sweeps.directory import is_sweep, open_sweep
+
+    found = [path for name in names for path in (Path(name), RUNS / name) if is_sweep(path)]
+    if not found:
+        return None
+    if len(names) > 1:
+        raise InfluenceError("A sweep is looked at by itself.", hint=f"influence view {found[0]}")
+    return partial(document_of, registry_of(ctx), open_sweep(found[0]), None)
+
+
 def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
     """Return the folders of runs, and the runs, that are named."""
     from influence_cli.store.run_directory import MANIFEST, find_run, run_directories
@@ -164,7 +184,7 @@ def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
 
 def _environments_of(registry: PluginRegistry) -> EnvironmentsOf:
     """Return what finds the environments of a run; the viewer asks it for prompts, and only then."""
-    from influence_cli.cli.resolution import find_environments
+    from influence_cli.resolution import find_environments
     from influence_cli.store.run_directory import open_run
 
     known: dict[Path, dict[str, Environment]] = {}
@@ -200,7 +220,7 @@ def _serve(host: str, port: int, *, expose: bool) -> None:
             )
         output.warn(f"Warning: {host} can be reached from other machines, and nothing is encrypted.")
     command = [sys.executable, "-m", "influence_cli", *_without_web(sys.argv[1:])]
-    serve(command, host, port, lambda address: output.warn(f"Open this address; it works once: {address}"))
+    serve(command, host, port, lambda address: output.tell_address(f"Open this address; it works once: {address}"))
 
 
 def _without_web(arguments: list[str]) -> list[str]:

@@ -37,7 +37,10 @@ from influence_cli.seeding import derive_seed, unit_draw
 
 PROBE_PREFACE = "(A question aside, which nobody in this conversation hears. Answer for yourself, as this person.)"
 """Stands before a probe's question, so that it is not taken for a part of the conversation."""
-_FENCE = re.compile(r"<(/?(?:user|agent|tool|system)\b[^<>\n]{0,20})>", re.IGNORECASE)
+_GAP = r"[\s/\uff0f\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]*"
+_FENCE = re.compile(rf"[<\uff1c\ufe64](?={_GAP}(?:user|agent|tool|system)(?![A-Za-z0-9_]))", re.IGNORECASE)
+_CALLS = re.compile(r"\[(?=\s*calls\b)", re.IGNORECASE)
+_TOOL_NAME = re.compile(r"[\w.:/-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -360,18 +363,23 @@ def answer_line(choices: Sequence[str]) -> str:
 
 
 def transcript(messages: Iterable[Message], *, tools: bool = False) -> str:
-    """Return the conversation as a judge reads it: each message between tags that its text cannot forge."""
+    """Return the conversation as a judge reads it: neither tags nor calls of tools can be forged by what is said."""
     lines = []
     for message in messages:
         if not tools and _only_tools(message):
             continue
         text = message.text
         if tools:
-            calls = (f"[calls {c.name} {orjson.dumps(c.arguments).decode()}]" for c in message.tool_calls)
-            text = "\n".join([text, *calls]).strip()
-        text = _FENCE.sub("\u2039\\1\u203a", text)
+            text = "\n".join([_CALLS.sub("\u2039", text), *(_call_line(call) for call in message.tool_calls)]).strip()
+        text = _FENCE.sub("\u2039", text)
         lines.append(f"<{message.speaker}>\n{text}\n</{message.speaker}>")
     return "\n".join(lines)
+
+
+def _call_line(call: ToolCall) -> str:
+    """Return a call as judges read it, on one line whatever the model called the tool."""
+    name = call.name if _TOOL_NAME.fullmatch(call.name) else orjson.dumps(call.name).decode()
+    return f"[calls {name} {orjson.dumps(call.arguments).decode()}]"
 
 
 def _chat(messages: Iterable[Message], *, me: str, tools: bool) -> list[ChatMessage]:

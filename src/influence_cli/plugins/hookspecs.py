@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.environments.environment import Environment
+    from influence_cli.launching.protocol import Launcher
     from influence_cli.scoring.scorers import Scorer
     from influence_cli.store.exporters import Exporter
+    from influence_cli.sweeps.protocol import Importance, Searcher
     from influence_cli.training.protocol import Algorithm, Tracker
 
 NAME = "influence"
@@ -72,6 +74,21 @@ def influence_scorers() -> Iterable[Component[Scorer]]:  # type: ignore[empty-bo
 @hookspec
 def influence_trackers() -> Iterable[Component[Tracker]]:  # type: ignore[empty-body]
     """Return what can follow a training run, for ``--tracker NAME``; ``load()`` gives a callable of the options."""
+
+
+@hookspec
+def influence_launchers() -> Iterable[Component[Launcher]]:  # type: ignore[empty-body]
+    """Return where work can be started, for ``--launcher NAME``; ``load()`` gives a callable of the options."""
+
+
+@hookspec
+def influence_searchers() -> Iterable[Component[Searcher]]:  # type: ignore[empty-body]
+    """Return what proposes the trials of ``influence sweep``; ``load()`` gives a callable of (study, options)."""
+
+
+@hookspec
+def influence_importances() -> Iterable[Component[Importance]]:  # type: ignore[empty-body]
+    """Return what measures how much each parameter of a sweep matters; ``load()`` gives a callable of the options."""
 
 
 @hookspec

@@ -23,6 +23,8 @@ BUILT_INS = (
     "influence_cli.store.builtin",
     "influence_cli.scoring.builtin",
     "influence_cli.training.builtin",
+    "influence_cli.sweeps.builtin",
+    "influence_cli.launching.builtin",
 )
 """Modules of this program that implement hooks, loaded before any plugin."""
 

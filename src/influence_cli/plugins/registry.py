@@ -20,7 +20,18 @@ from influence_cli.plugins.loading import OWN_DISTRIBUTION, Plugin, load_plugins
 if TYPE_CHECKING:
     import pluggy
 
-Kind = Literal["backend", "catalog", "environment", "exporter", "algorithm", "scorer", "tracker"]
+Kind = Literal[
+    "backend",
+    "catalog",
+    "environment",
+    "exporter",
+    "algorithm",
+    "scorer",
+    "tracker",
+    "launcher",
+    "searcher",
+    "importance",
+]
 A = TypeVar("A")
 State = Literal["ok", "unavailable", "duplicate", "broken"]
 
@@ -32,6 +43,9 @@ HOOKS: dict[Kind, str] = {
     "algorithm": "influence_algorithms",
     "scorer": "influence_scorers",
     "tracker": "influence_trackers",
+    "launcher": "influence_launchers",
+    "searcher": "influence_searchers",
+    "importance": "influence_importances",
 }
 """Which hook offers components of which kind."""
 

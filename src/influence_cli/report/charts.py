@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, FAINT = "#010203", "#010204"
-_SERIES = tuple(f"#0102{0x10 + index:02x}" for index in range(8))
+SERIES = tuple(f"#0102{0x10 + index:02x}" for index in range(8))
 _MARKERS = "os^DvPX*"
 _DASHES = ("solid", "dashed", "dashdot", "dotted")
 _WIDTH = 4.3
-_HEIGHT = 2.6
+HEIGHT = 2.6
 _ROW = 0.24
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -69,14 +69,15 @@ class Chart:
     title: str
     alt: str
     svg: str
+    wide: bool = False
 
 
 def lines(name: str, title: str, series: Sequence[Series], scale: tuple[float, float] | None, across: str) -> Chart:
     """Return lines with bands over a numbered axis."""
     title = visible(title, newlines=False)
-    with _figure(_HEIGHT) as (figure, axes):
+    with drawing(HEIGHT) as (figure, axes):
         for each in series:
-            color = _SERIES[each.index % len(_SERIES)]
+            color = SERIES[each.index % len(SERIES)]
             marker = _MARKERS[each.index % len(_MARKERS)]
             dash = _DASHES[each.dash % len(_DASHES)]
             axes.plot(each.at, each.values, color=color, marker=marker, markersize=3, linestyle=dash, linewidth=1.4)
@@ -85,7 +86,7 @@ def lines(name: str, title: str, series: Sequence[Series], scale: tuple[float, f
         _scaled(axes.set_ylim, scale)
         axes.set_xlabel(across)
         _whole_ticks(axes.xaxis)
-        svg = _svg(figure, name, title, alt := _told(series, across))
+        svg = drawn_svg(figure, name, title, alt := _told(series, across))
     return Chart(title, alt, svg)
 
 
@@ -93,36 +94,36 @@ def points(name: str, title: str, groups: Sequence[str], series: Sequence[Series
     """Return one row of points with intervals for each group; ``zero`` draws the line of no difference."""
     title = visible(title, newlines=False)
     height = 0.75 + _ROW * max(2, len(groups)) * max(1.0, 0.62 * len(series))
-    with _figure(height) as (figure, axes):
+    with drawing(height) as (figure, axes):
         for order, each in enumerate(series):
             rows = [len(groups) - 1 - at - _offset(series, order, at) for at in each.at]
             low, high = _limits(each)
-            color = _SERIES[each.index % len(_SERIES)]
+            color = SERIES[each.index % len(SERIES)]
             axes.hlines(rows, low, high, color=color, linewidth=1.6)
             axes.plot(each.values, rows, _MARKERS[each.index % len(_MARKERS)], color=color, markersize=4.5)
-        axes.set_yticks(range(len(groups)), [_short(group) for group in reversed(groups)])
+        axes.set_yticks(range(len(groups)), [shortened(group) for group in reversed(groups)])
         axes.set_ylim(-0.6, len(groups) - 0.4)
         axes.grid(visible=False, axis="y")
         if zero:
             axes.axvline(0.0, color=INK, linewidth=0.8)
         _scaled(axes.set_xlim, scale)
-        svg = _svg(figure, name, title, alt := _told(series, groups))
+        svg = drawn_svg(figure, name, title, alt := _told(series, groups))
     return Chart(title, alt, svg)
 
 
 def bars(name: str, title: str, choices: Sequence[str], series: Sequence[Series]) -> Chart:
     """Return grouped bars of shares, a group for each choice."""
     title = visible(title, newlines=False)
-    with _figure(_HEIGHT) as (figure, axes):
+    with drawing(HEIGHT) as (figure, axes):
         width = 0.8 / len(series)
         for order, each in enumerate(series):
             at = [position - 0.4 + width * (order + 0.5) for position in each.at]
-            color = _SERIES[each.index % len(_SERIES)]
+            color = SERIES[each.index % len(SERIES)]
             axes.bar(at, each.values, width * 0.92, color=color, alpha=0.45 if each.dash else 1.0)
-        axes.set_xticks(range(len(choices)), [_short(choice) for choice in choices])
+        axes.set_xticks(range(len(choices)), [shortened(choice) for choice in choices])
         axes.grid(visible=False, axis="x")
         axes.set_ylabel("share")
-        svg = _svg(figure, name, title, alt := _told(series, choices))
+        svg = drawn_svg(figure, name, title, alt := _told(series, choices))
     return Chart(title, alt, svg)
 
 
@@ -133,15 +134,15 @@ def _offset(series: Sequence[Series], order: int, at: float) -> float:
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
-    """Open a figure of this style."""
+def drawing(height: float, width: float = _WIDTH) -> Iterator[tuple[Figure, Axes]]:
+    """Open a figure of this style; height and width in inches. InfluenceError without matplotlib."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure as Drawing
     except ImportError:
         raise InfluenceError("Figures need matplotlib.", hint="pip install 'influence-cli[report]'") from None
     with mpl.rc_context(_STYLE):
-        figure = Drawing(figsize=(_WIDTH, height), layout="constrained")
+        figure = Drawing(figsize=(width, height), layout="constrained")
         figure.patch.set_alpha(0.0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0.0)
@@ -165,7 +166,8 @@ def _whole_ticks(axis: Any) -> None:
     axis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
 
-def _short(text: str, longest: int = 26) -> str:
+def shortened(text: str, longest: int = 26) -> str:
+    """Return ``text`` as one harmless line of at most so many characters."""
     text = visible(text, newlines=False)
     return text if len(text) <= longest else f"{text[: longest - 1]}\u2026"
 
@@ -188,7 +190,7 @@ def _told(series: Sequence[Series], places: str | Sequence[str]) -> str:
     return visible(" ".join(sentences), newlines=False)
 
 
-def _svg(figure: Figure, name: str, title: str, alt: str) -> str:
+def drawn_svg(figure: Figure, name: str, title: str, alt: str) -> str:
     """Return the figure as inline SVG whose identifiers begin with ``fig-`` and ``name``."""
     import matplotlib as mpl
 
@@ -211,5 +213,5 @@ def _svg(figure: Figure, name: str, title: str, alt: str) -> str:
 
 
 def _colors() -> Mapping[str, str]:
-    series = {color: f"var(--c{index})" for index, color in enumerate(_SERIES)}
+    series = {color: f"var(--c{index})" for index, color in enumerate(SERIES)}
     return {INK: "currentColor", FAINT: "var(--grid)", **series}

@@ -14,6 +14,18 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
 
 def report_markdown(document: Mapping[str, Any]) -> str:
     """Return a report as Markdown; figures are tables here."""
+    lines = [f"# {markdown_safe(', '.join(run['label'] for run in document['runs']))}", "", *_measured(document)]
+    lines += ["## Examples", "", *_examples(document)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def measured_markdown(document: Mapping[str, Any]) -> str:
+    """Return what a report measured as Markdown, without title and examples; its headings are of the third level."""
+    lines = [f"#{line}" if line.startswith("## ") else line for line in _measured(document)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _measured(document: Mapping[str, Any]) -> list[str]:
     several = [c for c in ("environment", "population", "cue", "scenario") if wording.several_groups(document, c)]
     parts: list[tuple[str, Iterable[dict[str, Any] | None]]] = [
         ("By iteration", [wording.estimates_table(document, "all", "all")]),
@@ -25,23 +37,21 @@ def report_markdown(document: Mapping[str, Any]) -> str:
         ("Calls, tokens and cost", [wording.call_table(document)]),
     ]
     method = document["method"]
-    lines = [f"# {_safe(', '.join(run['label'] for run in document['runs']))}", ""]
-    lines += [f"95 % intervals: {method['intervals']}. Correction: {method['correction']}.", ""]
+    lines = [f"95 % intervals: {method['intervals']}. Correction: {method['correction']}.", ""]
     lines += [f"Reported iteration: {method['iteration']}.", "", *_table(wording.overview_table(document))]
-    lines += [line for note in wording.without_gap(document) for line in (_safe(note), "")]
+    lines += [line for note in wording.without_gap(document) for line in (markdown_safe(note), "")]
     for title, tables in parts:
         kept = [table for table in tables if table is not None]
         if kept:
             lines += [f"## {title}", ""]
             lines += [line for table in kept for line in _table(table)]
-    lines += ["## Examples", "", *_examples(document)]
-    return "\n".join(lines).rstrip() + "\n"
+    return lines
 
 
 def comparison_markdown(document: Mapping[str, Any]) -> str:
     """Return a comparison as Markdown."""
     first, second = document["sides"]
-    lines = [f"# {_safe(_side(second))} less {_safe(_side(first))}", "", pairing(document), ""]
+    lines = [f"# {markdown_safe(_side(second))} less {markdown_safe(_side(first))}", "", pairing(document), ""]
     lines += _table(difference_table(document))
     changed = changed_table(document)
     if changed is not None:
@@ -90,25 +100,25 @@ def _side(side: Mapping[str, Any]) -> str:
 
 def _table(table: Mapping[str, Any]) -> list[str]:
     align = ["---" if index < table["left"] else "---:" for index in range(len(table["head"]))]
-    rows = ["| " + " | ".join(_safe(cell) for cell in row) + " |" for row in (table["head"], *table["rows"])]
-    return [f"*{_safe(table['caption'])}*", "", rows[0], "| " + " | ".join(align) + " |", *rows[1:], ""]
+    rows = ["| " + " | ".join(markdown_safe(cell) for cell in row) + " |" for row in (table["head"], *table["rows"])]
+    return [f"*{markdown_safe(table['caption'])}*", "", rows[0], "| " + " | ".join(align) + " |", *rows[1:], ""]
 
 
 def _examples(document: Mapping[str, Any]) -> Iterator[str]:
     for example in document["examples"]:
         place = f"{example['environment']}/{example['scenario']}/{example['initial_state']}"
         value = wording.number(example["value"])
-        yield f"### {_safe(example['run'])}: {100 * example['quantile']:.0f} % quantile, {example['measure']} {value}"
+        yield f"### {markdown_safe(example['run'])}: {100 * example['quantile']:.0f} % quantile, {example['measure']} {value}"
         yield ""
-        yield f"{_safe(place)}, iteration {example['iteration']}"
+        yield f"{markdown_safe(place)}, iteration {example['iteration']}"
         yield ""
         for message in example["messages"]:
-            told = "\n> ".join(_safe(line) for line in visible(message["text"]).split("\n"))
+            told = "\n> ".join(markdown_safe(line) for line in visible(message["text"]).split("\n"))
             yield f"> **{message['speaker']}:** {told}"
             yield ">"
         yield ""
 
 
-def _safe(text: object) -> str:
+def markdown_safe(text: object) -> str:
     """Return text of a model as Markdown that shows it and nothing else."""
     return _SPECIAL.sub(r"\\\1", visible(str(text), newlines=False))

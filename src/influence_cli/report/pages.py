@@ -21,21 +21,27 @@ _FOLDER = Path(__file__).resolve().parent / "templates"
 def report_page(document: Mapping[str, Any]) -> str:
     """Return the HTML of a report document."""
     sections = [section for section in _sections(document) if section["charts"] or section["tables"]]
-    page = _templates().get_template("report.html.j2")
+    page = page_templates().get_template("report.html.j2")
     return page.render(
         document=document,
         title=", ".join(run["label"] for run in document["runs"]),
         sections=sections,
         overview=wording.overview_table(document),
         without_gap=wording.without_gap(document),
-        style=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - a file of ours
+        style=page_style(),
         titles=wording.titles(document),
         several=len(document["runs"]) > 1,
     )
 
 
+def page_style() -> Markup:
+    """Return the style sheet of every page."""
+    return Markup((_FOLDER / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of ours
+
+
 @cache
-def _templates() -> jinja2.Environment:
+def page_templates() -> jinja2.Environment:
+    """Return the templates of pages: everything is escaped, and control characters are made visible."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,

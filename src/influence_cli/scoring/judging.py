@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from influence_cli.backends.logprobs import count_answers
+from influence_cli.credentials import without_secrets
 from influence_cli.environments.environment import answer_line
 from influence_cli.errors import CallFailedError, FailureKind, InfluenceError
 from influence_cli.schemas.messages import ChatMessage
@@ -198,7 +199,7 @@ def call_record(
         cost=model.cost(usage) if error is None else (0.0 if model.price else None),
         cached=usage.cached,
         error=error,
-        detail=detail[:_DETAIL_LENGTH] if detail else None,
+        detail=without_secrets(detail)[:_DETAIL_LENGTH] if detail else None,
     )
 
 

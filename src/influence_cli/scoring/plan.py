@@ -14,6 +14,7 @@ from influence_cli.environments.environment import Environment, Episode
 from influence_cli.schemas.environment import Probe
 from influence_cli.schemas.records import WHOLE, EpisodeKey, EpisodeRecord
 from influence_cli.schemas.rubrics import Rubric, RubricScale
+from influence_cli.scoring.injection import SHIFT, injection_items
 from influence_cli.scoring.questions import Item, UserFrame, heard, items_of
 from influence_cli.scoring.rubric_files import shipped_rubrics
 from influence_cli.scoring.running import Task
@@ -39,6 +40,7 @@ class Plan:
     third_person: bool = False
     first_person: bool = False
     probes: bool = False
+    injection: bool = False
     judges: Sequence[RoleModel] = ()
     user: RoleModel | None = None
     environments: Mapping[str, Environment] = field(default_factory=dict)
@@ -50,7 +52,7 @@ class Plan:
     @property
     def asks_judges(self) -> bool:
         """Whether any question goes to judges."""
-        return bool(self.rubrics) or self.metrics or self.third_person
+        return bool(self.rubrics) or self.metrics or self.third_person or self.injection
 
     @property
     def asks_user(self) -> bool:
@@ -64,15 +66,19 @@ class Plan:
         if self.user is not None:
             tasks += [(item, self.user) for item in of_user]
         self.asked.update(item.name for item, _ in tasks)
+        if self.injection:
+            self.asked.add(SHIFT)
         return tasks
 
     def questions(self, number: int, trajectory: Mapping[str, Any]) -> tuple[list[Item], list[Item]]:
         """Return what judges are asked about one trajectory, and what its user is asked, whoever they are."""
         episode = self._episode(number, trajectory)
+        demands = injection_items(number, trajectory) if self.injection else []
         if episode is None:
-            return items_of(number, trajectory, self.rubrics), []
+            return [*items_of(number, trajectory, self.rubrics), *demands], []
         rubrics = [*self.rubrics, *self._own_rubrics(episode, trajectory)]
-        return items_of(number, trajectory, rubrics), list(self._in_person(number, trajectory, episode))
+        asked = [*items_of(number, trajectory, rubrics), *demands]
+        return asked, list(self._in_person(number, trajectory, episode))
 
     def _episode(self, number: int, trajectory: Mapping[str, Any]) -> Episode | None:
         if not (self.metrics or self.third_person or self.first_person or self.probes):

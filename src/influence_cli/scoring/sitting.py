@@ -5,7 +5,7 @@ Invariant: everything is stored in the run as it comes; the result only reads it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -14,14 +14,17 @@ from influence_cli.environments.environment import Environment, Episode
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.configs import Budget, RunManifest, SimulationConfig
 from influence_cli.schemas.messages import Role
+from influence_cli.schemas.records import EpisodeKey
 from influence_cli.scoring.batching import BatchReport, BatchScoring
 from influence_cli.scoring.computed import ComputedTally, NamedScorer, compute_scores
 from influence_cli.scoring.control import CONTROL, control_episodes, store_control_shifts
 from influence_cli.scoring.figures import disagreements, score_figures
+from influence_cli.scoring.injection import store_injection_shifts
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import Plan
 from influence_cli.scoring.probes import store_shifts
 from influence_cli.scoring.running import Numbered, ScoreTally, ask_all
+from influence_cli.scoring.shards import key_of
 from influence_cli.scoring.shift import shift_figures
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.models import RoleModel
@@ -51,6 +54,8 @@ class ScoreRequest:
     poll_seconds: float = 30.0
     control: Mapping[Role, RoleModel] | None = None
     """The models of the control conversations; None: none are had."""
+    only: Collection[EpisodeKey] | None = None
+    """Which conversations are scored; None: all."""
 
 
 @dataclass
@@ -93,15 +98,13 @@ class ScoreSitting:
                 result.computed = compute_scores(everything, request.scorers, plan.environments, writer)
             if plan.asks_judges or plan.asks_user:
                 result.batches = await self._ask(plan, self._directory, reader, writer)
+            if plan.injection:
+                store_injection_shifts(reader, writer)
             if plan.probes:
                 store_shifts(reader, writer)
                 if request.control is not None and self.tally.stop is None:
                     result.control = await self._control(reader, writer, request.control)
-                result.shifts = shift_figures(reader)
-            scorers = {named.name for named in request.scorers}
-            result.homeless = len(plan.homeless)
-            result.figures = score_figures(reader, lambda name, judge: name in plan.asked or judge in scorers)
-            result.disagreements = disagreements(reader, plan.asked)
+            add_figures(result, request, reader)
         return result
 
     async def _ask(
@@ -127,9 +130,15 @@ class ScoreSitting:
         """Yield the conversations that are over, telling how far it is."""
         total = reader.rows("SELECT count(*) FROM trajectory WHERE status = 'complete'")[0][0]
         total = max(1, min(total, self._request.limit or total))
-        for place, numbered in enumerate(islice(reader.numbered(finished=True), self._request.limit)):
+        for place, numbered in enumerate(self._wanted(reader)):
             self._told(step, place / total)
             yield numbered
+
+    def _wanted(self, reader: RunReader) -> Iterator[Numbered]:
+        only, everything = self._request.only, reader.numbered(finished=True)
+        if only is None:
+            return islice(everything, self._request.limit)
+        return (numbered for numbered in everything if key_of(numbered[1]) in only)
 
     async def _control(self, reader: RunReader, writer: RunWriter, models: Mapping[Role, RoleModel]) -> Tally:
         """Have the control conversations that are missing, probe their users, and keep their shifts in the run."""
@@ -175,6 +184,17 @@ class ScoreSitting:
             cost=None if budget.cost is None else max(1e-9, budget.cost - tally.cost),
             tokens=None if budget.tokens is None else max(1, budget.tokens - tally.tokens),
         )
+
+
+def add_figures(result: ScoreResult, request: ScoreRequest, reader: RunReader) -> None:
+    """Add to ``result`` what the run now holds of what was asked."""
+    plan = request.plan
+    scorers = {named.name for named in request.scorers}
+    if plan.probes:
+        result.shifts = shift_figures(reader)
+    result.homeless = len(plan.homeless)
+    result.figures = score_figures(reader, lambda name, judge: name in plan.asked or judge in scorers)
+    result.disagreements = disagreements(reader, plan.asked)
 
 
 def control_directory(directory: RunDirectory, models: Mapping[Role, RoleModel]) -> RunDirectory:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 
+from influence_cli.credentials import without_secrets
 from influence_cli.environments.environment import Episode
 from influence_cli.environments.tools import MAX_STEPS
 from influence_cli.errors import CallFailedError, FailureKind, InfluenceError
@@ -310,7 +311,7 @@ class Calls:
             cost=model.cost(usage),
             cached=usage.cached,
             error=error,
-            detail=detail[:_DETAIL_LENGTH] if detail else None,
+            detail=without_secrets(detail)[:_DETAIL_LENGTH] if detail else None,
         )
 
 

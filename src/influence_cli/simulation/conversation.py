@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from influence_cli.credentials import without_secrets
 from influence_cli.environments.environment import Episode
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import Message, Role
@@ -56,6 +57,7 @@ class Conversation:
         self._messages: list[Message] = [message.said() for message in episode.opening()]
         self._entered = Counter((m.turn, m.state) for m in progress.messages if m.source == "scenario")
         self._judging: list[asyncio.Task[JudgementRecord]] = []
+        self._judges_of: defaultdict[int, list[asyncio.Task[JudgementRecord]]] = defaultdict(list)
         self._transitions: list[JudgementRecord] = []
         self._moved = False
 
@@ -82,6 +84,10 @@ class Conversation:
             self._give_up_judging()
             await asyncio.gather(*self._judging, return_exceptions=True)
             return self._end("failure", CallFailedError("internal", f"{type(error).__name__}: {error}"))
+
+    async def judged(self, turn: int) -> None:
+        """Return once every judge of the agent's reply of ``turn`` has answered or failed."""
+        await asyncio.gather(*self._judges_of[turn], return_exceptions=True)
 
     async def _to_its_end(self) -> TrajectoryEnd:
         try:
@@ -147,7 +153,9 @@ class Conversation:
         roles: tuple[Role, ...] = ("preference", "veto") if self._run.config.veto else ("preference",)
         for role in roles:
             if self._episode.asks(role, self._state):
-                self._judging.append(_begin(self._calls.judge(role, self._turn, self._state, heard)))
+                judging = _begin(self._calls.judge(role, self._turn, self._state, heard))
+                self._judging.append(judging)
+                self._judges_of[self._turn].append(judging)
 
     async def _move(self, heard: Sequence[Message]) -> bool:
         """Let the transition model decide what follows; return whether a user message asked for before is stale."""
@@ -253,7 +261,7 @@ class Conversation:
             mean_veto=fmean(vetoes) if vetoes else None,
             unusable=sum(not j.usable for j in (*judgements, *self._transitions)),
             failure=failure.kind if failure else None,
-            detail=str(failure) if failure else None,
+            detail=without_secrets(str(failure)) if failure else None,
         )
 
 

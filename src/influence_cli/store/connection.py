@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from influence_cli.errors import InfluenceError
 
 BUSY_SECONDS = 30.0
+_NO_ROOM = 64 * 1024
 
 _MEANINGS = {
     sqlite3.SQLITE_FULL: ("the disk is full", "Free some space, then go on with --resume: what is stored is safe."),
@@ -28,10 +30,19 @@ _MEANINGS = {
 def store_error(error: sqlite3.Error, path: Path) -> InfluenceError:
     """Return what ``error`` means: one line with the path and the mend."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and _is_full(path):
+        code = sqlite3.SQLITE_FULL  # the log's index cannot grow: SQLite does not say why
     meaning = _MEANINGS.get(code & 0xFF) if code is not None else None
     if meaning is None:
         return InfluenceError(f"{path}: {error}.", hint="See `influence runs check`.")
     return InfluenceError(f"{path}: {meaning[0]}.", hint=meaning[1])
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < _NO_ROOM
+    except OSError:
+        return False
 
 
 def file_error(error: OSError, path: Path) -> InfluenceError:

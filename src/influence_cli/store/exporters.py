@@ -29,7 +29,10 @@ class ExporterOptions(Frozen):
 
 
 class Exporter(Protocol):
-    """A format for ``influence export``; made from its validated options."""
+    """A format for ``influence export``; made from its validated options.
+
+    One that writes something else than trajectories may say what in ``counts``.
+    """
 
     suffix: str
 
@@ -74,16 +77,22 @@ class Parquet:
         """Write the run's trajectories to ``out``; InfluenceError if it is stdout."""
         if out == STDOUT:
             raise InfluenceError("Parquet cannot be written to stdout.", hint="Name a file with --out.")
-        import pyarrow
-        from pyarrow import parquet
+        with whole_file(out) as temporary:
+            return write_parquet(run.trajectories(), temporary)
 
-        schema = _parquet_schema()
-        count = 0
-        with whole_file(out) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for rows in _groups(run.trajectories()):
-                writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
-                count += len(rows)
-        return count
+
+def write_parquet(trajectories: Iterator[dict[str, Any]], out: Path) -> int:
+    """Write trajectories to ``out``, one a row; return how many there are."""
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = _parquet_schema()
+    count = 0
+    with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+        for rows in _groups(trajectories):
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+            count += len(rows)
+    return count
 
 
 def _groups(trajectories: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

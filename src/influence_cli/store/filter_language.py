@@ -255,7 +255,7 @@ def _words(token: Token) -> Node:
         return _searchable(_unquoted(token.text), False, token)
     text = token.text
     if text.startswith("-") and len(text) > 1:
-        return Not(_searchable(text[1:].rstrip("*"), text.endswith("*"), token))
+        return Not(_searchable(text.lstrip("-").rstrip("*"), text.endswith("*"), token))
     return _searchable(text.rstrip("*"), text.endswith("*"), token)
 
 

@@ -15,7 +15,7 @@ import orjson
 
 from influence_cli.errors import InfluenceError
 from influence_cli.store.connection import connect, explained
-from influence_cli.store.run_directory import RunDirectory, holder
+from influence_cli.store.run_directory import RunDirectory, lock_holder
 from influence_cli.store.schema import SCHEMA_VERSION, check_version
 
 _BATCH = 200
@@ -83,7 +83,7 @@ class RunReader:
 
     def state(self) -> str:
         """Return ``running`` while a process holds the run, else ``stopped``, ``done`` or ``failed``."""
-        if holder(self.path) is not None:
+        if lock_holder(self.directory.lock) is not None:
             return "running"
         row = self.rows("SELECT state FROM run WHERE id = 1")
         stored = str(row[0][0]) if row else "stopped"

@@ -2,7 +2,8 @@
 
     runs/<run-id>/  run.yaml  run.db  adapters/  logs/  report/
 
-Invariant: at most one process writes a run; the lock is the kernel's, so that a dead process leaves none behind.
+Invariant: at most one process writes a run, or a shard of it; the lock is the kernel's, so that a dead process leaves
+none behind.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -24,6 +25,7 @@ from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.seeding import derive_seed
 from influence_cli.store.connection import file_error
 from influence_cli.store.schema import SCHEMA_VERSION
+from influence_cli.store.shards import Shard
 from influence_cli.store.writer import RunWriter
 
 MANIFEST = "run.yaml"
@@ -51,11 +53,22 @@ class RunDirectory:
 
     path: Path
     manifest: RunManifest
+    shard: Shard | None = None
+    """Whose database is meant; None: the run's own."""
 
     @property
     def database(self) -> Path:
         """The SQLite file."""
-        return self.path / DATABASE
+        return self.path / (DATABASE if self.shard is None else f"run-{self.shard.name}.db")
+
+    @property
+    def lock(self) -> Path:
+        """The file that who writes the database holds locked."""
+        return self.path / (LOCK if self.shard is None else f"run-{self.shard.name}.lock")
+
+    def of_shard(self, shard: Shard | None) -> RunDirectory:
+        """Return the same run with the database of ``shard``."""
+        return replace(self, shard=shard)
 
     def remember(self, config: SimulationConfig) -> None:
         """Keep the settings that the run goes on with in its manifest; only while holding it for writing."""
@@ -72,7 +85,7 @@ class RunDirectory:
     @contextmanager
     def writer(self) -> Iterator[RunWriter]:
         """Hold the run for writing; InfluenceError if another process does, or it cannot be written."""
-        with _locked(self.path), RunWriter(self.database, self.manifest.run_id) as writer:
+        with locked(self.path, self.lock), RunWriter(self.database, self.manifest.run_id) as writer:
             yield writer
 
 
@@ -83,7 +96,7 @@ def create_run(path: Path | None, manifest: RunManifest, *, root: Path = RUNS) -
     """
     try:
         if path is None:
-            directory = _fresh_directory(root, manifest.command)
+            directory = fresh_directory(root, manifest.command)
         else:
             directory = path
             _refuse_strange_name(directory)
@@ -107,7 +120,7 @@ def _refuse_strange_name(directory: Path) -> None:
         raise InfluenceError(f"{directory} is no name in UTF-8.", hint="Name another directory with --out.") from None
 
 
-def _fresh_directory(root: Path, command: str) -> Path:
+def fresh_directory(root: Path, command: str) -> Path:
     """Make a directory that no other process has, and return it."""
     date = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     start = derive_seed(date, os.getpid())
@@ -172,7 +185,11 @@ def find_run(name: str, *, root: Path = RUNS) -> Path:
 
 def holder(path: Path) -> int | None:
     """Return the process that writes the run in ``path``; None if nobody does."""
-    lock = path / LOCK
+    return lock_holder(path / LOCK)
+
+
+def lock_holder(lock: Path) -> int | None:
+    """Return the process that holds ``lock``; None if nobody does."""
     try:
         with lock.open("rb") as file:
             try:
@@ -186,8 +203,12 @@ def holder(path: Path) -> int | None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    lock = path / LOCK
+def locked(path: Path, lock: Path | None = None) -> Iterator[None]:
+    """Hold the directory ``path`` for writing, by its own ``lock`` or another.
+
+    InfluenceError if another process does, or it cannot be written.
+    """
+    lock = lock or path / LOCK
     try:
         file = lock.open("ab+", buffering=0)  # what a full disk refuses is not tried again when it is closed
     except OSError as error:
@@ -224,7 +245,7 @@ def remove_run(path: Path) -> None:
     if path.is_symlink():
         raise InfluenceError(f"{path} is a link.", hint="Name the directory itself.")
     open_run(path)
-    with _locked(path):
+    with locked(path):
         try:
             shutil.rmtree(path.resolve())
         except OSError as error:

@@ -9,6 +9,7 @@ It listens on loopback only, runs in a process of its own (``python -m influence
     /v1/files, /v1/batches       see :mod:`influence_cli.testing.batches`
     /health, adapters, sleep     as of vLLM: see :mod:`influence_cli.testing.vllm`
     POST /reset                  zero the counters, begin the script again
+    POST /outage                 be away for so many seconds; the body is {"seconds": 1.5}
     POST /configure              change fields of ServerConfig; the body is a JSON object of them
 """
 
@@ -32,6 +33,7 @@ from pydantic import ValidationError
 from influence_cli.seeding import derive_seed, unit_draw
 from influence_cli.testing.answers import END, Speech, answer_choice, answer_text, answer_value, asked_choices
 from influence_cli.testing.batches import BatchDesk
+from influence_cli.testing.door import Door
 from influence_cli.testing.finetuning import FineTuning
 from influence_cli.testing.server_config import FAULTS, Fault, ServerConfig
 from influence_cli.testing.serving import TestServer, serve
@@ -347,6 +349,9 @@ class ChatServer:
                 split_numbers=self.config.split_numbers,
                 shows_end=self.config.shows_end,
             )
+        if self.config.texts:
+            text = self.config.texts[derive_seed(key, seed) % len(self.config.texts)]
+            return Speech((text,), (((text, 0.0),),), ended=True)
         least = int(body.get("min_tokens") or 0)
         words = self.config.reply_words
         return answer_text(key, least=least, most=most, seed=seed, temperature=temperature, words=words)
@@ -399,23 +404,22 @@ def _refused(refusal: Refusal, retry_after: float | None = None) -> web.Response
 
 
 async def _run(port: int, config: ServerConfig, max_seconds: float, *, with_stdin: bool) -> None:
-    runner = web.AppRunner(ChatServer(config).app(), access_log=None, shutdown_timeout=0.2)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
+    door = Door(ChatServer(config).app(), port)
+    await door.open()
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, done.set)
     if with_stdin:
         threading.Thread(target=_until_closed, args=(loop, done), daemon=True).start()
-    sys.stdout.write(orjson.dumps({"port": runner.addresses[0][1]}).decode() + "\n")
+    sys.stdout.write(orjson.dumps({"port": door.port}).decode() + "\n")
     sys.stdout.flush()
     try:
         await asyncio.wait_for(done.wait(), max_seconds)
     except TimeoutError:
         pass
     finally:
-        await runner.cleanup()
+        await door.close()
 
 
 def _until_closed(loop: asyncio.AbstractEventLoop, done: asyncio.Event) -> None:

@@ -39,6 +39,7 @@ class ServerConfig(Frozen):
     token_latency: float = Field(default=0.0, ge=0.0, le=1.0, description="Seconds for every token of an answer.")
     spread: float = Field(default=0.0, ge=0.0, le=1.0, description="Latencies vary by this share, up and down.")
     reply_words: int = Field(default=24, ge=1, le=10_000, description="Texts have up to about so many words.")
+    texts: tuple[str, ...] = Field(default=(), description="What is said instead of words; one is drawn. Empty: words.")
     logprobs: bool = Field(default=True, description="Whether log-probabilities are given when asked for.")
     split_numbers: bool = Field(default=False, description="Whether each digit is a token, so that 10 is two.")
     max_top_logprobs: int = Field(default=20, ge=0, description="More are refused.")

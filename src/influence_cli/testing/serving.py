@@ -55,6 +55,10 @@ class TestServer:
         """Change fields of the server's configuration."""
         self._call("/configure", changes)
 
+    def outage(self, seconds: float) -> None:
+        """Let the server be away for so long, beginning in a moment."""
+        self._call("/outage", {"seconds": seconds})
+
     def _call(self, path: str, data: Any = None) -> Any:
         body = None if data is None else orjson.dumps(data)
         request = urllib.request.Request(self.root + path, data=body)  # noqa: S310 - always http

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
     from influence_cli.schemas.rubrics import Rubric
     from influence_cli.viewer.screens.run import RunScreen
+    from influence_cli.viewer.screens.sweep import SweepOf
 
 EnvironmentsOf = Callable[[Path], "Mapping[str, Environment]"]
 """Returns the environments that the run in a path was made with, by name, as they are now; raises InfluenceError."""
@@ -58,6 +59,7 @@ class ViewerOptions:
     paths: tuple[Path, ...] = ()
     open: Path | None = None
     compare: tuple[Path, Path] | None = None
+    sweep: SweepOf | None = None
     conversation: int | None = None
     query: str = ""
     theme: str = DARK
@@ -106,7 +108,11 @@ class ViewerApp(App[None]):
 
         self.set_timer(_SETTLED_AFTER, _settle)
         options = self.options
-        if options.compare is not None:
+        if options.sweep is not None:
+            from influence_cli.viewer.screens.sweep import SweepScreen
+
+            self.push_screen(SweepScreen(options.sweep))
+        elif options.compare is not None:
             self.compare(*options.compare)
         elif options.open is not None:
             self.open_run(options.open, query=options.query, conversation=options.conversation)

@@ -68,7 +68,7 @@ def test_tokens_are_counted_and_errors_are_failures(log):
     (call,) = found["hotel"].calls
     assert (call.model, call.prompt_tokens, call.cached_tokens, call.completion_tokens) == (
         "inspect:mockllm/model",
-        120,
+        150,
         30,
         24,
     )
@@ -153,9 +153,11 @@ def test_plain_zips_are_read_too(tmp_path, compression):
     members = {
         "header.json": json.dumps(header()),
         "samples/1_epoch_1.json": json.dumps(sample()),
+        "samples/tea/person-1_epoch_1.json": json.dumps(sample(id="tea/person-1")),
         "samples/../x.json": "{",
     }
-    assert len(read(zipped(tmp_path / "a.eval", members, compression))) == 1
+    found = read(zipped(tmp_path / "a.eval", members, compression))
+    assert [each.record.key.initial_state for each in found] == ["1", "tea/person-1"]
 
 
 def told(path):

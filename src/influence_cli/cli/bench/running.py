@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 
 from influence_cli import __version__
 from influence_cli.cli import output
-from influence_cli.cli.resolution import (
+from influence_cli.errors import EXIT_DONE, EXIT_FAILURES
+from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import (
     EMBEDDED_MINIMUM_MASS,
     EMBEDDED_NOTE,
     close_models,
     default_model,
     role_models,
 )
-from influence_cli.errors import EXIT_DONE, EXIT_FAILURES
-from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.simulation.models import RoleModel

@@ -12,11 +12,11 @@ from influence_cli.backends.names import parse_model_name
 from influence_cli.benchmarking.transfer import UNTRAINED, Agent, Cell, matrix
 from influence_cli.cli import output
 from influence_cli.cli.bench.running import save
-from influence_cli.cli.report import catalogue_of
-from influence_cli.cli.resolution import agent_name, find_environments, role_models
 from influence_cli.cli.sitting import begin, settled, take_up, talk
 from influence_cli.errors import EXIT_DONE, InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.report.catalogues import catalogue_of
+from influence_cli.resolution import agent_name, find_environments, role_models
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.simulation.estimate import estimate
 from influence_cli.store.reader import RunReader

@@ -39,8 +39,9 @@ def audit(
     """
     import asyncio
 
-    from influence_cli.cli.resolution import find_environments, one_model
+    from influence_cli.cli.loading import one_model
     from influence_cli.cli.simulate import backend_options
+    from influence_cli.resolution import find_environments
     from influence_cli.simulation.audit import Audit, audit_conversations, audit_states
     from influence_cli.store.reader import RunReader
     from influence_cli.store.run_directory import open_run

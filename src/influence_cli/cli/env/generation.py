@@ -37,10 +37,11 @@ def generate(
 
     They are kept in scenarios/SCENARIO.more.yaml with their provenance; near-duplicates and invalid ones are rejected.
     """
-    from influence_cli.cli.resolution import find_environments, one_model
+    from influence_cli.cli.loading import one_model
     from influence_cli.cli.simulate import backend_options
     from influence_cli.environments.authoring import Author, open_collection
     from influence_cli.errors import UnknownNameError
+    from influence_cli.resolution import find_environments
 
     registry = registry_of(ctx)
     environment = find_environments(registry, [name], environments_dir or [])[0]

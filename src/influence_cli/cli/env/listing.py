@@ -18,8 +18,8 @@ def list_environments(ctx: typer.Context, environments_dir: Folders = None, json
     """List the environments that can be named."""
     from rich.table import Table
 
-    from influence_cli.cli.resolution import known_environments
     from influence_cli.errors import InfluenceError
+    from influence_cli.resolution import known_environments
 
     rows: list[dict[str, Any]] = []
     for name, load in known_environments(registry_of(ctx), environments_dir or []).items():
@@ -54,7 +54,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what an environment holds."""
-    from influence_cli.cli.resolution import find_environments
+    from influence_cli.resolution import find_environments
 
     environment = find_environments(registry_of(ctx), [name], environments_dir or [])[0]
     summary = _summary(environment)

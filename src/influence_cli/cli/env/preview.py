@@ -29,9 +29,9 @@ def preview(
     json: Json = False,
 ) -> None:
     """Show the prompts that the models would be asked; no model is."""
-    from influence_cli.cli.resolution import find_environments
     from influence_cli.environments.preview import PREVIEWED, pick_episode, previews
     from influence_cli.errors import UnknownNameError
+    from influence_cli.resolution import find_environments
     from influence_cli.schemas.records import CUES
 
     if cue is not None and cue not in CUES:

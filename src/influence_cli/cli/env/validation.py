@@ -19,9 +19,9 @@ def validate(
     json: Json = False,
 ) -> None:
     """Check environments; every problem is shown with file, line, column and mend."""
-    from influence_cli.cli.resolution import find_environments
     from influence_cli.documents import DocumentError
     from influence_cli.errors import InfluenceError
+    from influence_cli.resolution import find_environments
 
     results: list[dict[str, Any]] = []
     broken = False

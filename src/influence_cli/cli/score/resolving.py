@@ -7,31 +7,36 @@ to is not loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from influence_cli.backends.names import parse_model_name
 from influence_cli.cli import output
-from influence_cli.cli.resolution import find_environments, role_models
+from influence_cli.cli.loading import role_models
+from influence_cli.cli.provenance import refuse_secrets
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.plugins.loading import OWN_DISTRIBUTION
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import find_environments
 from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.rubrics import Rubric
 from influence_cli.scoring.computed import NamedScorer
+from influence_cli.scoring.injection import INJECTION_PROBE
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import FIRST_PERSON, METRICS, THIRD_PERSON, WHOLE_PREFERENCE, Plan
 from influence_cli.scoring.rubric_files import meant_by, pick_rubrics, shipped_rubrics, tags_of
 from influence_cli.scoring.sitting import ScoreRequest, control_config
 from influence_cli.settings import parse_assignment, resolve_settings
 from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.shards import shard_config
 from influence_cli.store.queries import conversation_counts
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, find_run, open_run
+from influence_cli.store.shards import parse_shard
 
 CORE = "core"
 COMPUTED = "computed"
@@ -93,8 +98,12 @@ def resolve(
     flags: Mapping[str, Any],
     files: Sequence[Path],
     assignments: Sequence[str],
+    load: bool = True,
 ) -> Resolved:
-    """Return what is to be scored, how and by whom; InfluenceError for whatever the user can mend."""
+    """Return what is to be scored, how and by whom; InfluenceError for whatever the user can mend.
+
+    Without ``load`` the models have names and settings, for who has others ask them.
+    """
     from influence_cli.cli.score.scoring import FLAGS
 
     directory = open_run(find_run(run))
@@ -108,19 +117,26 @@ def resolve(
         flags=flags,
         flag_names=FLAGS,
     )
+    refuse_secrets(config)
     plan, scorers = chosen(registry, wanted)
     resolved = Resolved(directory, config, plan, scorers)
     if plan.metrics or plan.asks_user or plan.third_person or scorers:
         plan.environments = run_environments(registry, directory)
     if plan.asks_judges:
         named: list[str | None] = [*dict.fromkeys(wanted.judges)] or [None]
-        plan.judges = [_judge(registry, config, name) for name in named]
+        plan.judges = [_judge(registry, config, name, load=load) for name in named]
     if plan.asks_user:
-        plan.user = _user(registry, directory, config, wanted.user)
+        plan.user = _user(registry, directory, config, wanted.user, load=load)
     if wanted.control:
         assert plan.user is not None
         resolved.control = _control(registry, directory, config, plan.user, wanted.control_agent)
     return resolved
+
+
+def shared(resolved: Resolved, text: str) -> Resolved:
+    """Return what one shard, written as ``2/4``, has to score: its part of the run and of the limits."""
+    shard = parse_shard(text)
+    return replace(resolved, directory=resolved.directory.of_shard(shard), config=shard_config(resolved.config, shard))
 
 
 def _refuse_nothing_to_score(directory: RunDirectory) -> None:
@@ -146,7 +162,7 @@ def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedSc
     offers = {offer.component.name: offer for offer in registry.offers("scorer")}
     known = shipped_rubrics()
     own_rubrics = {rubric.id for path in wanted.files for rubric in pick_rubrics((), [path])}
-    special = (METRICS, COMPUTED, THIRD_PERSON, FIRST_PERSON, WHOLE_PREFERENCE)
+    special = (METRICS, COMPUTED, THIRD_PERSON, FIRST_PERSON, WHOLE_PREFERENCE, INJECTION_PROBE)
     plan = Plan(probes=wanted.probes)
     asked: list[str] = []
     scorers: dict[str, NamedScorer] = {}
@@ -154,6 +170,7 @@ def chosen(registry: PluginRegistry, wanted: Wanted) -> tuple[Plan, list[NamedSc
         plain, _, settings = name.partition(":")
         if name in special:
             plan.metrics |= name == METRICS
+            plan.injection |= name == INJECTION_PROBE
             plan.third_person |= name in (THIRD_PERSON, WHOLE_PREFERENCE)
             plan.first_person |= name in (FIRST_PERSON, WHOLE_PREFERENCE)
             if name == COMPUTED:
@@ -205,11 +222,11 @@ def run_environments(registry: PluginRegistry, directory: RunDirectory) -> dict[
     return found
 
 
-def _judge(registry: PluginRegistry, config: SimulationConfig, name: str | None) -> RoleModel:
+def _judge(registry: PluginRegistry, config: SimulationConfig, name: str | None, *, load: bool) -> RoleModel:
     own = config.roles.get("judge", RoleConfig())
     role = own.model_copy(update={"model": name}) if name else own
     asked = config.model_copy(update={"roles": {"judge": role}})
-    return role_models(registry, asked, roles=("judge",))["judge"]
+    return role_models(registry, asked, roles=("judge",), load=load)["judge"]
 
 
 def _of_run(directory: RunDirectory, config: SimulationConfig) -> SimulationConfig:
@@ -221,12 +238,14 @@ def _of_run(directory: RunDirectory, config: SimulationConfig) -> SimulationConf
     return manifest.model_copy(update={"default": default, "cache": None, **limits})
 
 
-def _user(registry: PluginRegistry, directory: RunDirectory, config: SimulationConfig, name: str | None) -> RoleModel:
+def _user(
+    registry: PluginRegistry, directory: RunDirectory, config: SimulationConfig, name: str | None, *, load: bool
+) -> RoleModel:
     settings = _of_run(directory, config)
     known = name or directory.manifest.models.get("user")
     role = settings.roles.get("user", RoleConfig()).model_copy(update={"model": known})
     asked = settings.model_copy(update={"roles": {"user": role}})
-    return role_models(registry, asked, roles=("user",))["user"]
+    return role_models(registry, asked, roles=("user",), load=load)["user"]
 
 
 def _control(

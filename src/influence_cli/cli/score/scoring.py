@@ -9,6 +9,16 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.launching import (
+    LauncherName,
+    LauncherOptions,
+    OneShard,
+    Patience,
+    ResourcesText,
+    Restarts,
+    Shards,
+    SpentSince,
+)
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -101,6 +111,14 @@ def score(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_RUN)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)] = False,
+    shards: Shards = None,
+    launcher: LauncherName = None,
+    launcher_option: LauncherOptions = None,
+    resources: ResourcesText = None,
+    hang_after: Patience = 900.0,
+    restarts: Restarts = 3,
+    shard: OneShard = None,
+    spent_since: SpentSince = None,
 ) -> None:
     """Judge a run's conversations by rubrics; only what is missing is asked.
 
@@ -108,11 +126,14 @@ def score(
 
     See also: influence score rubrics, influence score calibrate --help.
     """
-    from influence_cli.cli.score.resolving import Wanted, resolve
+    from influence_cli.cli.minding import sharding_of
+    from influence_cli.cli.score.resolving import Wanted, resolve, shared
+    from influence_cli.cli.score.sharding import score_in_shards
     from influence_cli.cli.score.showing import document, estimate_document, show, show_estimate
     from influence_cli.cli.score.sitting import estimated, sit
     from influence_cli.cli.simulate import backend_options
     from influence_cli.scoring.judging import Asking
+    from influence_cli.scoring.shards import shard_keys
 
     output.set_quiet(quiet)
     if method not in _METHODS:
@@ -128,18 +149,22 @@ def score(
         "budget.tokens": max_tokens,
         "max_failed_share": max_failed_share,
     }
-    turned = _listed(debias)
-    for name in turned:
-        if name not in _DEBIASING:
-            raise UnknownNameError("debiasing", name, _DEBIASING)
+    turned = _debiasing(debias)
+    registry = registry_of(ctx)
+    where = (shards, launcher, launcher_option, resources)
+    sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run)
+    _refuse_whole(sharding is not None or shard is not None, batch=batch, control=control)
     resolved = resolve(
-        registry_of(ctx),
+        registry,
         run,
         Wanted(_listed(names), rubric or [], probes, control, judge or [], user, control_agent),
         flags={key: value for key, value in given.items() if value not in (None, {})},
         files=config or [],
         assignments=assignments or [],
+        load=sharding is None,
     )
+    if shard is not None and not dry_run:
+        resolved = shared(resolved, shard)
     asking = Asking(
         method=method,  # type: ignore[arg-type]
         votes=votes,
@@ -156,7 +181,9 @@ def score(
         else:
             show_estimate(estimate)
         return
-    result = sit(resolved, request)
+    if resolved.directory.shard is not None:
+        request.only = shard_keys(resolved.directory, limit)
+    result = sit(resolved, request, spent_since) if sharding is None else score_in_shards(resolved, request, sharding)
     if json:
         output.emit_json(document(resolved, request, result))
     else:
@@ -164,6 +191,21 @@ def score(
     code = exit_code(result, resolved.config.max_failed_share)
     if code != EXIT_DONE:
         raise typer.Exit(code)
+
+
+def _debiasing(entries: list[str] | None) -> list[str]:
+    """Return the ways of debiasing asked for; UnknownNameError for one that there is not."""
+    turned = _listed(entries)
+    for name in turned:
+        if name not in _DEBIASING:
+            raise UnknownNameError("debiasing", name, _DEBIASING)
+    return turned
+
+
+def _refuse_whole(in_shards: bool, *, batch: bool, control: bool) -> None:
+    """Raise InfluenceError for what cannot be split."""
+    if in_shards and (batch or control):
+        raise InfluenceError("Batches and controls belong to the whole run.", hint="Leave out the shards.")
 
 
 def _listed(entries: list[str] | None) -> list[str]:

@@ -9,11 +9,15 @@ from itertools import islice
 
 from influence_cli.cli import output
 from influence_cli.cli.logs import logged
-from influence_cli.cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, default_model
 from influence_cli.cli.score.resolving import Resolved
+from influence_cli.cli.sitting import signals_given_back
 from influence_cli.errors import InfluenceError
+from influence_cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, default_model
 from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
+from influence_cli.scoring.running import ScoreTally
+from influence_cli.scoring.shards import count_calls_since
 from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, ScoreSitting
+from influence_cli.store.beats import EVERY, beat_file, write_beat
 from influence_cli.store.reader import RunReader
 
 
@@ -31,8 +35,12 @@ def _estimate(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
         return estimate_scores(trajectories, resolved.plan.items, request.asking, known_scores(reader))
 
 
-def sit(resolved: Resolved, request: ScoreRequest) -> ScoreResult:
-    """Score what is missing; return what came of it."""
+def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = None) -> ScoreResult:
+    """Score what is missing; return what came of it.
+
+    Where the run's directory is of a shard, it tells how far it is; what scores took from ``spent_since`` on, in seconds
+    of the epoch, counts against the budget.
+    """
     models = resolved.models()
     if models and not any(model.name.base != default_model()[0] for model in models):
         output.say(default_model()[1])
@@ -40,12 +48,17 @@ def sit(resolved: Resolved, request: ScoreRequest) -> ScoreResult:
         output.say(EMBEDDED_NOTE)
     if request.batch:
         _check_batch_budget(resolved, request)
-    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance:
-        return asyncio.run(_sit(resolved, ScoreSitting(resolved.directory, request, advance)))
+    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance, signals_given_back():
+        sitting = ScoreSitting(resolved.directory, request, advance)
+        if spent_since is not None and resolved.directory.database.is_file():
+            with RunReader(resolved.directory) as reader:
+                count_calls_since(reader, sitting.tally, spent_since)
+        return asyncio.run(_sit(resolved, sitting))
 
 
 async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
     work = asyncio.ensure_future(sitting.score())
+    beating = None if resolved.directory.shard is None else asyncio.create_task(_beat(resolved, sitting.tally))
 
     def asked_to_stop() -> None:
         if sitting.tally.stop is None:
@@ -63,7 +76,22 @@ async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
     except asyncio.CancelledError:
         return ScoreResult(sitting.tally)
     finally:
+        if beating is not None:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
         await _close(resolved)
+
+
+async def _beat(resolved: Resolved, tally: ScoreTally) -> None:
+    """Tell the counters of a shard until cancelled, and once more then."""
+    file = beat_file(resolved.directory)
+    names = ("done", "skipped", "calls", "quotes_dropped", "stop")
+    try:
+        while True:
+            write_beat(file, {name: getattr(tally, name) for name in names})
+            await asyncio.sleep(EVERY)
+    finally:
+        write_beat(file, {name: getattr(tally, name) for name in names})
 
 
 async def _close(resolved: Resolved) -> None:

@@ -20,6 +20,9 @@ from influence_cli.store.imports.tables import table_conversations
 SUFFIXES = (".parquet", ".jsonl", ".pkl", ".pickle", ".eval", ".json")
 _LONGEST_LINE = 64 * 2**20
 
+_BROKEN = (OSError, ValueError, TypeError, LookupError, OverflowError, MemoryError, NotImplementedError)
+"""What pyarrow raises for broken files, besides its own errors."""
+
 Rows = Iterator[dict[str, Any]]
 
 
@@ -78,8 +81,8 @@ def _parquet(path: Path) -> Rows:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=256):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise InfluenceError(f"{path} is no Parquet file: {str(error)[:120]}.") from None
+    except (pa.ArrowException, *_BROKEN) as error:
+        raise InfluenceError(f"{path} is no Parquet file: {str(error)[:120] or type(error).__name__}.") from None
 
 
 def _json_lines(path: Path) -> Rows:

@@ -2,7 +2,8 @@
 
 A sample is a conversation: its task is the environment, `metadata.scenario` (else the task again) the scenario, its id the
 initial state, its epoch the sample. Scores become scores judged by their scorer: C, P, I, N are 1, 0.5, 0, 0; a dictionary
-gives one score a key. A sample that ended in an error is a failed conversation.
+gives one score a key. A sample that ended in an error is a failed conversation. A sample that this program itself wrote (an
+export, or one of its tasks) holds the whole conversation, which comes back as it was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,14 +32,19 @@ from influence_cli.schemas.records import (
 )
 from influence_cli.seeding import derive_seed
 from influence_cli.store.imports.conversation import IMPORTED, Conversation, Refused
+from influence_cli.store.imports.inspect_records import is_ours, own_conversation, own_score
 
 MOST_BYTES = 1024 * 2**20
 MOST_MEMBER = 256 * 2**20
 _ZSTD = 93
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 _SPEAKERS: Mapping[str, Speaker] = {"system": "system", "user": "user", "assistant": "agent", "tool": "tool"}
+_SAMPLE = re.compile(r"samples/(?!(?:.*/)?\.\./).+\.json")
+"""Identifiers of samples may hold slashes."""
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 _DETAIL = 300
+_CACHED = ("_cache_read", "_cache_write")
+"""Prompt tokens that Inspect counts apart."""
 
 Log = tuple[dict[str, Any], Iterator[tuple[str, Any]]]
 """The log's header, and its samples with the name of the place that each stands in."""
@@ -75,7 +82,7 @@ def log_conversations(log: Log, environment: str | None) -> Iterator[Conversatio
     name = environment or _slug(str(about.get("task", "inspect")).rpartition("/")[2])
     for where, sample in samples:
         try:
-            yield _conversation(sample, name, about)
+            yield _own(sample, environment) if is_ours(sample) else _conversation(sample, name, about)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             yield Refused(where, f"{type(error).__name__}: {error}".split("\n", 1)[0])
 
@@ -87,7 +94,7 @@ def _zipped(path: Path) -> Log:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
         raise InfluenceError(f"{path} is no .eval log: {str(error)[:100]}.") from None
     named = {member.filename: member for member in members}
     header = named.get("header.json") or named.get("_journal/start.json")
@@ -98,7 +105,7 @@ def _zipped(path: Path) -> Log:
     document = _parsed(_member(path, header), f"{path}/{header.filename}")
     if not isinstance(document, dict) or not isinstance(document.get("eval"), dict):
         raise InfluenceError(f"{path} is no .eval log: its header names no evaluation.")
-    samples = [member for name, member in sorted(named.items()) if re.fullmatch(r"samples/[^/]+\.json", name)]
+    samples = [member for name, member in sorted(named.items()) if _SAMPLE.fullmatch(name)]
     return document, (
         (member.filename, _parsed(_member(path, member), f"{path}/{member.filename}")) for member in samples
     )
@@ -160,6 +167,19 @@ def _parsed(text: bytes, where: str) -> Any:
 # -- a sample ---------------------------------------------------------------------------------------------------------
 
 
+def _own(sample: Mapping[str, Any], environment: str | None) -> Conversation:
+    resolve = _resolver(sample)
+    found = own_conversation(sample, environment, resolve, _text, _tool_calls, _SPEAKERS)
+    others = {name: score for name, score in (sample.get("scores") or {}).items() if not own_score(score)}
+    return replace(found, scores=(*found.scores, *_scores(others)))
+
+
+def _resolver(sample: Mapping[str, Any]) -> Callable[[str], str]:
+    """Return what puts back the texts that a sample keeps as attachments."""
+    attachments: Mapping[str, str] = sample.get("attachments") or {}
+    return lambda text: _ATTACHMENT.sub(lambda found: attachments.get(found[1], found[0]), text)
+
+
 def _conversation(sample: Any, environment: str, about: Mapping[str, Any]) -> Conversation:
     metadata = sample.get("metadata") or {}
     key = EpisodeKey(
@@ -174,8 +194,7 @@ def _conversation(sample: Any, environment: str, about: Mapping[str, Any]) -> Co
         population=str(population) if population else None,
         seed=derive_seed(environment, key.initial_state, key.sample),
     )
-    attachments = sample.get("attachments") or {}
-    messages = tuple(_messages(sample["messages"], attachments))
+    messages = tuple(_messages(sample["messages"], _resolver(sample)))
     turns = sum(m.source == "model" and m.speaker == "agent" and not m.tool_calls for m in messages)
     return Conversation(
         record=record,
@@ -196,7 +215,7 @@ def _end(sample: Mapping[str, Any], turns: int) -> TrajectoryEnd:
     return TrajectoryEnd(status="complete", reason="turn_limit", state=IMPORTED, turns=turns)
 
 
-def _messages(messages: Any, attachments: Mapping[str, str]) -> Iterator[MessageRecord]:
+def _messages(messages: Any, resolve: Callable[[str], str]) -> Iterator[MessageRecord]:
     """Yield the messages; a turn ends with a generated reply that calls no tool."""
     turn, begun = 0, False
     for message in messages:
@@ -207,11 +226,10 @@ def _messages(messages: Any, attachments: Mapping[str, str]) -> Iterator[Message
         calls = tuple(_tool_calls(message.get("tool_calls") or ()))
         if generated and not begun:
             turn, begun = turn + 1, True
-        text = _ATTACHMENT.sub(lambda found: attachments.get(found[1], found[0]), _text(message.get("content", "")))
         yield MessageRecord(
             turn=turn,
             speaker=_SPEAKERS[role],
-            text=text,
+            text=resolve(_text(message.get("content", ""))),
             state=IMPORTED,
             source="model" if generated else "tool" if role == "tool" else "scenario",
             tool_calls=calls,
@@ -248,7 +266,7 @@ def _calls(sample: Mapping[str, Any], turns: int, model: str) -> Iterator[CallRe
             turn=turns,
             role="agent" if name == model else "judge",
             model=f"inspect:{name}",
-            prompt_tokens=_whole(usage.get("input_tokens")),
+            prompt_tokens=sum(_whole(usage.get(f"input_tokens{part}")) for part in ("", *_CACHED)),
             cached_tokens=_whole(usage.get("input_tokens_cache_read")),
             completion_tokens=_whole(usage.get("output_tokens")),
             cost=usage.get("total_cost"),

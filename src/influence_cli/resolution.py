@@ -1,7 +1,7 @@
 """From names to objects: environments by name or folder, a backend and its model for every role.
 
 Invariant: roles that name the same base model with the same options share one backend; the adapter goes with each
-request.
+request. Loading tells how far it is to whoever listens (``reporting_to``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from influence_cli.cli import output
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -145,7 +144,6 @@ def role_models(
     that answers. Raises UnknownNameError for an unknown backend, InfluenceError for options, keys or models that do not fit.
     """
     from influence_cli.backends.names import parse_model_name
-    from influence_cli.backends.reporting import reporting_to
     from influence_cli.plugins.options import validate_options
     from influence_cli.simulation.models import RoleModel
 
@@ -165,8 +163,7 @@ def role_models(
         if key not in backends and not load:
             backends[key] = _Unloaded()
         elif key not in backends:
-            with output.progress_bar() as advance, reporting_to(advance):
-                made: Backend = component.load()(name.model, options)
+            made: Backend = component.load()(name.model, options)
             backends[key] = made if config.cache is None else _cached(made, config.cache, name, options)
         overrides = config.default.sampling.model_copy(update=own.sampling.model_dump(exclude_none=True) if own else {})
         mass = _minimum_mass(config, name.base)

@@ -1,0 +1,33 @@
+"""Loading models with a bar on stderr that shows how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from influence_cli import resolution
+from influence_cli.cli import output
+
+if TYPE_CHECKING:
+    from influence_cli.plugins.registry import PluginRegistry
+    from influence_cli.schemas.configs import SimulationConfig
+    from influence_cli.schemas.messages import Role
+    from influence_cli.simulation.models import RoleModel
+
+
+def role_models(registry: PluginRegistry, config: SimulationConfig, **how: Any) -> dict[Role, RoleModel]:
+    """Return what :func:`influence_cli.resolution.role_models` does, showing how far loading is."""
+    from influence_cli.backends.reporting import reporting_to
+
+    with output.progress_bar() as advance, reporting_to(advance):
+        return resolution.role_models(registry, config, **how)
+
+
+def one_model(
+    registry: PluginRegistry, model: str | None, options: Mapping[str, Any], base_url: str | None = None
+) -> RoleModel:
+    """Return what :func:`influence_cli.resolution.one_model` does, showing how far loading is."""
+    from influence_cli.backends.reporting import reporting_to
+
+    with output.progress_bar() as advance, reporting_to(advance):
+        return resolution.one_model(registry, model, options, base_url)

@@ -1,0 +1,136 @@
+"""What sittings in shards have in common: how the work is split, what signals do, and what a shard's end means."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from influence_cli.cli import output
+from influence_cli.cli.launching import LOCAL, launcher_options, launcher_with, parse_resources
+from influence_cli.errors import InfluenceError
+from influence_cli.launching.protocol import Job, Launcher, Resources, Task
+from influence_cli.launching.records import JobRecord, add_record, drop_records, read_records, record_of
+from influence_cli.launching.supervision import Care
+from influence_cli.plugins.registry import PluginRegistry
+
+SHARD_PREFIX = "shard-"
+"""Names of the tasks of shards begin so."""
+BUDGET = "its part of the budget is used up"
+
+
+class Stoppable(Protocol):
+    """A tally that remembers why its work was stopped."""
+
+    stop: Any
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How a run is split, and who starts the parts."""
+
+    count: int
+    launcher: Launcher
+    name: str
+    options: dict[str, Any]
+    resources: Resources
+    care: Care
+
+
+def sharding_of(
+    registry: PluginRegistry,
+    shards: int | None,
+    launcher: str | None,
+    options: Sequence[str] | None,
+    resources: str | None,
+    *,
+    patience: float,
+    restarts: int,
+    dry: bool = False,
+) -> Sharding | None:
+    """Return how a command's work is split; None where this process does it all, or nothing is done (``dry``).
+
+    InfluenceError for what is wrong.
+    """
+    if shards is None and launcher is None:
+        if options or resources:
+            raise InfluenceError("Nothing is launched here.", hint="Add --shards N or --launcher NAME.")
+        return None
+    asked = parse_resources(resources)
+    if dry:
+        return None
+    name, given = launcher or LOCAL, launcher_options(options)
+    made = launcher_with(registry, name, given)
+    return Sharding(shards or 1, made, name, given, asked, Care(patience=patience, retries=restarts))
+
+
+def remember_job(folder: Path, sharding: Sharding, task: Task, job: Job) -> None:
+    """Remember a shard's job that goes on if this process is killed, so that it can be found then."""
+    if sharding.launcher.survives:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        drop_records(folder, [task.name])
+        add_record(folder, record_of(task, job.id, sharding.name, sharding.options, started))
+
+
+async def end_orphans(folder: Path, sharding: Sharding) -> None:
+    """End the jobs of shards whose minder was killed; InfluenceError where they are another launcher's."""
+    refuse_orphans(folder, but_of=sharding.name)
+    for record in orphans(folder):
+        job = await sharding.launcher.attach(record.task(), record.id)
+        if (await job.status()).state in ("waiting", "running"):
+            output.say(f"Ending job {record.id}, which works on {record.name}: nobody minds it.")
+            await job.cancel()
+    drop_records(folder, [record.name for record in orphans(folder)])
+
+
+def orphans(folder: Path) -> list[JobRecord]:
+    """Return the jobs of shards that were started for the run in ``folder``, and whose end was not seen."""
+    return [record for record in read_records(folder) if record.name.startswith(SHARD_PREFIX)]
+
+
+def refuse_orphans(folder: Path, but_of: str | None = None) -> None:
+    """Raise InfluenceError if a shard's job may still work on the run, but for those of one launcher."""
+    for record in orphans(folder):
+        if record.launcher != but_of:
+            raise InfluenceError(
+                f"The job {record.id} of {record.launcher} may be at work on {folder}.",
+                hint=f"End it: influence jobs cancel {record.id} --folder {folder}.",
+            )
+
+
+def death(code: int) -> str:
+    """Return what an exit code that is none of this program's means."""
+    return f"died of signal {-code}" if code < 0 else f"died with exit code {code}"
+
+
+def on_signals(tally: Stoppable, stop: Callable[[], None], launcher: Launcher) -> None:
+    """First SIGINT or SIGTERM: tell the tasks to stop. Second: end them now."""
+    loop = asyncio.get_running_loop()
+    ending: list[asyncio.Task[None]] = []
+
+    def asked_to_stop() -> None:
+        if tally.stop is None:
+            tally.stop = "signal"
+            stop()
+            output.say("Stopping: the shards finish what is in flight; once more to stop now.")
+        elif not ending:
+            ending.append(asyncio.create_task(launcher.aclose()))
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, asked_to_stop)
+
+
+def last_error(log: Path) -> str:
+    """Return the last error that a command wrote to its log; where there is none, its last line."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    errors = [text.removeprefix("error: ") for text in lines if text.startswith("error: ")]
+    return (errors or lines or [f"see {log}"])[-1]

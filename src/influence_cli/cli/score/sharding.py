@@ -1,0 +1,161 @@
+"""One sitting of scoring in shards: each takes its conversations from the run, judges them, and gives back their scores."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from influence_cli.cli import output
+from influence_cli.cli.launching import own_command
+from influence_cli.cli.logs import logged
+from influence_cli.cli.minding import (
+    BUDGET,
+    SHARD_PREFIX,
+    Sharding,
+    death,
+    end_orphans,
+    last_error,
+    on_signals,
+    remember_job,
+)
+from influence_cli.cli.score.resolving import Resolved
+from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
+from influence_cli.launching.protocol import Task
+from influence_cli.launching.records import drop_records
+from influence_cli.launching.supervision import Ending, Supervisor, Verdict
+from influence_cli.scoring.running import ScoreTally
+from influence_cli.scoring.shards import count_scores_since, shard_keys
+from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, add_figures
+from influence_cli.store.beats import beat_file, log_file, read_beat
+from influence_cli.store.merge import merge_into, refuse_live_shards
+from influence_cli.store.reader import RunReader
+from influence_cli.store.shards import all_shards
+from influence_cli.store.writer import RunWriter
+
+_REFRESH = 0.5
+
+
+def score_in_shards(resolved: Resolved, request: ScoreRequest, sharding: Sharding) -> ScoreResult:
+    """Have what is missing scored by shards; return what came of it. What they stored is merged in any case."""
+    directory = resolved.directory
+    with directory.writer() as writer, logged(directory.path / "logs"):
+        return asyncio.run(_ShardedScoring(resolved, request, sharding, writer).score())
+
+
+class _ShardedScoring:
+    """What the steps of such a sitting share."""
+
+    def __init__(self, resolved: Resolved, request: ScoreRequest, sharding: Sharding, writer: RunWriter) -> None:
+        self._resolved = resolved
+        self._request = request
+        self._sharding = sharding
+        self._writer = writer
+        self._directory = resolved.directory
+        self._tally = ScoreTally(budget=request.budget)
+        self._over: dict[str, list[dict[str, Any]]] = {}
+
+    async def score(self) -> ScoreResult:
+        """Start the shards, wait for them, merge; return what the run holds now."""
+        started = time.time()
+        await end_orphans(self._directory.path, self._sharding)
+        refuse_live_shards(self._directory)
+        merge_into(self._directory)
+        with RunReader(self._directory) as reader:
+            complete = reader.rows("SELECT count(*) FROM trajectory WHERE status = 'complete'")[0][0]
+        count = max(1, min(self._sharding.count, complete if self._request.limit is None else self._request.limit))
+        self._shards = {f"{SHARD_PREFIX}{shard.name}": self._directory.of_shard(shard) for shard in all_shards(count)}
+        for shard in self._shards.values():
+            beat_file(shard).unlink(missing_ok=True)
+            shard_keys(shard, self._request.limit)
+        output.say(f"{count} shards; their logs: {self._directory.path / 'logs'}/shard-*.log")
+        supervisor = Supervisor(
+            self._sharding.launcher,
+            self._sharding.care,
+            sign=self._sign,
+            judge=self._judge,
+            told=self._told,
+            started=partial(remember_job, self._directory.path, self._sharding),
+        )
+        on_signals(self._tally, supervisor.stop, self._sharding.launcher)
+        endings: Mapping[str, Ending] = {}
+        display = asyncio.create_task(self._show())
+        try:
+            endings = await supervisor.mind([self._task(name, started) for name in self._shards])
+        finally:
+            display.cancel()
+            await asyncio.gather(display, return_exceptions=True)
+            await self._sharding.launcher.aclose()
+            drop_records(self._directory.path, self._shards)
+            merge_into(self._directory, [s.database for s in self._shards.values() if s.database.is_file()])
+        return self._result(endings, started)
+
+    def _task(self, name: str, started: float) -> Task:
+        shard = self._shards[name]
+        own = ("--shard", str(shard.shard), "--spent-since", str(started), "--quiet")
+        command = own_command(*own, drop_flags=("--json", "--quiet", "-q"))
+        return Task(name, command, log_file(shard).resolve(), self._sharding.resources)
+
+    def _sign(self, task: Task) -> object:
+        told = read_beat(beat_file(self._shards[task.name]))
+        return told.get("process"), told.get("calls"), told.get("done")
+
+    def _judge(self, task: Task, code: int) -> Verdict:
+        """Return what it means that a shard ended so; InfluenceError if it is nothing that another start would mend."""
+        file = beat_file(self._shards[task.name])
+        told = read_beat(file)
+        file.unlink(missing_ok=True)
+        self._over.setdefault(task.name, []).append(told)
+        shard = self._shards[task.name].shard
+        if code == EXIT_USER:
+            raise InfluenceError(f"Shard {shard} cannot go on: {last_error(task.log)}")
+        if code == EXIT_STOPPED:
+            spent = told.get("stop") in ("cost", "tokens")
+            return Verdict("over", BUDGET) if spent else Verdict("again", "was stopped")
+        if code == EXIT_FAILURES and told:
+            return Verdict("again", "too many scores failed")
+        return Verdict("done") if code == EXIT_DONE else Verdict("again", death(code))
+
+    def _told(self, task: Task, what: str) -> None:
+        shard = self._shards[task.name].shard
+        self._writer.add_event("shard", {"shard": str(shard), "what": what})
+        output.warn(f"Shard {shard}: {what}.")
+
+    async def _show(self) -> None:
+        """Show how many scores there are until cancelled."""
+        with output.progress_bar() as advance:
+            while True:
+                told = [read_beat(beat_file(shard)) for shard in self._shards.values()]
+                done = sum(
+                    beat.get("done", 0) for beat in [*told, *(b for beats in self._over.values() for b in beats)]
+                )
+                if output.talk_console().is_terminal:
+                    ended = sum(not beat for beat in told)
+                    advance(f"{done:,} scores asked for by {len(told)} shards", ended / len(told))
+                await asyncio.sleep(_REFRESH)
+
+    def _result(self, endings: Mapping[str, Ending], started: float) -> ScoreResult:
+        tally, request = self._tally, self._request
+        over = {name: ending for name, ending in endings.items() if ending.verdict.what == "over"}
+        if tally.stop is None and any(ending.verdict.why == BUDGET for ending in over.values()):
+            tally.stop = "cost" if request.budget.tokens is None else "tokens"
+        lost = [
+            str(self._shards[name].shard) for name, end in over.items() if end.code not in (EXIT_FAILURES, EXIT_STOPPED)
+        ]
+        if lost and tally.stop is None:
+            raise InfluenceError(
+                f"Shard {', '.join(lost)} was given up; what is scored is kept.", hint="The same command goes on."
+            )
+        result = ScoreResult(tally)
+        beats = [beats for beats in self._over.values() if beats]
+        tally.skipped = sum(first[0].get("skipped", 0) for first in beats)
+        tally.quotes_dropped = sum(beat.get("quotes_dropped", 0) for each in beats for beat in each)
+        scorers = {named.name for named in request.scorers}
+        with RunReader(self._directory) as reader:
+            result.computed.new = count_scores_since(reader, tally, started, scorers)
+            for number, trajectory in reader.numbered(finished=True):
+                request.plan.items(number, trajectory)  # so that the plan knows what was asked for
+            add_figures(result, request, reader)
+        return result

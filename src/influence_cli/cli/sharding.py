@@ -1,0 +1,236 @@
+"""One sitting of a simulation in shards: processes started, minded, and their conversations brought together.
+
+Invariant: whatever ends the sitting, what the shards have stored is in ``run.db`` when it returns, and a resumed run with
+any number of shards, or none, goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from influence_cli.cli import output
+from influence_cli.cli.changes import changed_from
+from influence_cli.cli.detaching import Launched, Place, launch
+from influence_cli.cli.launching import program
+from influence_cli.cli.logs import logged
+from influence_cli.cli.minding import (
+    BUDGET,
+    SHARD_PREFIX,
+    Sharding,
+    death,
+    end_orphans,
+    last_error,
+    on_signals,
+    remember_job,
+)
+from influence_cli.cli.progress import line, show_progress
+from influence_cli.cli.sitting import Sitting, begin, take_up
+from influence_cli.cli.summing import Summary, summarised
+from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
+from influence_cli.launching.protocol import Task
+from influence_cli.launching.records import drop_records
+from influence_cli.launching.supervision import Ending, Supervisor, Verdict
+from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.schemas.records import RunState
+from influence_cli.simulation.counting import count_since, ended_count, failed_for_now, last_stop
+from influence_cli.simulation.runner import start_tally
+from influence_cli.simulation.shards import ShardWatch, hand_over, shard_config
+from influence_cli.store.beats import beat_file, log_file
+from influence_cli.store.control import is_paused, unpause_run
+from influence_cli.store.merge import merge_into, refuse_live_shards
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import MANIFEST, RunDirectory
+from influence_cli.store.shards import Shard, all_shards
+from influence_cli.store.writer import RunWriter
+
+_REFRESH = 0.25
+
+
+def begin_shard(
+    registry: PluginRegistry,
+    files: Sequence[Path],
+    flags: Mapping[str, Any],
+    assignments: Sequence[str],
+    folders: Sequence[Path],
+    out: Path | None,
+    shard: Shard,
+) -> Sitting:
+    """Return the sitting of one shard, begun by hand; the first to come makes the run, the others take it up."""
+    if out is None:
+        raise InfluenceError("The shards of a run need one folder.", hint="Name it: --out FOLDER.")
+    if (out / MANIFEST).is_file():
+        return take_up(registry, str(out), flags, assignments, files, shard=shard)
+    sitting = begin(registry, files, flags, assignments, folders, out)
+    assert sitting.directory is not None
+    sitting.directory = sitting.directory.of_shard(shard)
+    sitting.config = shard_config(sitting.config, shard)
+    return sitting
+
+
+def leave(registry: PluginRegistry, sitting: Sitting, where: Sequence[str]) -> Launched:
+    """Leave the conversations of ``sitting`` to a process of this machine, which minds shards as ``where`` says."""
+    assert sitting.directory is not None
+    directory = sitting.directory
+    with directory.writer():
+        directory.remember(sitting.config)
+    arguments = ("--resume", str(directory.path.resolve()), *where)
+    return launch(registry, directory.path, "simulate", arguments, Place(None, None, None, detach=True))
+
+
+def talk_in_shards(sitting: Sitting, sharding: Sharding) -> Summary:
+    """Have the conversations of ``sitting`` had by shards; return how it went. What they stored is merged in any case."""
+    assert sitting.directory is not None
+    directory = sitting.directory
+    with directory.writer() as writer, logged(directory.path / "logs"):
+        directory.remember(sitting.config)
+        return asyncio.run(_ShardedSitting(sitting, sharding, directory, writer).talk())
+
+
+class _ShardedSitting:
+    """What the steps of such a sitting share."""
+
+    def __init__(self, sitting: Sitting, sharding: Sharding, directory: RunDirectory, writer: RunWriter) -> None:
+        self._sitting = sitting
+        self._sharding = sharding
+        self._directory = directory
+        self._writer = writer
+        self._tally = start_tally(sitting.environments, sitting.config)
+        count = min(sharding.count, self._tally.total)
+        self._shards = {f"{SHARD_PREFIX}{shard.name}": directory.of_shard(shard) for shard in all_shards(count)}
+        self._watch = ShardWatch({name: beat_file(shard) for name, shard in self._shards.items()}, self._tally)
+
+    async def talk(self) -> Summary:
+        """Start the shards, wait for them, merge; return how it went."""
+        began, started = time.monotonic(), time.time()
+        self._writer.set_state("running")
+        unpause_run(self._directory.path)
+        await end_orphans(self._directory.path, self._sharding)
+        self._prepare()
+        supervisor = Supervisor(
+            self._sharding.launcher,
+            self._sharding.care,
+            sign=self._sign,
+            judge=self._judge,
+            told=self._told,
+            started=partial(remember_job, self._directory.path, self._sharding),
+        )
+        endings: dict[str, Ending] = {}
+        on_signals(self._tally, supervisor.stop, self._sharding.launcher)
+        display = asyncio.create_task(self._show())
+        try:
+            endings = await supervisor.mind([self._task(name) for name in self._shards])
+        finally:
+            display.cancel()
+            await asyncio.gather(display, return_exceptions=True)
+            await self._sharding.launcher.aclose()
+            drop_records(self._directory.path, self._shards)
+            merge_into(self._directory, self._databases())
+            summary = self._summary(endings, started, time.monotonic() - began)
+        return summary
+
+    def _prepare(self) -> None:
+        """Let every shard hold what there is of its conversations already."""
+        refuse_live_shards(self._directory)
+        before = merge_into(self._directory)
+        for shard in self._shards.values():
+            hand_over(shard, self._sitting.environments, self._sitting.config)
+        if self._sitting.resumed:
+            done = self._count(time.time())
+            changed = changed_from(self._directory.manifest.config, self._sitting.config)
+            facts = {"finished": done, "merged": before, "shards": len(self._shards), "changed_from": changed}
+            self._writer.add_event("resume", facts)
+            output.say(f"{done} of {self._tally.total} conversations are finished.")
+        limit = self._sitting.config.concurrency // len(self._shards)
+        each = f"{max(1, limit)} conversations at once in each"
+        output.say(f"{len(self._shards)} shards, {each}; their logs: {self._directory.path / 'logs'}/shard-*.log")
+
+    def _task(self, name: str) -> Task:
+        shard = self._shards[name]
+        arguments = ("simulate", "--resume", str(shard.path.resolve()), "--shard", str(shard.shard), "--quiet")
+        return Task(name, program(*arguments), log_file(shard).resolve(), self._sharding.resources)
+
+    def _sign(self, task: Task) -> object:
+        return object() if is_paused(self._directory.path) else self._watch.sign(task.name)
+
+    def _judge(self, task: Task, code: int) -> Verdict:
+        """Return what it means that a shard ended so; InfluenceError if it is nothing that another start would mend."""
+        self._watch.ended(task.name)
+        shard = self._shards[task.name]
+        if code == EXIT_USER:
+            raise InfluenceError(f"Shard {shard.shard} cannot go on: {last_error(task.log)}")
+        died = Verdict("again", death(code))
+        if code not in (EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED) or not shard.database.is_file():
+            return died
+        with RunReader(shard) as reader:
+            failed, stop, ended = failed_for_now(reader), last_stop(reader), ended_count(reader)
+        if code == EXIT_STOPPED:
+            return Verdict("over", BUDGET) if stop in ("cost", "tokens") else Verdict("again", "was stopped")
+        if failed:
+            kinds = ", ".join(sorted(kind.replace("_", " ") for kind in failed))
+            return Verdict("again", f"{sum(failed.values())} conversations failed ({kinds})")
+        if stop == "alike":
+            return Verdict("over", "all its conversations failed alike")
+        assert shard.shard is not None
+        return Verdict("done") if ended >= shard.shard.count(self._tally.total) else died
+
+    def _told(self, task: Task, what: str) -> None:
+        shard = self._shards[task.name].shard
+        self._writer.add_event("shard", {"shard": str(shard), "what": what})
+        output.warn(f"Shard {shard}: {what}.")
+
+    async def _show(self) -> None:
+        """Show how far all shards are together until cancelled."""
+        asking = asyncio.create_task(self._refresh())
+        notes = {"Run": str(self._directory.path), "Shards": str(len(self._shards))}
+        try:
+            if output.is_quiet():
+                await asyncio.Event().wait()
+            await show_progress(self._tally, output.talk_console(), notes)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    async def _refresh(self) -> None:
+        while True:
+            self._watch.refresh()
+            await asyncio.sleep(_REFRESH)
+
+    def _databases(self) -> list[Path]:
+        return [shard.database for shard in self._shards.values() if shard.database.is_file()]
+
+    def _count(self, started: float) -> int:
+        """Count in ``run.db`` what was done since ``started``; return how many conversations had ended before."""
+        with RunReader(self._directory) as reader:
+            count_since(reader, self._tally, started)
+        return self._tally.earlier_done
+
+    def _summary(self, endings: Mapping[str, Ending], started: float, elapsed: float) -> Summary:
+        """Store the run's state; return how the sitting went."""
+        tally = self._tally
+        self._count(started)
+        over = {self._shards[name].shard: ending for name, ending in endings.items() if ending.verdict.what == "over"}
+        if tally.stop is None and any(ending.verdict.why == BUDGET for ending in over.values()):
+            tally.stop = "cost" if self._sitting.config.budget.tokens is None else "tokens"
+        state: RunState = "done" if tally.done >= tally.total else "stopped"
+        with suppress(InfluenceError):
+            self._writer.set_state(state)
+            if tally.stop:
+                self._writer.add_event("stop", {"reason": tally.stop})
+        if not output.is_quiet() and not output.talk_console().is_terminal:
+            output.say(line(tally))
+        config, models = self._sitting.config, self._sitting.models
+        summary = summarised(
+            self._directory.path, state, tally, self._writer.totals().mean_rating, config, elapsed, models
+        )
+        lost = {shard: ending for shard, ending in over.items() if ending.verdict.why != BUDGET}
+        if state == "done" or tally.stop == "signal" or not lost:
+            return summary
+        reason = "; ".join(f"shard {shard} was given up: {ending.verdict.why}" for shard, ending in lost.items())
+        return replace(summary, reason=reason, exit_code=EXIT_FAILURES)

@@ -1,0 +1,104 @@
+"""``influence sweep show``, ``best`` and ``report``: what a sweep came to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from influence_cli.cli import output
+from influence_cli.cli.context import registry_of
+from influence_cli.errors import InfluenceError
+
+if TYPE_CHECKING:
+    from influence_cli.plugins.registry import PluginRegistry
+    from influence_cli.sweeps.directory import SweepDirectory
+    from influence_cli.sweeps.protocol import Importance
+
+_PREFERRED = ("ped-anova", "variance")
+
+Name = Annotated[str, typer.Argument(help="The sweep: its folder, its name, or latest.")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
+By = Annotated[
+    str | None, typer.Option("--importance", help="ped-anova, fanova or variance; else the first that there is.")
+]
+
+
+def show(ctx: typer.Context, sweep: Name, importance: By = None, json: Json = False) -> None:
+    """Show the trials, which parameters matter, and the best or the Pareto front."""
+    from influence_cli.cli.sweep.tables import sweep_parts
+
+    document = _document(ctx, sweep, importance)
+    if json:
+        output.emit_json(document)
+        return
+    for part in sweep_parts(document):
+        output.emit(part)
+
+
+def best(
+    ctx: typer.Context,
+    sweep: Name,
+    trial: Annotated[int | None, typer.Option(help="This trial in place of the best.")] = None,
+    json: Json = False,
+) -> None:
+    """Show the best trial: its parameters, its run, and the command that has it again."""
+    from influence_cli.cli.sweep.tables import number, verdict, with_interval
+    from influence_cli.sweeps.figures import trial_of
+
+    document = _document(ctx, sweep, None)
+    wanted = document["best"] if trial is None else trial
+    if wanted is None:
+        raise InfluenceError(f"No trial of {document['path']} is done.", hint="See `influence sweep show`.")
+    found = trial_of(document, wanted)
+    if json:
+        own = {name: document[name] for name in ("sweep", "path", "objectives", "pareto")}
+        output.emit_json({"schema": "influence.sweep.best/1", **own, "trial": found})
+        return
+    lines = [f"trial {found['number']} ({found['state']})"]
+    lines += [f"  {name} = {number(value)}" for name, value in found["parameters"].items()]
+    lines += [f"  {each['objective']}: {with_interval(each)}" for each in found["values"]]
+    lines += [f"run: {path}" for path in found["runs"]]
+    output.emit_text("\n".join([*lines, f"again: {found['again']}"]))
+    output.say(verdict(document))
+
+
+def report(
+    ctx: typer.Context,
+    sweep: Name,
+    out: Annotated[Path | None, typer.Option("--out", help="The file; else report/report.html of the sweep.")] = None,
+    importance: By = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
+) -> None:
+    """Write one self-contained page: parallel coordinates, importance, Pareto front, every trial."""
+    from influence_cli.cli.report import write_page
+    from influence_cli.report.sweep_page import sweep_page
+
+    output.set_quiet(quiet)
+    document = _document(ctx, sweep, importance)
+    write_page(sweep_page(document), out or Path(document["path"]) / "report" / "report.html")
+
+
+def _document(ctx: typer.Context, sweep: str, importance: str | None) -> dict[str, Any]:
+    from influence_cli.sweeps.directory import find_sweep, open_sweep
+
+    return document_of(registry_of(ctx), open_sweep(find_sweep(sweep)), importance)
+
+
+def document_of(registry: PluginRegistry, directory: SweepDirectory, importance: str | None) -> dict[str, Any]:
+    """Return the figures of a sweep, with the importance that is asked for or the first that can be measured."""
+    from influence_cli.sweeps.figures import sweep_document
+
+    name, measure = named_importance(registry, importance)
+    return sweep_document(directory, measure, name)
+
+
+def named_importance(registry: PluginRegistry, name: str | None) -> tuple[str, Importance]:
+    """Return what measures importance, and its name; InfluenceError if the one asked for cannot be had."""
+    if name is None:
+        usable = [offer.component.name for offer in registry.offers("importance") if offer.state == "ok"]
+        name = next(each for each in _PREFERRED if each in usable)
+    component = registry.component("importance", name)
+    made: Importance = component.load()(component.options())
+    return name, made

@@ -1,0 +1,111 @@
+"""What is left to itself goes on, is found again, read, and ended resumably."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def jobs(influence):
+    """Ask after the jobs until the last one is in one of some states; whatever is left is cancelled in the end."""
+
+    def last(*states: str) -> dict:
+        until = time.monotonic() + 60
+        while True:
+            found = influence("jobs", "list", "--json").document["jobs"]
+            if found and (not states or found[-1]["state"] in states):
+                return found[-1]
+            assert time.monotonic() < until, found
+            time.sleep(0.1)
+
+    yield last
+    for job in influence("jobs", "list", "--json").document["jobs"]:
+        if job["state"] == "running":
+            influence("jobs", "cancel", job["job"])
+
+
+def test_a_detached_run_goes_on_by_itself(simulate, influence, jobs):
+    answer = simulate("--n", "6", "--out", "runs/far", "--shards", "2", "--detach", "--json")
+    assert answer.code == 0, answer.stderr
+    document = answer.document
+    assert {name: document[name] for name in ("schema", "run", "launcher", "code")} == {
+        "schema": "influence.launched/1",
+        "run": "runs/far",
+        "launcher": "local",
+        "code": None,
+    }
+    job = jobs("ended")
+    assert (job["job"], job["code"], job["run"]) == (document["job"], 0, "runs/far")
+    shown = influence("runs", "show", "far", "--json").document["conversations"]
+    assert (shown["complete"], shown["total"]) == (6, 6)
+    said = influence("jobs", "logs", job["job"])
+    assert "2 shards, 32 conversations at once in each" in said.stdout
+    assert influence("jobs", "logs", "far", "-n", "1").stdout.strip() == said.stdout.strip().splitlines()[-1]
+    listed = influence("jobs", "list").stdout
+    assert [word in listed for word in ("local", "far", "ended")] == [True] * 3
+
+
+def test_a_detached_run_is_cancelled_and_taken_up(simulate, influence, jobs):
+    answer = simulate("--n", "6", "--out", "runs/far", "-o", "latency=2", "--detach")
+    assert "works on runs/far." in answer.stdout
+    job = jobs("running")
+    while not Path("runs/far/run.db").exists():
+        time.sleep(0.05)
+    cancelled = influence("jobs", "cancel", "far", "--json")
+    assert cancelled.code == 0, cancelled.stderr
+    assert cancelled.document["job"] == job["job"]
+    assert jobs()["state"] == "ended"
+    assert influence("simulate", "--resume", "far", "-o", "latency=0", "--quiet").code == 0
+
+
+def test_training_runs_on_a_launcher_with_its_log_shown(influence, tiny_folder):
+    settings = [
+        "--env",
+        tiny_folder,
+        "-m",
+        "scripted:demo",
+        "--algo",
+        "scripted",
+        "--iterations",
+        "1",
+        "--samples",
+        "4",
+    ]
+    answer = influence("train", *settings, "--out", "runs/learnt", "--launcher", "local", "--json")
+    assert answer.code == 0, answer.stderr
+    assert (answer.document["code"], answer.document["run"]) == (0, "runs/learnt")
+    assert "iteration" in answer.stderr.lower()
+    figures = influence("runs", "show", "learnt", "--json").document
+    assert (figures["state"], len(figures["iterations"])) == ("done", 2)
+
+
+def test_a_launched_command_ends_with_the_code_of_what_was_launched(influence, tiny_folder, script):
+    model = script("nonsense: 1")
+    settings = ["--env", tiny_folder, "-m", model, "--algo", "scripted", "--out", "made"]
+    answer = influence("train", *settings, "--launcher", "local")
+    assert answer.code == 2
+    assert "Unknown key 'nonsense'" in answer.stderr
+
+
+def test_nothing_detached_is_said(influence):
+    assert "No job was started for a run in runs." in influence("jobs", "list").stderr
+    assert influence("jobs", "list", "--json").document["jobs"] == []
+
+
+@pytest.mark.parametrize("command", ["logs", "cancel"])
+def test_an_unknown_job_is_one_line(influence, made_run, command):
+    answer = influence("jobs", command, "nothing")
+    assert (answer.code, answer.stderr) == (2, "error: There is no job 'nothing'. See `influence jobs list`.\n")
+
+
+def test_a_job_of_a_launcher_that_is_gone_is_listed_with_the_reason(influence, made_run):
+    record = {"id": "7", "launcher": "gone", "name": "train", "command": ["x"], "log": "x.log", "started": "2026-01-01"}
+    (made_run / "jobs.json").write_text(json.dumps({"jobs": [record]}))
+    answer = influence("jobs", "list", "--json")
+    assert answer.code == 0
+    job = answer.document["jobs"][0]
+    assert (job["state"], job["problem"]) == ("unknown", "Unknown launcher 'gone'. Known: local, ray, slurm.")
+    (made_run / "jobs.json").write_text("{")
+    assert "jobs.json cannot be read. Remove it" in influence("jobs", "list").stderr

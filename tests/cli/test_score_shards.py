@@ -1,0 +1,130 @@
+"""Scores that shards made are those that one process would have made, asked for once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from influence_cli.store.check import check_run
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import open_run
+
+SCORES = (
+    "SELECT e.scenario, e.initial_state, e.sample, s.turn, s.rubric, s.judge, s.method, s.value, s.mass, s.usable FROM score s"
+    " JOIN episode e ON e.id = s.episode_id ORDER BY 1, 2, 3, 4, 5, 6"
+)
+
+
+def rows(run, sql: str) -> list[tuple]:
+    with RunReader(open_run(run)) as reader:
+        return [tuple(row) for row in reader.rows(sql)]
+
+
+def score(influence, run, *arguments):
+    return influence("score", run, "--judge", "scripted:demo", "--with", "harm,environment,reply-length", *arguments)
+
+
+@pytest.fixture
+def scored(made_run, influence, simulate):
+    """A run of the same eight conversations, scored by one process."""
+    other = made_run.with_name("other")
+    assert simulate("--n", "8", "--out", other, "--quiet").code == 0
+    answer = score(influence, other, "--json")
+    assert answer.code == 0, answer.stderr
+    return other, answer.document
+
+
+def test_scores_of_shards_equal_those_of_one_process(made_run, influence, scored):
+    other, expected = scored
+    answer = score(influence, made_run, "--shards", "2", "--json")
+    assert answer.code == 0, answer.stderr
+    assert rows(made_run, SCORES) == rows(other, SCORES)
+    assert check_run(open_run(made_run)) == []
+    document = answer.document
+    for name in ("state", "rubrics", "scorers", "judges", "scores", "figures", "disagreements", "shifts"):
+        assert document[name] == expected[name], name
+    for name in ("calls", "requests", "prompt_tokens", "completion_tokens", "cost"):
+        assert document["calls"][name] == expected["calls"][name], name
+
+
+def test_what_is_scored_is_not_asked_again_whoever_scored_it(made_run, influence):
+    first = score(influence, made_run, "--limit", "4", "--json").document["scores"]
+    second = score(influence, made_run, "--shards", "2", "--json").document["scores"]
+    third = score(influence, made_run, "--json").document["scores"]
+    assert first["asked"] == second["asked"] == second["known"]
+    assert (third["asked"], third["known"]) == (0, first["asked"] + second["asked"])
+    calls = rows(made_run, "SELECT count(*) FROM call WHERE role = 'judge'")[0][0]
+    assert calls == first["asked"] + second["asked"]
+
+
+def test_budgets_hold_over_all_shards(made_run, influence):
+    answer = score(influence, made_run, "--shards", "2", "--max-tokens", "2000", "--concurrency", "2", "--json")
+    assert answer.code == 3, answer.stderr
+    assert (answer.document["state"], answer.document["reason"]) == ("stopped", "tokens")
+    used = answer.document["calls"]["prompt_tokens"] + answer.document["calls"]["completion_tokens"]
+    assert 2000 <= used < 6000
+    assert score(influence, made_run, "--json").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["--shards", "2", "--batch"], ["--shard", "1/2", "--probes", "--control"]])
+def test_what_cannot_be_split_is_refused(made_run, influence, arguments):
+    answer = score(influence, made_run, *arguments)
+    assert answer.code == 2
+    assert "error: Batches and controls belong to the whole run. Leave out the shards." in answer.stderr
+
+
+def test_a_mistake_that_a_shard_finds_is_one_line(made_run, influence, script):
+    model = script("nonsense: 1")
+    answer = influence("score", made_run, "--judge", model, "--with", "harm", "--shards", "2")
+    assert answer.code == 2
+    assert "Unknown key 'nonsense'" in answer.stderr
+
+
+def test_a_shard_of_scores_can_be_made_by_hand(made_run, influence, scored):
+    for shard in ("1/2", "2/2"):
+        assert score(influence, made_run, "--shard", shard, "--quiet").code == 0
+    assert rows(made_run, "SELECT count(*) FROM score") == [(0,)]
+    assert influence("runs", "merge", made_run).code == 0
+    assert rows(made_run, SCORES) == rows(scored[0], SCORES)
+
+
+def test_a_shard_that_is_killed_goes_on_and_pays_for_nothing_twice(made_run, influence, place, scored):
+    command = [
+        sys.executable,
+        "-m",
+        "influence_cli",
+        "score",
+        str(made_run),
+        "--judge",
+        "scripted:demo",
+        "-o",
+        "latency=0.5",
+    ]
+    command += ["--with", "harm,environment,reply-length", "--concurrency", "2", "--shards", "2", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place)
+    try:
+        beat = made_run / "logs" / "shard-1of2.json"
+        while not (told := read(beat)).get("calls"):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        os.kill(told["process"], signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=100)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, stderr
+    assert "Shard 1/2: died of signal 9; started again (1 of 3)." in stderr
+    other, expected = scored
+    assert rows(made_run, SCORES) == rows(other, SCORES)
+    assert json.loads(stdout)["calls"]["calls"] == expected["calls"]["calls"]
+
+
+def read(beat) -> dict:
+    try:
+        return json.loads(beat.read_bytes())
+    except (OSError, ValueError):
+        return {}
