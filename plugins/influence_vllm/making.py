@@ -106,6 +106,7 @@ class ServedVllmBackend:
 
     def __init__(self, model: str, options: VllmOptions) -> None:
         self._key = (model, options.model_dump_json())
+        self._notes: list[str] = []
         self._model: ServedModel | None = _served.acquire(self._key, lambda: ServedModel(model, options))
 
     @property
@@ -116,8 +117,10 @@ class ServedVllmBackend:
 
     @property
     def notes(self) -> list[str]:
-        """What was adapted to this server, one sentence each."""
-        return list(getattr(self._running().client, "notes", ()))
+        """What was adapted to this server, one sentence each; also once the server has been given back."""
+        if self._model is not None:
+            self._notes = list(getattr(self._model.client, "notes", ()))
+        return self._notes
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Return the model's reply to ``request``."""
@@ -131,9 +134,10 @@ class ServedVllmBackend:
 
     async def aclose(self) -> None:
         """Give the server back; after the last backend one of ours stops or sleeps, and calls in flight fail."""
-        model, self._model = self._model, None
-        if model is None:
+        if self._model is None:
             return
+        self._notes = self.notes
+        model, self._model = self._model, None
         try:
             if _served.users(self._key) == 1:
                 await model.leave()

@@ -1,6 +1,9 @@
 """A running server: the conformance suite of backends, and adapters over its API."""
 
 import asyncio
+import json
+import subprocess
+import sys
 
 import pytest
 
@@ -70,6 +73,14 @@ async def test_what_the_server_says_of_itself_is_known(make_served, server):
     assert (capabilities.context_length, capabilities.adapters, capabilities.prefix_cache) == (900, True, True)
 
 
+async def test_what_was_adapted_to_the_server_is_told_after_the_run(make_served, server):
+    server.configure(refuses=("seed",))
+    backend = make_served()
+    assert (await backend.generate(say())).text
+    await backend.aclose()
+    assert [note for note in backend.notes if "'seed'" in note]
+
+
 async def test_adapters_can_be_switched_off(make_served, server, make_adapter):
     backend = make_served(adapters=False)
     with pytest.raises(InfluenceError, match="switched off"):
@@ -112,3 +123,13 @@ async def test_between_uses_the_server_sleeps_and_wakes_without_adapters(make_se
     assert (await again.generate(say(folder))).text == said
     assert len(server.adapters()["loads"]) == 2
     await again.aclose()
+
+
+def test_a_whole_run_is_had_with_a_server(server, tiny_folder, tmp_path):
+    command = [sys.executable, "-m", "influence_cli", "simulate", "--env", str(tiny_folder), "--n", "2", "--turns", "1"]
+    command += ["--model", "vllm:test-model", "-o", f"server={server.root}", "--out", str(tmp_path / "run"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    conversations = json.loads(done.stdout)["conversations"]
+    assert (conversations["total"], conversations["failed"]) == (2, 0)
+    assert server.stats()["requests"] > 0
