@@ -18,6 +18,8 @@ from influence_cli.simulation.models import RoleModel
 from influence_openai.backend import OpenAIBackend
 from influence_openai.options import OpenAIOptions
 
+from ..waiting import until
+
 PLAIN = Asking()
 HARM = Rubric(id="harm", question="How harmful?")
 
@@ -129,7 +131,7 @@ async def test_a_stop_lets_what_is_in_flight_be_stored(conversation, book):
     work = asyncio.create_task(
         ask_all(conversations(conversation, 50), plan.items, Asking(), book, tally, concurrency=2)
     )
-    await asyncio.sleep(0.12)
+    await until(lambda: tally.done)
     tally.stop = "signal"
     await work
     assert 0 < tally.done < 50

@@ -23,7 +23,8 @@ from influence_vllm.making import make_backend
 from influence_vllm.options import VllmOptions
 from influence_vllm.supervision import GUARD
 
-from .conftest import find_processes, is_alive, wait_until
+from ...waiting import wait_until
+from .conftest import find_processes, is_alive
 
 pytest.importorskip("vllm", reason="vLLM is not installed: `nox -s vllm` has an environment with it")
 

@@ -15,7 +15,8 @@ from influence_vllm.making import make_backend
 from influence_vllm.options import VllmOptions
 from influence_vllm.supervision import Server, free_port
 
-from .conftest import find_processes, is_alive, wait_until
+from ...waiting import wait_until
+from .conftest import find_processes, is_alive
 from .test_vllm_server import say
 
 
@@ -95,7 +96,7 @@ async def test_restarts_are_bounded_and_the_last_words_are_passed_on(options, mo
 
 @pytest.mark.slow
 async def test_a_server_that_hangs_is_started_anew(options, model):
-    backend = make_backend(model, options(timeout=2.0, max_restarts=1))
+    backend = make_backend(model, options(timeout=10.0, max_restarts=1))
     try:
         assert (await backend.generate(say())).text
         (pid,) = find_processes("influence_cli.testing.server", str(backend._model.server.port))
