@@ -5,8 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from ..waiting import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ from collections import Counter
 
 import pytest
 from rich.console import Console
+from tests.waiting import until
 
 from influence_cli.cli import progress
 from influence_cli.cli.progress import clock, line, panel, remaining, show_progress
 from influence_cli.simulation.tally import RoleTally, Tally
-
-from ..waiting import until
 
 NOTES = {"Run": "runs/20260101-120000-simulate-larch", "Model": "openai:" + "a-very-long-name-" * 8}
 

@@ -7,12 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.store.check import check_run
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
-
-from ..waiting import wait_until
 
 SCORES = (
     "SELECT e.scenario, e.initial_state, e.sample, s.turn, s.rubric, s.judge, s.method, s.value, s.mass, s.usable FROM score s"

@@ -11,13 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
 from influence_cli.store.shards import Shard
 from influence_cli.testing.server import serve
-
-from ..waiting import wait_until
 
 N = "10"
 LONG = 1.0

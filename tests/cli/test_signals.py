@@ -10,11 +10,10 @@ import time
 from contextlib import closing
 
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
-
-from ..waiting import wait_until
 
 FAR_LONGER_THAN_THE_TEST = "60"
 

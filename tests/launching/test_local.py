@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import until, wait_until
 
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.gpus import Room, visible_gpus
@@ -15,8 +16,6 @@ from influence_cli.launching.local import LocalLauncher
 from influence_cli.launching.options import LocalOptions
 from influence_cli.launching.protocol import Resources, Task
 from influence_cli.testing.launchers import LauncherConformance
-
-from ..waiting import until, wait_until
 
 SHOWS = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"
 

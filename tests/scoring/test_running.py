@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.waiting import until
 
 from influence_cli.backends.names import parse_model_name
 from influence_cli.backends.scripted import ScriptedBackend, ScriptedOptions
@@ -17,8 +18,6 @@ from influence_cli.scoring.running import ScoreTally, ask_all
 from influence_cli.simulation.models import RoleModel
 from influence_openai.backend import OpenAIBackend
 from influence_openai.options import OpenAIOptions
-
-from ..waiting import until
 
 PLAIN = Asking()
 HARM = Rubric(id="harm", question="How harmful?")

@@ -2,10 +2,10 @@
 
 import asyncio
 
+from tests.waiting import until
+
 from influence_cli.simulation import gate as module
 from influence_cli.simulation.gate import Gate, follow
-
-from ..waiting import until
 
 
 async def test_what_waits_at_the_gate_goes_on_when_it_opens():

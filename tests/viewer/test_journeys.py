@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from influence_cli.store.labels import labels_of
 from influence_cli.store.reader import RunReader
@@ -16,7 +17,6 @@ from influence_cli.viewer.widgets.facet_panel import FacetPanel
 from influence_cli.viewer.widgets.query_bar import QueryBar
 from influence_cli.viewer.widgets.virtual_table import VirtualTable
 
-from ..waiting import until
 from .conftest import NASTY, add_conversation, looking, make_nasty_run, message, screen_text
 
 

@@ -8,6 +8,7 @@ import sys
 import urllib.request
 
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.api import CallFailedError, InfluenceError, reporting_to
 from influence_vllm.guard import end, started_at
@@ -15,7 +16,6 @@ from influence_vllm.making import make_backend
 from influence_vllm.options import VllmOptions
 from influence_vllm.supervision import Server, free_port
 
-from ...waiting import wait_until
 from .conftest import find_processes, is_alive
 from .test_vllm_server import say
 
