@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -66,6 +67,23 @@ async def test_it_is_started_with_progress_answers_and_is_stopped(options, model
     assert not server.is_well()
     with pytest.raises(CallFailedError, match="given back"):
         await backend.generate(say())
+
+
+async def test_a_port_that_another_program_took_meanwhile_is_given_up_for_another(options, model, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        ports = iter([taken, free_port()])
+        monkeypatch.setattr("influence_vllm.serving.free_port", lambda: next(ports))
+        backend = make_backend(model, options())
+        try:
+            assert backend._model.server.port != taken
+            assert (await backend.generate(say())).text
+        finally:
+            await backend.aclose()
+        with pytest.raises(InfluenceError, match="ended while it started: .*already in use"):
+            make_backend(model, options(port=taken))
 
 
 async def test_calls_outlive_a_death_and_adapters_are_loaded_again(options, model, make_adapter):
