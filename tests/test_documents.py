@@ -88,10 +88,10 @@ def test_keys_stay_text():
     ],
 )
 def test_what_is_refused_has_its_place(text, line, column, says):
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(DocumentError) as caught:
         parse(text)
-    assert time.monotonic() - started < 1.0
+    assert time.process_time() - started < 1.0
     problem = caught.value.problems[0]
     assert problem.position == Position(line, column)
     assert says in str(problem)
@@ -102,10 +102,10 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     path = tmp_path / "big.yaml"
     with path.open("wb") as file:
         file.truncate(100_000_000)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InfluenceError, match="100 MB"):
         read_document(path)
-    assert time.monotonic() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_a_file_that_is_not_utf8_is_refused_with_its_line(tmp_path):

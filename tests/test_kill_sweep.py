@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
@@ -36,6 +38,11 @@ def records(folder: Path) -> dict[int, object]:
         return {trial.number: trial for trial in store.trials()}
 
 
+def finished(folder: Path) -> int:
+    """Return how many trials are done."""
+    return sum(trial.state == "done" for trial in records(folder).values())
+
+
 def said(run: Path) -> list:
     with RunReader(open_run(run)) as reader:
         return [
@@ -51,6 +58,18 @@ def stages(run: Path) -> dict[tuple[int, str], float]:
         return {(row["iteration"], row["name"]): row["finished"] for row in found}
 
 
+def kill_at_work(arguments: list[str], folder: Path, wanted: int, after: float) -> None:
+    """Start a command and kill it some time after so many trials are done."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: finished(folder) >= wanted or process.poll() is not None, 240)
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(after)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("searcher", ["tpe", "random"])
@@ -62,14 +81,8 @@ def test_two_kills_end_as_the_unbroken_sweep(tmp_path, tiny_folder, searcher):
     arguments = begin(killed, tiny_folder, "--searcher", searcher)
     kept: dict[int, object] = {}
     for kill in range(1, KILLS + 1):
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         wanted = kill * TRIALS // (KILLS + 1)  # trials that are done before the kill comes
-        while sum(trial.state == "done" for trial in records(killed).values()) < wanted:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
-        time.sleep(clock.uniform(0.0, 1.0))
-        process.kill()
-        process.communicate()
+        kill_at_work(arguments, killed, wanted, clock.uniform(0.0, 1.0))
         now = records(killed)
         done = {number: trial for number, trial in now.items() if trial.state == "done"}
         assert wanted <= len(done) < TRIALS
@@ -78,9 +91,9 @@ def test_two_kills_end_as_the_unbroken_sweep(tmp_path, tiny_folder, searcher):
         kept = done
         before = {number: stages(killed / f"trials/{number:03d}") for number in done}
         arguments = command("--resume", str(killed))
-    finished = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    document = json.loads(finished.stdout)
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(ended.stdout)
     assert document["counts"]["done"] == TRIALS
     assert {number: records(killed)[number] for number in kept} == kept
     assert {number: stages(killed / f"trials/{number:03d}") for number in kept} == before
@@ -104,10 +117,17 @@ def test_two_kills_end_as_the_unbroken_sweep(tmp_path, tiny_folder, searcher):
     assert {each["parameter"] for each in shares} == {"strength", "top", "turns"}
 
 
-@pytest.mark.slow
-def test_ctrl_c_ends_with_exit_code_3_and_leaves_no_process(tmp_path, tiny_folder):
-    import psutil
+def at_work(process: psutil.Process) -> bool:
+    """Whether a process runs: it is there, and no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_ctrl_c_ends_with_exit_code_3_and_leaves_no_process(tmp_path, tiny_folder):
     folder = tmp_path / "sweep"
     process = subprocess.Popen(
         begin(folder, tiny_folder, "--searcher", "random", "--parallel", "2"),
@@ -115,15 +135,23 @@ def test_ctrl_c_ends_with_exit_code_3_and_leaves_no_process(tmp_path, tiny_folde
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not any((folder / f"trials/{number:03d}/run.db").is_file() for number in range(2)):
+    runs = [folder / f"trials/{number:03d}/run.db" for number in range(2)]
+    children: list[psutil.Process] = []
+    try:
+        wait_until(lambda: any(run.is_file() for run in runs) or process.poll() is not None)
         assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 3, stderr
-    assert json.loads(stdout)["reason"] == "stopped by a signal"
-    assert not any(child.is_running() for child in children)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+        assert process.returncode == 3, stderr
+        assert json.loads(stdout)["reason"] == "stopped by a signal"
+        wait_until(lambda: not any(map(at_work, children)))
+    finally:
+        process.kill()
+        process.communicate()
+        for child in filter(at_work, children):
+            child.kill()
     done = subprocess.run(
         command("--resume", str(folder), "--trials", "3"), capture_output=True, text=True, check=False
     )

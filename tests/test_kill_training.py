@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.store.check import check_run
 from influence_cli.store.reader import RunReader
@@ -56,6 +57,18 @@ def said(folder: Path) -> dict:
         }
 
 
+def killed_at_work(arguments: list[str], folder: Path, after: float) -> bool:
+    """Start a command and kill it some time after it took up the run; return whether it was still at work."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: (folder.exists() and holder(folder)) or process.poll() is not None)
+        time.sleep(after)
+        return process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ten_kills_end_as_the_unbroken_run(tmp_path, tiny_folder):
@@ -66,14 +79,8 @@ def test_ten_kills_end_as_the_unbroken_run(tmp_path, tiny_folder):
     kept: dict[tuple[int, str], float] = {}
     kills = 0
     while kills < KILLS:
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while not (killed.exists() and holder(killed)) and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(clock.uniform(0.1, 1.3))
-        if process.poll() is not None:
+        if not killed_at_work(arguments, killed, clock.uniform(0.1, 1.3)):
             break
-        process.kill()
-        process.communicate()
         kills += 1
         assert check_run(open_run(killed)) == []
         now = stages(killed)
@@ -89,17 +96,20 @@ def test_ten_kills_end_as_the_unbroken_run(tmp_path, tiny_folder):
     assert said(killed) == said(whole)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_training_ends_in_exit_code_3_and_a_run_that_goes_on(tmp_path, tiny_folder, number):
     folder = tmp_path / "run"
-    settings = ["--env", str(tiny_folder), "-m", "scripted:demo", "--algo", "scripted", "--algo-option", "seconds=60"]
+    settings = ["--env", str(tiny_folder), "-m", "scripted:demo", "--algo", "scripted", "--algo-option", "seconds=30"]
     settings += ["--iterations", "1", "--samples", "3", "--top", "1/2", "--out", str(folder)]
     process = subprocess.Popen(command(*settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (folder / "training/0/job").exists():
-        time.sleep(0.05)
-    time.sleep(0.2)
-    process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=20)
+    try:
+        wait_until(lambda: (folder / "training/0/job").exists() or process.poll() is not None)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=100)  # a signal just before a sleep is heard after it
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 3, stderr
     assert json.loads(stdout)["state"] == "stopped"
     assert (0, "select") in stages(folder)

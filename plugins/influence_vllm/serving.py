@@ -35,6 +35,9 @@ Answer = TypeVar("Answer")
 
 _ATTEMPTS = 3
 """Requests for one answer of a server of our own: it has no limits to wait for, and its death is our business."""
+_TRIES = 3
+"""Ports tried for a server of our own: another program may take one before the server does."""
+_TAKEN = "address already in use"
 _OUR_KEY = "INFLUENCE_VLLM_KEY"
 _INTERRUPTED = frozenset({"connection", "timeout", "not_found", "server_error"})
 """What a call may end with while the server is started again."""
@@ -172,7 +175,21 @@ class ServedModel:
 
 def start_server(model: str, options: VllmOptions) -> tuple[Server, str]:
     """Return a server of ``model`` that answers, and its key; InfluenceError if it does not start."""
-    port = options.port or free_port()
+    tries = 1 if options.port else _TRIES
+    while True:
+        server, key = _server_on(options.port or free_port(), model, options)
+        try:
+            server.start()
+        except InfluenceError:
+            tries -= 1
+            if not tries or _TAKEN not in server.last_words().lower():
+                raise
+        else:
+            return server, key
+
+
+def _server_on(port: int, model: str, options: VllmOptions) -> tuple[Server, str]:
+    """Return a server that is to listen on ``port``, not yet started, and its key."""
     key = secrets.token_urlsafe(32)
     log = Path(options.log).expanduser() if options.log else Path(tempfile.gettempdir()) / f"influence-vllm-{port}.log"
     server = Server(
@@ -184,7 +201,6 @@ def start_server(model: str, options: VllmOptions) -> tuple[Server, str]:
         max_restarts=options.max_restarts,
     )
     assert options.server == START
-    server.start()
     return server, key
 
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -51,8 +52,7 @@ def test_a_detached_run_is_cancelled_and_taken_up(simulate, influence, jobs):
     answer = simulate("--n", "6", "--out", "runs/far", "-o", "latency=2", "--detach")
     assert "works on runs/far." in answer.stdout
     job = jobs("running")
-    while not Path("runs/far/run.db").exists():
-        time.sleep(0.05)
+    wait_until(Path("runs/far/run.db").exists)
     cancelled = influence("jobs", "cancel", "far", "--json")
     assert cancelled.code == 0, cancelled.stderr
     assert cancelled.document["job"] == job["job"]

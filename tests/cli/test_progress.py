@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from rich.console import Console
+from tests.waiting import until
 
 from influence_cli.cli import progress
 from influence_cli.cli.progress import clock, line, panel, remaining, show_progress
@@ -101,24 +102,26 @@ def test_the_panel_of_a_run_that_just_began():
     assert "0/8 conversations" in shown(panel(Tally(total=8), {}))
 
 
-async def shown_for(console: Console, seconds: float) -> str:
+async def shown_with(console: Console, text: str, times: int) -> str:
+    """Show progress until ``text`` was written so many times; return all that was."""
     task = asyncio.create_task(show_progress(tally(), console, NOTES))
-    await asyncio.sleep(seconds)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    try:
+        await until(lambda: console.file.getvalue().count(text) >= times)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     return console.file.getvalue()
 
 
 async def test_elsewhere_than_on_a_terminal_plain_lines_are_printed(monkeypatch):
     monkeypatch.setattr(progress, "_PLAIN_EVERY", 0.02)
-    text = await shown_for(Console(file=io.StringIO(), width=80), 0.1)
-    assert text.count("\n") >= 2
+    text = await shown_with(Console(file=io.StringIO(), width=80), "\n", 2)
     assert text.startswith("50/100 conversations; 16 in progress;")
     assert "\x1b" not in text
 
 
 async def test_on_a_terminal_a_panel_is_redrawn_and_taken_away(monkeypatch):
     monkeypatch.setattr(progress, "_LIVE_EVERY", 0.02)
-    text = await shown_for(Console(file=io.StringIO(), width=80, force_terminal=True), 0.1)
-    assert text.count("50/100 conversations") >= 2
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    text = await shown_with(console, "50/100 conversations", 2)
     assert text.endswith("\x1b[2K")

@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.store.check import check_run
 from influence_cli.store.reader import RunReader
@@ -92,6 +92,7 @@ def test_a_shard_of_scores_can_be_made_by_hand(made_run, influence, scored):
     assert rows(made_run, SCORES) == rows(scored[0], SCORES)
 
 
+@pytest.mark.timeout(300)
 def test_a_shard_that_is_killed_goes_on_and_pays_for_nothing_twice(made_run, influence, place, scored):
     command = [
         sys.executable,
@@ -108,11 +109,10 @@ def test_a_shard_that_is_killed_goes_on_and_pays_for_nothing_twice(made_run, inf
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place)
     try:
         beat = made_run / "logs" / "shard-1of2.json"
-        while not (told := read(beat)).get("calls"):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
-        os.kill(told["process"], signal.SIGKILL)
-        stdout, stderr = process.communicate(timeout=100)
+        wait_until(lambda: read(beat).get("calls") or process.poll() is not None)
+        assert process.poll() is None, process.communicate()
+        os.kill(read(beat)["process"], signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=240)
     finally:
         process.kill()
         process.communicate()

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
@@ -189,13 +190,16 @@ def beats(folder: Path) -> dict[str, dict]:
 
 def busy(folder: Path, process: subprocess.Popen, shards: int, calls: int) -> dict[str, int]:
     """Wait until every shard has made so many calls; return their processes."""
-    while True:
-        told = beats(folder)
-        made = {name: sum(role["calls"] for role in beat["roles"].values()) for name, beat in told.items()}
-        if len(made) == shards and min(made.values()) >= calls:
-            return {name: beat["process"] for name, beat in told.items()}
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    told: dict[str, dict] = {}
+
+    def at_work() -> bool:
+        told.update(beats(folder))
+        made = [sum(role["calls"] for role in beat["roles"].values()) for beat in told.values()]
+        return len(made) == shards and min(made) >= calls
+
+    wait_until(lambda: at_work() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    return {name: beat["process"] for name, beat in told.items()}
 
 
 @pytest.fixture
@@ -215,6 +219,7 @@ def begin(place):
         process.communicate()
 
 
+@pytest.mark.timeout(300)
 def test_with_one_shard_killed_one_hung_and_the_server_down_the_run_is_complete_and_the_same(
     influence, begin, place, tiny_folder
 ):
@@ -233,7 +238,7 @@ def test_with_one_shard_killed_one_hung_and_the_server_down_the_run_is_complete_
         ]
         settings += ["-o", "retry_delay=0.2", "-o", "max_retry_delay=0.5", "--concurrency", "8"]
         process = begin(
-            "simulate", *settings, "--out", "split", "--shards", "4", "--hang-after", "4", "--restarts", "9", "--json"
+            "simulate", *settings, "--out", "split", "--shards", "4", "--hang-after", "15", "--restarts", "9", "--json"
         )
         processes = busy(place / "split", process, 4, 1)
         os.kill(processes["shard-1of4"], signal.SIGKILL)
@@ -241,10 +246,10 @@ def test_with_one_shard_killed_one_hung_and_the_server_down_the_run_is_complete_
         server.configure(faults={"drop": 1.0})
         time.sleep(2)
         server.configure(faults={}, latency=0.02)
-        stdout, stderr = process.communicate(timeout=90)
+        stdout, stderr = process.communicate(timeout=240)
         assert process.returncode == 0, stderr
         assert "Shard 1/4: died of signal 9; started again (1 of 9)." in stderr
-        assert "Shard 2/4: nothing new came of it for 4 s; started again (1 of 9)." in stderr
+        assert "Shard 2/4: nothing new came of it for 15 s; started again (1 of 9)." in stderr
         assert json.loads(stdout)["conversations"] == {"total": 32, "complete": 32, "failed": 0, "earlier": 0}
         server.configure(latency=0.0)
         assert influence("simulate", *settings, "--out", "whole", "--quiet").code == 0
@@ -289,10 +294,7 @@ def test_shards_end_with_whoever_started_them_even_if_that_is_killed_and_nothing
     shards = busy(place / "split", process, 2, 1).values()
     process.kill()
     process.wait()
-    until = time.monotonic() + 30
-    while any(alive(number) for number in shards):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: not any(alive(number) for number in shards))
     had = calls(place / "split" / "run-1of2.db") | calls(place / "split" / "run-2of2.db")
     assert had
     assert influence("simulate", "--resume", "split", "-o", "latency=0", "--quiet").code == 0

@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
@@ -38,9 +39,8 @@ def begin(place, tiny_folder):
             [*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place
         )
         started.append(process)
-        while not conversations(place / "made" / "run.db"):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
+        wait_until(lambda: conversations(place / "made" / "run.db") or process.poll() is not None)
+        assert process.poll() is None, process.communicate()
         return process
 
     yield start
@@ -69,8 +69,8 @@ def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(begin, infl
 def test_two_signals_stop_at_once(begin, place):
     process = begin(FAR_LONGER_THAN_THE_TEST)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
-    assert process.poll() is None
+    while not (said := process.stderr.readline()).startswith("Stopping:"):  # two that come at once are heard as one
+        assert said, process.communicate()
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
@@ -84,7 +84,7 @@ def test_two_signals_stop_at_once(begin, place):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place, number):
     # Short sleeps: a signal between two instructions is heard after the next one, however long that takes.
-    work = "(print(1, flush=True), [time.sleep(0.05) for _ in range(600)])"
+    work = "(print(1, flush=True), [time.sleep(0.05) for _ in range(2400)])"
     patch = f"from influence_cli.cli import plugins; plugins._offers = lambda _: {work}"
     start = "from influence_cli.__main__ import main; sys.argv = ['influence', 'plugins', 'list']; main()"
     process = subprocess.Popen(
@@ -93,9 +93,13 @@ def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "1\n"
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=20)
+    try:
+        assert process.stdout.readline() == "1\n"
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert (process.returncode, stderr) == (3, "error: stopped\n")
 
 

@@ -11,12 +11,16 @@ import time
 
 import aiohttp
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.cli.view import _without_web
 from influence_cli.errors import InfluenceError
 from influence_cli.store.control import PAUSE, pause_run, stop_run, unpause_run
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
+
+IN_FLIGHT = 12
+"""Calls that may be under way when a pause begins: of two conversations, six roles each."""
 
 
 def test_a_picture_needs_no_terminal_and_no_font_from_elsewhere(influence, made_run, place):
@@ -77,10 +81,12 @@ def test_a_simulation_pauses_goes_on_and_stops(place, tiny_folder):
         wait_until(lambda: begun(path) and calls(path) > 0)
         pause_run(path, "ada")
         wait_until(lambda: len(events(path)) == 1)
-        before = settled_calls(path)
+        before = calls(path)
+        time.sleep(1.0)  # long enough for dozens of calls
+        assert calls(path) <= before + IN_FLIGHT
         assert (path / PAUSE).read_text().startswith("ada ")
         unpause_run(path)
-        wait_until(lambda: calls(path) > before + 2)
+        wait_until(lambda: calls(path) > before + IN_FLIGHT)
         pause_run(path, "ada")
         wait_until(lambda: len(events(path)) == 3)
         assert stop_run(path) == process.pid
@@ -117,26 +123,6 @@ def calls(path) -> int:
 def events(path) -> list[str]:
     with RunReader(open_run(path)) as run:
         return [row[0] for row in run.rows("SELECT kind FROM event ORDER BY id")]
-
-
-def settled_calls(path) -> int:
-    """The number of calls once it stands still for as long as dozens of them take."""
-    seen = [-1]
-
-    def still() -> bool:
-        seen.append(calls(path))
-        time.sleep(0.6)
-        return seen[-1] == calls(path)
-
-    wait_until(still)
-    return seen[-1]
-
-
-def wait_until(what, seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from tests.waiting import until, wait_until
 
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.gpus import Room, visible_gpus
@@ -83,8 +83,7 @@ async def test_one_that_hears_nothing_is_killed_after_the_grace_with_all_it_star
     code = "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     task = python(tmp_path, code + f"subprocess.run([sys.executable, '-c', {child!r}])")
     job = await launch(grace=0.1).start(task)
-    while not (mark.exists() and mark.read_text()):
-        await asyncio.sleep(0.02)
+    await until(lambda: mark.exists() and mark.read_text())
     await job.cancel()
     assert await job.wait() == -signal.SIGKILL
     await gone(int(mark.read_text()))
@@ -94,8 +93,7 @@ async def test_one_that_is_halted_hears_that_it_is_cancelled(launch, tmp_path):
     code = "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
     task = python(tmp_path, code + "print('begun', flush=True); os.kill(os.getpid(), signal.SIGSTOP)")
     job = await launch(grace=20).start(task)
-    while not (task.log.exists() and task.log.read_text()):
-        await asyncio.sleep(0.02)
+    await until(lambda: task.log.exists() and task.log.read_text())
     await job.cancel()
     assert await job.wait() == 3
 
@@ -121,25 +119,28 @@ async def main():
 asyncio.run(main())
 """
     with subprocess.Popen([sys.executable, "-c", code]) as process:
-        while not (mark.exists() and mark.read_text()):
+        try:
+            wait_until(lambda: (mark.exists() and mark.read_text()) or process.poll() is not None)
             assert process.poll() is None
-            time.sleep(0.02)
-        process.kill()
+        finally:
+            process.kill()
     asyncio.run(gone(int(mark.read_text())))
 
 
 async def gone(number: int) -> None:
     """Wait until a process is no more."""
-    for _ in range(600):
-        try:
-            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return
-        if state == "Z":
-            return
-        await asyncio.sleep(0.05)
-    os.kill(number, signal.SIGKILL)
-    raise AssertionError(f"process {number} goes on")
+    try:
+        await until(lambda: not alive(number))
+    finally:
+        if alive(number):
+            os.kill(number, signal.SIGKILL)
+
+
+def alive(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 async def test_a_command_that_does_not_exist_is_one_line(launch, tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.waiting import until
 
 from influence_cli.backends.names import parse_model_name
 from influence_cli.backends.scripted import ScriptedBackend, ScriptedOptions
@@ -129,7 +130,7 @@ async def test_a_stop_lets_what_is_in_flight_be_stored(conversation, book):
     work = asyncio.create_task(
         ask_all(conversations(conversation, 50), plan.items, Asking(), book, tally, concurrency=2)
     )
-    await asyncio.sleep(0.12)
+    await until(lambda: tally.done)
     tally.stop = "signal"
     await work
     assert 0 < tally.done < 50

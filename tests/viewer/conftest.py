@@ -1,7 +1,6 @@
 """Runs to look at: two iterations with everything that a screen can show, and texts that mean harm."""
 
 import shutil
-import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -217,10 +216,3 @@ def screen_text(app: ViewerApp) -> str:
     """Return what stands on the screen, a line a row."""
     strips = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips)
-
-
-def wait_until(what, seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)

@@ -1,10 +1,10 @@
 """What people come for, key by key."""
 
-import asyncio
 import os
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from influence_cli.store.labels import labels_of
 from influence_cli.store.reader import RunReader
@@ -89,7 +89,8 @@ async def test_queries_filter_complete_and_point_at_mistakes(run, runs):
         assert app.screen.query_one(QueryBar).query_text == "population:gameable"
         assert table.row_count == 12
         await press("slash", *" ratng>1")
-        await asyncio.sleep(0.3)
+        await until(lambda: "no field 'ratng'" in screen_text(app) and "\u25b2" in screen_text(app))
+        await settled(app)
         lines = screen_text(app).splitlines()
         place = next(line for line in lines if "\u25b2" in line)
         assert "there is no field 'ratng'. Did you mean rating?" in place
@@ -342,10 +343,7 @@ async def test_a_folder_that_cannot_be_written_is_searched_all_the_same(run, run
 
     (run.path / INDEX).mkdir()
     async with looking(open=run.path, query='"stay home"') as (app, _press):
-        for _ in range(50):
-            if app.screen.source.searchable:
-                break
-            await asyncio.sleep(0.05)
+        await until(lambda: app.screen.source.searchable)
         await settled(app)
         assert app.screen.query_one(VirtualTable).row_count == 24
         assert app.screen.source._spare is not None

@@ -4,7 +4,6 @@ import json
 import os
 import struct
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -92,14 +91,6 @@ def stand_in(tmp_path: Path) -> Path:
     )
     script.chmod(0o755)
     return script
-
-
-def wait_until(happens: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Return when ``happens()``; it fails after ``seconds``, which is far more than it takes."""
-    until = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.02)
 
 
 def find_processes(*words: str) -> list[int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.waiting import wait_until
 
 from influence_cli.api import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import ChatMessage
@@ -23,7 +24,7 @@ from influence_vllm.making import make_backend
 from influence_vllm.options import VllmOptions
 from influence_vllm.supervision import GUARD
 
-from .conftest import find_processes, is_alive, wait_until
+from .conftest import find_processes, is_alive
 
 pytest.importorskip("vllm", reason="vLLM is not installed: `nox -s vllm` has an environment with it")
 

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 
 import pytest
+from tests.waiting import wait_until
 
 from influence_cli.api import CallFailedError, InfluenceError, reporting_to
 from influence_vllm.guard import end, started_at
@@ -15,7 +17,7 @@ from influence_vllm.making import make_backend
 from influence_vllm.options import VllmOptions
 from influence_vllm.supervision import Server, free_port
 
-from .conftest import find_processes, is_alive, wait_until
+from .conftest import find_processes, is_alive
 from .test_vllm_server import say
 
 
@@ -67,6 +69,23 @@ async def test_it_is_started_with_progress_answers_and_is_stopped(options, model
         await backend.generate(say())
 
 
+async def test_a_port_that_another_program_took_meanwhile_is_given_up_for_another(options, model, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        ports = iter([taken, free_port()])
+        monkeypatch.setattr("influence_vllm.serving.free_port", lambda: next(ports))
+        backend = make_backend(model, options())
+        try:
+            assert backend._model.server.port != taken
+            assert (await backend.generate(say())).text
+        finally:
+            await backend.aclose()
+        with pytest.raises(InfluenceError, match="ended while it started: .*already in use"):
+            make_backend(model, options(port=taken))
+
+
 async def test_calls_outlive_a_death_and_adapters_are_loaded_again(options, model, make_adapter):
     backend = make_backend(model, options(max_restarts=2))
     try:
@@ -95,7 +114,7 @@ async def test_restarts_are_bounded_and_the_last_words_are_passed_on(options, mo
 
 @pytest.mark.slow
 async def test_a_server_that_hangs_is_started_anew(options, model):
-    backend = make_backend(model, options(timeout=2.0, max_restarts=1))
+    backend = make_backend(model, options(timeout=10.0, max_restarts=1))
     try:
         assert (await backend.generate(say())).text
         (pid,) = find_processes("influence_cli.testing.server", str(backend._model.server.port))
