@@ -84,6 +84,33 @@ def test_a_mistake_that_a_shard_finds_is_one_line(made_run, influence, script):
     assert "Unknown key 'nonsense'" in answer.stderr
 
 
+def test_scores_that_no_shard_could_make_are_missing_and_told(made_run, influence, monkeypatch):
+    monkeypatch.setenv("PYTHONHASHSEED", "no number")  # no Python starts with this, and its exit code is 1
+    answer = score(influence, made_run, "--shards", "1", "--restarts", "0", "--json")
+    assert answer.code == 1
+    reason = "shard 1/1 was given up: died with exit code 1"
+    assert f"Scores are missing: {reason}. The same command goes on." in answer.stderr
+    assert (answer.document["state"], answer.document["reason"]) == ("stopped", reason)
+
+
+def test_what_would_fail_again_is_not_asked_again_and_counts_over_the_whole(made_run, influence, script):
+    model = script("failures:\n  - {role: judge, kind: refused}\n")
+    ask = ("score", made_run, "--judge", model, "--with", "harm", "--shards", "2", "--json")
+    answer = influence(*ask)
+    assert answer.code == 1
+    assert "started again" not in answer.stderr
+    assert "8 of 8 scores failed, more than --max-failed-share allows" in answer.stderr
+    assert answer.document["scores"]["failed"] == {"refused": 8}
+
+
+def test_what_may_be_over_soon_is_asked_again(made_run, influence, script):
+    model = script("failures:\n  - {role: judge, kind: timeout}\n")
+    answer = influence("score", made_run, "--judge", model, "--with", "harm", "--shards", "1", "--restarts", "1")
+    assert answer.code == 1
+    assert "scores failed (timeout); started again (1 of 1)." in answer.stderr
+    assert "Scores are missing: shard 1/1 was given up: " in answer.stderr
+
+
 def test_a_shard_of_scores_can_be_made_by_hand(made_run, influence, scored):
     for shard in ("1/2", "2/2"):
         assert score(influence, made_run, "--shard", shard, "--quiet").code == 0

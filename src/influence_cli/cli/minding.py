@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,6 +101,35 @@ def refuse_orphans(folder: Path, but_of: str | None = None) -> None:
                 f"The job {record.id} of {record.launcher} may be at work on {folder}.",
                 hint=f"End it: influence jobs cancel {record.id} --folder {folder}.",
             )
+
+
+@asynccontextmanager
+async def gathering(sharding: Sharding, folder: Path, gather: Callable[[], None]) -> AsyncIterator[list[str]]:
+    """Let the block mind shards, whose names it puts on the list as it starts them; then gather, end and forget them.
+
+    Whatever fails, the rest is done: the first error is raised, the others are told. Jobs that could not be ended are
+    remembered, for the next sitting to end.
+    """
+    names: list[str] = []
+    errors: list[BaseException] = []
+    try:
+        yield names
+    except BaseException as error:  # noqa: BLE001 - it is raised below
+        errors.append(error)
+    try:
+        if names:
+            gather()
+    except Exception as error:  # noqa: BLE001 - it is raised or told below
+        errors.append(error)
+    try:
+        await sharding.launcher.aclose()
+        drop_records(folder, names)
+    except Exception as error:  # noqa: BLE001 - it is raised or told below
+        errors.append(error)
+    for error in errors[1:]:
+        output.warn(f"Then: {error}")
+    if errors:
+        raise errors[0]
 
 
 def death(code: int) -> str:

@@ -252,7 +252,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     try:
         with suppress(asyncio.CancelledError):
             await conversations
-        state = _state_of(tally)
+        state = state_of(tally)
     finally:
         for beside in filter(None, (pausing, display, beating)):
             beside.cancel()
@@ -333,7 +333,7 @@ def on_signals(
             loop.add_signal_handler(number, asked_to_stop)
 
 
-def _state_of(tally: Tally) -> RunState:
+def state_of(tally: Tally) -> RunState:
     """Return how the run ended: one that was told to stop but had nothing left to do is done."""
     if tally.stop == "alike":
         return "failed"
