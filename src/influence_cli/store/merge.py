@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.records import EpisodeKey
 from influence_cli.store.connection import connect, explained, store_error
 from influence_cli.store.run_directory import RunDirectory, lock_holder
-from influence_cli.store.schema import OF_EPISODE, SCHEMA_VERSION, check_version, migrate
+from influence_cli.store.schema import OF_EPISODE, SCHEMA_VERSION, check_version, is_empty, migrate
 
 SHARD_PATTERN = "run-*.db"
 SHARD_LOCKS = "run-*.lock"
@@ -67,10 +68,16 @@ def refuse_live_shards(directory: RunDirectory) -> None:
             )
 
 
+def holds_nothing(database: Path) -> bool:
+    """Return whether a database has no tables yet: its writer was killed before it had made them."""
+    with closing(connect(database, write=False)) as connection, explained(database):
+        return is_empty(connection)
+
+
 def merge_into(directory: RunDirectory, sources: Sequence[Path] | None = None) -> int:
     """As :func:`merge_shards`, for who holds the run for writing."""
     given = shard_files(directory) if sources is None else sources
-    beside = [source for source in given if not source.samefile(directory.database)]
+    beside = [source for source in given if not source.samefile(directory.database) and not holds_nothing(source)]
     connection = connect(directory.database, write=True)
     try:
         places = _places(connection, directory.database, beside)

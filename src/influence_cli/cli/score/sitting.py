@@ -76,9 +76,10 @@ async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
     try:
         result = await work
         ended = True
-        return result
     except asyncio.CancelledError:
         return ScoreResult(sitting.tally)
+    else:
+        return result
     finally:
         if beating is not None:
             beating.cancel()
