@@ -70,6 +70,15 @@ def test_budgets_hold_over_all_shards(made_run, influence):
     assert score(influence, made_run, "--json").code == 0
 
 
+def test_what_shards_scored_whose_minder_was_killed_is_not_asked_again(made_run, influence, scored):
+    _, expected = scored
+    assert score(influence, made_run, "--shard", "1/2", "--quiet").code == 0  # nobody merges it
+    answer = score(influence, made_run, "--json")
+    assert (answer.code, answer.document["scores"]["known"]) == (0, expected["scores"]["asked"] // 2)
+    assert rows(made_run, "SELECT count(*) FROM call WHERE role = 'judge'") == [(expected["calls"]["calls"],)]
+    assert rows(made_run, SCORES) == rows(scored[0], SCORES)
+
+
 @pytest.mark.parametrize("arguments", [["--shards", "2", "--batch"], ["--shard", "1/2", "--probes", "--control"]])
 def test_what_cannot_be_split_is_refused(made_run, influence, arguments):
     answer = score(influence, made_run, *arguments)
@@ -115,7 +124,11 @@ def test_a_shard_of_scores_can_be_made_by_hand(made_run, influence, scored):
     for shard in ("1/2", "2/2"):
         assert score(influence, made_run, "--shard", shard, "--quiet").code == 0
     assert rows(made_run, "SELECT count(*) FROM score") == [(0,)]
+    told = "8 conversations of {}, or scores of them, are in its shards alone and are left out: influence runs merge {}"
+    for command in (("runs", "show", made_run), ("export", made_run, "--to", "jsonl", "--out", "-")):
+        assert told.format(made_run, made_run) in influence(*command).stderr
     assert influence("runs", "merge", made_run).code == 0
+    assert influence("runs", "show", made_run).stderr == ""
     assert rows(made_run, SCORES) == rows(scored[0], SCORES)
 
 

@@ -18,6 +18,8 @@ from influence_cli.launching.protocol import Job, Launcher, Resources, Task
 from influence_cli.launching.records import JobRecord, add_record, drop_records, read_records, record_of
 from influence_cli.launching.supervision import Care
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.store.merge import merge_shards, refuse_live_shards, shard_files
+from influence_cli.store.run_directory import RunDirectory
 
 SHARD_PREFIX = "shard-"
 """Names of the tasks of shards begin so."""
@@ -103,6 +105,14 @@ def refuse_orphans(folder: Path, but_of: str | None = None) -> None:
             )
 
 
+def gather_shards(directory: RunDirectory) -> None:
+    """Take what shards have stored whose own process did not come to merge it; InfluenceError if one is at work."""
+    refuse_orphans(directory.path)
+    if shard_files(directory):
+        refuse_live_shards(directory)
+        merge_shards(directory)
+
+
 @asynccontextmanager
 async def gathering(sharding: Sharding, folder: Path, gather: Callable[[], None]) -> AsyncIterator[list[str]]:
     """Let the block mind shards, whose names it puts on the list as it starts them; then gather, end and forget them.
@@ -126,8 +136,8 @@ async def gathering(sharding: Sharding, folder: Path, gather: Callable[[], None]
         drop_records(folder, names)
     except Exception as error:  # noqa: BLE001 - it is raised or told below
         errors.append(error)
-    for error in errors[1:]:
-        output.warn(f"Then: {error}")
+    for later in errors[1:]:
+        output.warn(f"Then: {later}")
     if errors:
         raise errors[0]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from influence_cli.cli import output
 from influence_cli.cli.logs import logged
+from influence_cli.cli.minding import gather_shards
 from influence_cli.cli.score.resolving import Resolved
 from influence_cli.cli.sitting import signals_given_back
 from influence_cli.errors import InfluenceError
@@ -49,6 +50,8 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
         output.say(EMBEDDED_NOTE)
     if request.batch:
         _check_batch_budget(resolved, request)
+    if resolved.directory.shard is None:
+        gather_shards(resolved.directory)
     with logged(resolved.directory.path / "logs"), output.progress_bar() as advance, signals_given_back():
         sitting = ScoreSitting(resolved.directory, request, advance)
         if spent_since is not None and resolved.directory.database.is_file():
