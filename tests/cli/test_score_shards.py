@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from influence_cli.cli.launching import own_command
 from influence_cli.store.check import check_run
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
@@ -91,6 +92,19 @@ def test_a_mistake_that_a_shard_finds_is_one_line(made_run, influence, script):
     answer = influence("score", made_run, "--judge", model, "--with", "harm", "--shards", "2")
     assert answer.code == 2
     assert "Unknown key 'nonsense'" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "handed_on"),
+    [
+        (["score", "latest", "--shards", "2"], ["score", "/r"]),
+        (["score", "--user", "latest", "latest"], ["score", "--user", "latest", "/r"]),
+        (["score", "--probes", "latest"], ["score", "--probes", "/r"]),
+    ],
+)
+def test_a_shard_is_told_which_run_it_is_of_and_not_by_a_name_that_may_change(monkeypatch, said, handed_on):
+    monkeypatch.setattr(sys, "argv", ["influence", *said])
+    assert list(own_command("--quiet", settled=("latest", "/r"))[3:]) == [*handed_on, "--quiet"]
 
 
 def test_scores_that_no_shard_could_make_are_missing_and_told(made_run, influence, monkeypatch):

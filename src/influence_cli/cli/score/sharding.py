@@ -105,7 +105,8 @@ class _ShardedScoring:
     def _task(self, name: str, started: float) -> Task:
         shard = self._shards[name]
         own = ("--shard", str(shard.shard), "--spent-since", str(started), "--quiet")
-        command = own_command(*own, drop_flags=("--json", "--quiet", "-q"))
+        settled = (self._resolved.named, str(shard.path.resolve()))
+        command = own_command(*own, drop_flags=("--json", "--quiet", "-q"), settled=settled)
         return Task(name, command, log_file(shard).resolve(), self._sharding.resources)
 
     def _sign(self, task: Task) -> object:
