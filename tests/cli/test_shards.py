@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -108,6 +109,20 @@ def test_shards_can_be_made_by_hand(simulate, influence, whole):
     assert influence("simulate", "--resume", "split", "--quiet", "--json").document["conversations"]["earlier"] == int(
         N
     )
+
+
+def test_a_shard_that_comes_while_another_makes_the_run_waits_and_takes_it_up(simulate, influence, whole):
+    settings = ("--n", N, "--seed", "3", "--out", "split", "--quiet")
+    assert simulate(*settings, "--shard", "1/2").code == 0
+    manifest, away = Path("split/run.yaml").absolute(), Path("away.yaml").absolute()
+    manifest.rename(away)
+    coming = Timer(0.3, away.rename, [manifest])
+    coming.start()
+    answer = simulate(*settings, "--shard", "2/2")
+    coming.join()
+    assert answer.code == 0, answer.stderr
+    assert influence("runs", "merge", "split").code == 0
+    assert exported(influence, "split") == whole
 
 
 def test_more_shards_than_conversations_are_not_started(simulate):

@@ -51,6 +51,8 @@ from influence_cli.store.shards import Shard, all_shards
 from influence_cli.store.writer import RunWriter
 
 _REFRESH = 0.25
+_MAKING = 3.0
+"""Seconds that the directory of a run may take from being made to being one."""
 
 
 def begin_shard(
@@ -65,9 +67,25 @@ def begin_shard(
     """Return the sitting of one shard, begun by hand; the first to come makes the run, the others take it up."""
     if out is None:
         raise InfluenceError("The shards of a run need one folder.", hint="Name it: --out FOLDER.")
-    if (out / MANIFEST).is_file():
-        return take_up(registry, str(out), flags, assignments, files, shard=shard)
-    sitting = begin(registry, files, flags, assignments, folders, out)
+    if not (out / MANIFEST).is_file():
+        try:
+            return _of_shard(begin(registry, files, flags, assignments, folders, out), shard)
+        except InfluenceError:
+            if not _is_made(out):
+                raise
+    return take_up(registry, str(out), flags, assignments, files, shard=shard)
+
+
+def _is_made(out: Path) -> bool:
+    """Return whether ``out`` is a run, or becomes one in a moment: another shard, begun at once, was quicker."""
+    until = time.monotonic() + _MAKING
+    while out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file() and time.monotonic() < until:
+        time.sleep(_REFRESH)
+    return (out / MANIFEST).is_file()
+
+
+def _of_shard(sitting: Sitting, shard: Shard) -> Sitting:
+    """Return what is left of a whole run's ``sitting`` for one shard."""
     assert sitting.directory is not None
     sitting.directory = sitting.directory.of_shard(shard)
     sitting.config = shard_config(sitting.config, shard)
