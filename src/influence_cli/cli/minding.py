@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from influence_cli.cli import output
 from influence_cli.cli.launching import LOCAL, launcher_options, launcher_with, parse_resources
 from influence_cli.errors import InfluenceError
-from influence_cli.launching.protocol import Job, Launcher, Resources, Task
+from influence_cli.launching.protocol import LOST, Job, Launcher, Resources, Task
 from influence_cli.launching.records import JobRecord, add_record, drop_records, read_records, record_of
 from influence_cli.launching.supervision import Care
 from influence_cli.plugins.registry import PluginRegistry
@@ -144,6 +144,8 @@ async def gathering(sharding: Sharding, folder: Path, gather: Callable[[], None]
 
 def death(code: int) -> str:
     """Return what an exit code that is none of this program's means."""
+    if code == LOST:
+        return "was lost: nobody knows how it ended"
     return f"died of signal {-code}" if code < 0 else f"died with exit code {code}"
 
 
