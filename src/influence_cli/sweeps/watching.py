@@ -10,7 +10,6 @@ from pathlib import Path
 
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.sweeps import Objective, Reading
-from influence_cli.store.merge import holds_nothing
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import DATABASE, MANIFEST, holder, open_run
 from influence_cli.sweeps.objectives import (
@@ -30,7 +29,7 @@ _FIRST_STEP = 1
 @contextmanager
 def _reading(path: Path) -> Iterator[RunReader | None]:
     """Open the run in ``path``; None where there is nothing to read yet."""
-    if not (path / MANIFEST).is_file() or not (path / DATABASE).is_file() or holds_nothing(path / DATABASE):
+    if not (path / MANIFEST).is_file() or not (path / DATABASE).is_file():
         yield None
         return
     with RunReader(open_run(path)) as run:
