@@ -18,7 +18,7 @@ import ray
 from ray._private import worker as ray_worker
 from ray.exceptions import RayActorError, RayError
 
-from influence_cli.api import InfluenceError, Job, JobStatus, Resources, Task
+from influence_cli.api import LOST, InfluenceError, Job, JobStatus, Resources, Task
 from influence_ray.actor import LastingMinder, Minder, code_file
 from influence_ray.options import RayOptions
 
@@ -169,11 +169,11 @@ class LastingRayJob:
         return JobStatus("running")
 
     async def wait(self) -> int:
-        """Return the exit code of its command; that of a kill where nobody knows it."""
+        """Return the exit code of its command; LOST where nobody knows it."""
         while True:
             status = await self.status()
             if status.state in ("ended", "lost"):
-                return -signal.SIGKILL if status.code is None else status.code
+                return LOST if status.code is None else status.code
             await asyncio.sleep(_POLL)
 
     async def cancel(self) -> None:

@@ -17,4 +17,4 @@ class RayOptions(Frozen):
     gpus: int | None = Field(default=None, ge=0, description="Of a cluster begun on this machine; None: all.")
     autoscales: bool = Field(default=False, description="Whether the cluster may grow, so that nothing is too much.")
     strategy: str = Field(default="DEFAULT", pattern="^(DEFAULT|SPREAD)$", description="DEFAULT packs, SPREAD spreads.")
-    grace: float = Field(default=20.0, ge=0.0, description="Seconds from being told to stop to being killed.")
+    grace: float = Field(default=45.0, ge=0.0, description="Seconds from being told to stop to being killed.")

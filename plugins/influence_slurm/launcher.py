@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from influence_cli.api import InfluenceError, Job, JobStatus, Resources, Task
+from influence_cli.api import LOST, InfluenceError, Job, JobStatus, Resources, Task
 from influence_slurm import cluster
 from influence_slurm.options import SlurmOptions
 from influence_slurm.script import code_file, render_script
@@ -105,11 +105,11 @@ class SlurmJob:
         return await self._status()
 
     async def wait(self) -> int:
-        """Return its exit code; -1 where nobody knows."""
+        """Return its exit code; LOST where nobody knows."""
         while True:
             status = await self._status()
             if status.state in ("ended", "lost"):
-                return -1 if status.code is None else status.code
+                return LOST if status.code is None else status.code
             await asyncio.sleep(self._options.poll)
 
     async def cancel(self) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from influence_cli.gym.making import make_async_env, make_env, make_vec_env
     from influence_cli.journey import Finished, compare, read_run, report, resume, score, simulate, train
     from influence_cli.launching.local import tethered
-    from influence_cli.launching.protocol import Job, JobStatus, Launcher, Resources, Task
+    from influence_cli.launching.protocol import LOST, Job, JobStatus, Launcher, Resources, Task
     from influence_cli.plugins.component import Component
     from influence_cli.plugins.hookspecs import hookimpl
     from influence_cli.plugins.registry import PluginRegistry, make_registry
@@ -113,7 +113,7 @@ _HOME = {
     "influence_cli.gym.making": ("make_async_env", "make_env", "make_vec_env"),
     "influence_cli.journey": ("Finished", "compare", "read_run", "report", "resume", "score", "simulate", "train"),
     "influence_cli.launching.local": ("tethered",),
-    "influence_cli.launching.protocol": ("Job", "JobStatus", "Launcher", "Resources", "Task"),
+    "influence_cli.launching.protocol": ("LOST", "Job", "JobStatus", "Launcher", "Resources", "Task"),
     "influence_cli.plugins.component": ("Component",),
     "influence_cli.plugins.hookspecs": ("hookimpl",),
     "influence_cli.plugins.registry": ("PluginRegistry", "make_registry"),
@@ -174,6 +174,7 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "LOST",
     "Algorithm",
     "Asking",
     "AsyncTextEnvironment",

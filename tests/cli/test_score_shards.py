@@ -9,6 +9,7 @@ import sys
 import pytest
 from tests.waiting import wait_until
 
+from influence_cli.cli.launching import own_command
 from influence_cli.store.check import check_run
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
@@ -70,6 +71,15 @@ def test_budgets_hold_over_all_shards(made_run, influence):
     assert score(influence, made_run, "--json").code == 0
 
 
+def test_what_shards_scored_whose_minder_was_killed_is_not_asked_again(made_run, influence, scored):
+    _, expected = scored
+    assert score(influence, made_run, "--shard", "1/2", "--quiet").code == 0  # nobody merges it
+    answer = score(influence, made_run, "--json")
+    assert (answer.code, answer.document["scores"]["known"]) == (0, expected["scores"]["asked"] // 2)
+    assert rows(made_run, "SELECT count(*) FROM call WHERE role = 'judge'") == [(expected["calls"]["calls"],)]
+    assert rows(made_run, SCORES) == rows(scored[0], SCORES)
+
+
 @pytest.mark.parametrize("arguments", [["--shards", "2", "--batch"], ["--shard", "1/2", "--probes", "--control"]])
 def test_what_cannot_be_split_is_refused(made_run, influence, arguments):
     answer = score(influence, made_run, *arguments)
@@ -84,11 +94,55 @@ def test_a_mistake_that_a_shard_finds_is_one_line(made_run, influence, script):
     assert "Unknown key 'nonsense'" in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("said", "handed_on"),
+    [
+        (["score", "latest", "--shards", "2"], ["score", "/r"]),
+        (["score", "--user", "latest", "latest"], ["score", "--user", "latest", "/r"]),
+        (["score", "--probes", "latest"], ["score", "--probes", "/r"]),
+    ],
+)
+def test_a_shard_is_told_which_run_it_is_of_and_not_by_a_name_that_may_change(monkeypatch, said, handed_on):
+    monkeypatch.setattr(sys, "argv", ["influence", *said])
+    assert list(own_command("--quiet", settled=("latest", "/r"))[3:]) == [*handed_on, "--quiet"]
+
+
+def test_scores_that_no_shard_could_make_are_missing_and_told(made_run, influence, monkeypatch):
+    monkeypatch.setenv("PYTHONHASHSEED", "no number")  # no Python starts with this, and its exit code is 1
+    answer = score(influence, made_run, "--shards", "1", "--restarts", "0", "--json")
+    assert answer.code == 1
+    reason = "shard 1/1 was given up: died with exit code 1"
+    assert f"Scores are missing: {reason}. The same command goes on." in answer.stderr
+    assert (answer.document["state"], answer.document["reason"]) == ("stopped", reason)
+
+
+def test_what_would_fail_again_is_not_asked_again_and_counts_over_the_whole(made_run, influence, script):
+    model = script("failures:\n  - {role: judge, kind: refused}\n")
+    ask = ("score", made_run, "--judge", model, "--with", "harm", "--shards", "2", "--json")
+    answer = influence(*ask)
+    assert answer.code == 1
+    assert "started again" not in answer.stderr
+    assert "8 of 8 scores failed, more than --max-failed-share allows" in answer.stderr
+    assert answer.document["scores"]["failed"] == {"refused": 8}
+
+
+def test_what_may_be_over_soon_is_asked_again(made_run, influence, script):
+    model = script("failures:\n  - {role: judge, kind: timeout}\n")
+    answer = influence("score", made_run, "--judge", model, "--with", "harm", "--shards", "1", "--restarts", "1")
+    assert answer.code == 1
+    assert "scores failed (timeout); started again (1 of 1)." in answer.stderr
+    assert "Scores are missing: shard 1/1 was given up: " in answer.stderr
+
+
 def test_a_shard_of_scores_can_be_made_by_hand(made_run, influence, scored):
     for shard in ("1/2", "2/2"):
         assert score(influence, made_run, "--shard", shard, "--quiet").code == 0
     assert rows(made_run, "SELECT count(*) FROM score") == [(0,)]
+    told = "8 conversations of {}, or scores of them, are in its shards alone and are left out: influence runs merge {}"
+    for command in (("runs", "show", made_run), ("export", made_run, "--to", "jsonl", "--out", "-")):
+        assert told.format(made_run, made_run) in influence(*command).stderr
     assert influence("runs", "merge", made_run).code == 0
+    assert influence("runs", "show", made_run).stderr == ""
     assert rows(made_run, SCORES) == rows(scored[0], SCORES)
 
 

@@ -9,10 +9,13 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from tests.waiting import wait_until
 
+from influence_cli.errors import InfluenceError
+from influence_cli.launching.local import LocalLauncher
 from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
 from influence_cli.store.shards import Shard
@@ -109,6 +112,20 @@ def test_shards_can_be_made_by_hand(simulate, influence, whole):
     )
 
 
+def test_a_shard_that_comes_while_another_makes_the_run_waits_and_takes_it_up(simulate, influence, whole):
+    settings = ("--n", N, "--seed", "3", "--out", "split", "--quiet")
+    assert simulate(*settings, "--shard", "1/2").code == 0
+    manifest, away = Path("split/run.yaml").absolute(), Path("away.yaml").absolute()
+    manifest.rename(away)
+    coming = Timer(0.3, away.rename, [manifest])
+    coming.start()
+    answer = simulate(*settings, "--shard", "2/2")
+    coming.join()
+    assert answer.code == 0, answer.stderr
+    assert influence("runs", "merge", "split").code == 0
+    assert exported(influence, "split") == whole
+
+
 def test_more_shards_than_conversations_are_not_started(simulate):
     answer = simulate("--n", "2", "--out", "split", "--shards", "9")
     assert answer.code == 0, answer.stderr
@@ -147,6 +164,45 @@ def test_a_mistake_that_a_shard_finds_ends_all_and_is_told_once(simulate, script
     assert answer.code == 2
     assert answer.stderr.count("Unknown key 'nonsense'") == 1
     assert "cannot go on: " in answer.stderr
+
+
+@pytest.mark.parametrize(("kind", "code"), [("refused", 1), ("auth", 2)])
+def test_conversations_that_all_fail_alike_end_the_run_as_in_one_process(simulate, influence, script, kind, code):
+    model = script(f"failures:\n  - {{kind: {kind}}}\n")
+    settings = ("-m", model, "--n", "8", "--set", "stop_after_alike=3", "--concurrency", "2")
+    for folder, more in (("whole", []), ("split", ["--shards", "2"])):
+        assert simulate(*settings, "--out", folder, *more).code == code
+        assert influence("runs", "show", folder, "--json").document["state"] == "failed"
+
+
+def test_of_two_limits_the_one_that_was_reached_is_told(simulate):
+    settings = ("--n", N, "--out", "split", "--shards", "2", "--concurrency", "2")
+    prices = "prices={scripted:demo: {prompt: 1, completion: 1}}"
+    answer = simulate(*settings, "--set", prices, "--max-cost", "0.0001", "--max-tokens", "10000000", "--json")
+    assert answer.code == 3, answer.stderr
+    assert answer.document["reason"] == "the budget of $0.0001 is used up"
+
+
+def test_what_is_stored_is_merged_though_the_launcher_fails_in_the_end(simulate, influence, monkeypatch):
+    async def fails(_launcher):
+        raise InfluenceError("The cluster is away.")
+
+    monkeypatch.setattr(LocalLauncher, "aclose", fails)
+    answer = simulate("--n", "4", "--out", "split", "--shards", "2")
+    assert (answer.code, "error: The cluster is away." in answer.stderr) == (2, True)
+    shown = influence("runs", "show", "split", "--json").document
+    assert (shown["state"], shown["conversations"]["complete"]) == ("done", 4)
+
+
+def test_the_first_of_several_errors_is_raised_and_the_others_are_told(simulate, script, monkeypatch):
+    async def fails(_launcher):
+        raise InfluenceError("The cluster is away.")
+
+    monkeypatch.setattr(LocalLauncher, "aclose", fails)
+    answer = simulate("--n", "4", "-m", script("nonsense: 1"), "--shards", "2", "--out", "split")
+    assert answer.code == 2
+    assert "Unknown key 'nonsense'" in answer.stderr.splitlines()[-1]
+    assert "Then: The cluster is away." in answer.stderr
 
 
 def test_a_shard_that_dies_again_and_again_is_given_up(simulate, influence, monkeypatch):

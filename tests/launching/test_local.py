@@ -11,10 +11,11 @@ import pytest
 from tests.waiting import until, wait_until
 
 from influence_cli.errors import InfluenceError
+from influence_cli.launching import tether
 from influence_cli.launching.gpus import Room, visible_gpus
 from influence_cli.launching.local import LocalLauncher
 from influence_cli.launching.options import LocalOptions
-from influence_cli.launching.protocol import Resources, Task
+from influence_cli.launching.protocol import LOST, Resources, Task
 from influence_cli.testing.launchers import LauncherConformance
 
 SHOWS = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"
@@ -102,6 +103,43 @@ async def test_one_is_told_to_stop_when_its_time_is_up(launch, tmp_path, monkeyp
     monkeypatch.setattr("influence_cli.launching.local._MINUTE", 0.5)
     job = await launch().start(python(tmp_path, "import time; time.sleep(600)", resources=Resources(minutes=1)))
     assert await job.wait() == -signal.SIGTERM
+
+
+async def test_what_a_kept_job_started_ends_with_it_though_it_ended_itself(launch, tmp_path):
+    mark = tmp_path / "pid"
+    child = "import os, pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    child += f"pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    job = await launch().start(python(tmp_path, code, outlives=True))
+    while not (mark.exists() and mark.read_text()):
+        assert (await job.status()).state == "running"
+        await asyncio.sleep(0.02)
+    await job.cancel()
+    assert await job.wait() == -signal.SIGTERM
+    await gone(int(mark.read_text()))
+
+
+def test_a_stop_that_comes_while_the_command_is_being_started_ends_it(tmp_path, monkeypatch):
+    started = subprocess.Popen
+
+    def told_meanwhile(command):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started(command)
+
+    monkeypatch.setattr(tether.subprocess, "Popen", told_meanwhile)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        tether.kept(tmp_path / "code", [sys.executable, "-c", "import time; time.sleep(600)"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (tmp_path / "code").read_text() == str(-signal.SIGTERM)
+
+
+async def test_a_job_that_nobody_knows_is_lost_and_died_of_no_signal(launch, tmp_path):
+    job = await launch().attach(python(tmp_path, ""), "999999999-1")
+    assert await job.wait() == LOST
+    with pytest.raises(ValueError, match="256"):
+        signal.Signals(-LOST)
 
 
 def test_a_task_ends_with_whoever_started_it_even_if_that_is_killed(tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.records import ScoreRecord
 from influence_cli.store.check import check_run
+from influence_cli.store.connection import connect
 from influence_cli.store.merge import merge_shards, take_over
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import create_run
@@ -125,6 +126,20 @@ def test_of_two_scores_the_newer_stays_unless_it_failed(run):
         writer.add_scores([(i, score(4.0))])
     merge_shards(run)
     assert rows(run, "SELECT value FROM score") == [(4.0,)]
+
+
+def test_a_shard_that_was_killed_before_its_tables_were_made_holds_nothing_and_goes_on(run):
+    own = run.of_shard(Shard(1, 2))
+    with run.writer() as writer:
+        whole_conversation(writer, episode("a"))
+    own.database.touch()
+    for _ in range(2):
+        assert merge_shards(run) == 0
+        with pytest.raises(InfluenceError, match="holds no conversation yet"), RunReader(own):
+            pass
+        connect(own.database, write=True).close()  # has a header now, and still no table
+    assert take_over(own, [episode("a").key]) == 1
+    assert merge_shards(run) == 0
 
 
 def test_scores_of_a_conversation_that_was_had_elsewhere_are_not_taken(run):

@@ -49,13 +49,13 @@ def compare(
 
 def side(name: str) -> Side:
     """Return the side that ``RUN`` or ``RUN@ITERATION`` names; InfluenceError if there is none."""
+    from influence_cli.cli.opening import run_to_read
     from influence_cli.report.comparison import Side
-    from influence_cli.store.run_directory import find_run, open_run
 
     run, at, number = name.rpartition("@")
     if at and number.isdigit():
-        return Side(open_run(find_run(run)), int(number))
-    return Side(open_run(find_run(name)))
+        return Side(run_to_read(run), int(number))
+    return Side(run_to_read(name))
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -97,10 +97,13 @@ def parse_resources(text: str | None) -> Resources:
     return Resources(**given)
 
 
-def own_command(*more: str, drop: Sequence[str] = (), drop_flags: Sequence[str] = ()) -> tuple[str, ...]:
+def own_command(
+    *more: str, drop: Sequence[str] = (), drop_flags: Sequence[str] = (), settled: tuple[str, str] | None = None
+) -> tuple[str, ...]:
     """Return the command that this process was started with, without options that say how it is started, and ``more``.
 
-    ``drop`` names further options that have a value, ``drop_flags`` such that have none.
+    ``drop`` names further options that have a value, ``drop_flags`` such that have none; of ``settled`` the first is an
+    argument, for which the second stands: what it means may change, as that of ``latest`` does.
     """
     kept: list[str] = []
     waiting = iter(sys.argv[1:])
@@ -111,6 +114,10 @@ def own_command(*more: str, drop: Sequence[str] = (), drop_flags: Sequence[str] 
                 next(waiting, None)
         elif argument not in drop_flags:
             kept.append(argument)
+    if settled is not None:
+        places = [place for place, argument in enumerate(kept) if argument == settled[0]]
+        free = [place for place in places if not kept[place - 1].startswith("-")] or places
+        kept[free[0]] = settled[1]
     return program(*kept, *more)
 
 

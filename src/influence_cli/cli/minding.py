@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,12 @@ from typing import Any, Protocol
 from influence_cli.cli import output
 from influence_cli.cli.launching import LOCAL, launcher_options, launcher_with, parse_resources
 from influence_cli.errors import InfluenceError
-from influence_cli.launching.protocol import Job, Launcher, Resources, Task
+from influence_cli.launching.protocol import LOST, Job, Launcher, Resources, Task
 from influence_cli.launching.records import JobRecord, add_record, drop_records, read_records, record_of
 from influence_cli.launching.supervision import Care
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.store.merge import merge_shards, refuse_live_shards, shard_files
+from influence_cli.store.run_directory import RunDirectory
 
 SHARD_PREFIX = "shard-"
 """Names of the tasks of shards begin so."""
@@ -103,8 +105,47 @@ def refuse_orphans(folder: Path, but_of: str | None = None) -> None:
             )
 
 
+def gather_shards(directory: RunDirectory) -> None:
+    """Take what shards have stored whose own process did not come to merge it; InfluenceError if one is at work."""
+    refuse_orphans(directory.path)
+    if shard_files(directory):
+        refuse_live_shards(directory)
+        merge_shards(directory)
+
+
+@asynccontextmanager
+async def gathering(sharding: Sharding, folder: Path, gather: Callable[[], None]) -> AsyncIterator[list[str]]:
+    """Let the block mind shards, whose names it puts on the list as it starts them; then gather, end and forget them.
+
+    Whatever fails, the rest is done: the first error is raised, the others are told. Jobs that could not be ended are
+    remembered, for the next sitting to end.
+    """
+    names: list[str] = []
+    errors: list[BaseException] = []
+    try:
+        yield names
+    except BaseException as error:  # noqa: BLE001 - it is raised below
+        errors.append(error)
+    try:
+        if names:
+            gather()
+    except Exception as error:  # noqa: BLE001 - it is raised or told below
+        errors.append(error)
+    try:
+        await sharding.launcher.aclose()
+        drop_records(folder, names)
+    except Exception as error:  # noqa: BLE001 - it is raised or told below
+        errors.append(error)
+    for later in errors[1:]:
+        output.warn(f"Then: {later}")
+    if errors:
+        raise errors[0]
+
+
 def death(code: int) -> str:
     """Return what an exit code that is none of this program's means."""
+    if code == LOST:
+        return "was lost: nobody knows how it ended"
     return f"died of signal {-code}" if code < 0 else f"died with exit code {code}"
 
 

@@ -59,11 +59,11 @@ def list_runs(
 @app.command()
 def show(run: Run, json: Json = False) -> None:
     """Show a run's ratings, failures, tokens, cost and time."""
+    from influence_cli.cli.opening import run_to_read
     from influence_cli.store.queries import run_figures
     from influence_cli.store.reader import RunReader
-    from influence_cli.store.run_directory import find_run, open_run
 
-    with RunReader(open_run(find_run(run))) as reader:
+    with RunReader(run_to_read(run)) as reader:
         figures = run_figures(reader)
         if figures["command"] == "train":
             from influence_cli.training.report import training_figures

@@ -26,22 +26,22 @@ from influence_cli.cli.minding import (
     Sharding,
     death,
     end_orphans,
+    gathering,
     last_error,
     on_signals,
     remember_job,
 )
 from influence_cli.cli.progress import line, show_progress
-from influence_cli.cli.sitting import Sitting, begin, take_up
+from influence_cli.cli.sitting import Sitting, begin, state_of, take_up
 from influence_cli.cli.summing import Summary, summarised
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.launching.protocol import Task
-from influence_cli.launching.records import drop_records
 from influence_cli.launching.supervision import Ending, Supervisor, Verdict
 from influence_cli.plugins.registry import PluginRegistry
-from influence_cli.schemas.records import RunState
 from influence_cli.simulation.counting import count_since, ended_count, failed_for_now, last_stop
 from influence_cli.simulation.runner import start_tally
 from influence_cli.simulation.shards import ShardWatch, hand_over, shard_config
+from influence_cli.simulation.tally import StopReason
 from influence_cli.store.beats import beat_file, log_file
 from influence_cli.store.control import is_paused, unpause_run
 from influence_cli.store.merge import merge_into, refuse_live_shards
@@ -51,6 +51,8 @@ from influence_cli.store.shards import Shard, all_shards
 from influence_cli.store.writer import RunWriter
 
 _REFRESH = 0.25
+_MAKING = 3.0
+"""Seconds that the directory of a run may take from being made to being one."""
 
 
 def begin_shard(
@@ -65,9 +67,25 @@ def begin_shard(
     """Return the sitting of one shard, begun by hand; the first to come makes the run, the others take it up."""
     if out is None:
         raise InfluenceError("The shards of a run need one folder.", hint="Name it: --out FOLDER.")
-    if (out / MANIFEST).is_file():
-        return take_up(registry, str(out), flags, assignments, files, shard=shard)
-    sitting = begin(registry, files, flags, assignments, folders, out)
+    if not (out / MANIFEST).is_file():
+        try:
+            return _of_shard(begin(registry, files, flags, assignments, folders, out), shard)
+        except InfluenceError:
+            if not _is_made(out):
+                raise
+    return take_up(registry, str(out), flags, assignments, files, shard=shard)
+
+
+def _is_made(out: Path) -> bool:
+    """Return whether ``out`` is a run, or becomes one in a moment: another shard, begun at once, was quicker."""
+    until = time.monotonic() + _MAKING
+    while out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file() and time.monotonic() < until:
+        time.sleep(_REFRESH)
+    return (out / MANIFEST).is_file()
+
+
+def _of_shard(sitting: Sitting, shard: Shard) -> Sitting:
+    """Return what is left of a whole run's ``sitting`` for one shard."""
     assert sitting.directory is not None
     sitting.directory = sitting.directory.of_shard(shard)
     sitting.config = shard_config(sitting.config, shard)
@@ -104,15 +122,35 @@ class _ShardedSitting:
         self._tally = start_tally(sitting.environments, sitting.config)
         count = min(sharding.count, self._tally.total)
         self._shards = {f"{SHARD_PREFIX}{shard.name}": directory.of_shard(shard) for shard in all_shards(count)}
+        self._stops: list[StopReason] = []
+        self._summed: Summary | None = None
         self._watch = ShardWatch({name: beat_file(shard) for name, shard in self._shards.items()}, self._tally)
 
     async def talk(self) -> Summary:
         """Start the shards, wait for them, merge; return how it went."""
         began, started = time.monotonic(), time.time()
+        endings: dict[str, Ending] = {}
+
+        def gather() -> None:
+            try:
+                merge_into(self._directory, self._databases())
+            finally:
+                self._summed = self._summary(endings, started, time.monotonic() - began)
+
+        async with gathering(self._sharding, self._directory.path, gather) as names:
+            await self._begin()
+            names.extend(self._shards)
+            endings.update(await self._mind())
+        assert self._summed is not None
+        return self._summed
+
+    async def _begin(self) -> None:
         self._writer.set_state("running")
         unpause_run(self._directory.path)
         await end_orphans(self._directory.path, self._sharding)
         self._prepare()
+
+    async def _mind(self) -> dict[str, Ending]:
         supervisor = Supervisor(
             self._sharding.launcher,
             self._sharding.care,
@@ -121,19 +159,13 @@ class _ShardedSitting:
             told=self._told,
             started=partial(remember_job, self._directory.path, self._sharding),
         )
-        endings: dict[str, Ending] = {}
         on_signals(self._tally, supervisor.stop, self._sharding.launcher)
         display = asyncio.create_task(self._show())
         try:
-            endings = await supervisor.mind([self._task(name) for name in self._shards])
+            return await supervisor.mind([self._task(name) for name in self._shards])
         finally:
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)
-            await self._sharding.launcher.aclose()
-            drop_records(self._directory.path, self._shards)
-            merge_into(self._directory, self._databases())
-            summary = self._summary(endings, started, time.monotonic() - began)
-        return summary
 
     def _prepare(self) -> None:
         """Let every shard hold what there is of its conversations already."""
@@ -164,6 +196,7 @@ class _ShardedSitting:
         self._watch.ended(task.name)
         shard = self._shards[task.name]
         if code == EXIT_USER:
+            self._note_alike(shard)
             raise InfluenceError(f"Shard {shard.shard} cannot go on: {last_error(task.log)}")
         died = Verdict("again", death(code))
         if code not in (EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED) or not shard.database.is_file():
@@ -171,7 +204,12 @@ class _ShardedSitting:
         with RunReader(shard) as reader:
             failed, stop, ended = failed_for_now(reader), last_stop(reader), ended_count(reader)
         if code == EXIT_STOPPED:
-            return Verdict("over", BUDGET) if stop in ("cost", "tokens") else Verdict("again", "was stopped")
+            if stop not in ("cost", "tokens"):
+                return Verdict("again", "was stopped")
+            self._stops.append(stop)
+            return Verdict("over", BUDGET)
+        if stop == "alike":
+            self._stops.append(stop)
         if failed:
             kinds = ", ".join(sorted(kind.replace("_", " ") for kind in failed))
             return Verdict("again", f"{sum(failed.values())} conversations failed ({kinds})")
@@ -179,6 +217,12 @@ class _ShardedSitting:
             return Verdict("over", "all its conversations failed alike")
         assert shard.shard is not None
         return Verdict("done") if ended >= shard.shard.count(self._tally.total) else died
+
+    def _note_alike(self, shard: RunDirectory) -> None:
+        """Remember if a shard ended because all its conversations failed alike, by something that a person can mend."""
+        with suppress(InfluenceError), RunReader(shard) as reader:
+            if last_stop(reader) == "alike":
+                self._stops.append("alike")
 
     def _told(self, task: Task, what: str) -> None:
         shard = self._shards[task.name].shard
@@ -216,9 +260,11 @@ class _ShardedSitting:
         tally = self._tally
         self._count(started)
         over = {self._shards[name].shard: ending for name, ending in endings.items() if ending.verdict.what == "over"}
-        if tally.stop is None and any(ending.verdict.why == BUDGET for ending in over.values()):
-            tally.stop = "cost" if self._sitting.config.budget.tokens is None else "tokens"
-        state: RunState = "done" if tally.done >= tally.total else "stopped"
+        alike = len(tally.failures) == 1 and not tally.complete and not tally.earlier_done
+        stops = [stop for stop in self._stops if stop != "alike" or alike]
+        if tally.stop is None and stops:
+            tally.stop = stops[0]
+        state = state_of(tally)
         with suppress(InfluenceError):
             self._writer.set_state(state)
             if tally.stop:
@@ -230,7 +276,7 @@ class _ShardedSitting:
             self._directory.path, state, tally, self._writer.totals().mean_rating, config, elapsed, models
         )
         lost = {shard: ending for shard, ending in over.items() if ending.verdict.why != BUDGET}
-        if state == "done" or tally.stop == "signal" or not lost:
+        if state == "done" or tally.stop in ("signal", "alike") or not lost:
             return summary
         reason = "; ".join(f"shard {shard} was given up: {ending.verdict.why}" for shard, ending in lost.items())
         return replace(summary, reason=reason, exit_code=EXIT_FAILURES)

@@ -22,7 +22,7 @@ from influence_cli.cli import output
 from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes, refuse_fewer
 from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
-from influence_cli.cli.minding import refuse_orphans
+from influence_cli.cli.minding import gather_shards
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest, refuse_secrets
 from influence_cli.cli.simulate import FLAGS
@@ -51,7 +51,6 @@ from influence_cli.simulation.shards import counters, hand_over, shard_config
 from influence_cli.simulation.tally import Tally
 from influence_cli.store.beats import EVERY, beat_file, write_beat
 from influence_cli.store.control import is_paused, unpause_run
-from influence_cli.store.merge import merge_shards, refuse_live_shards, shard_files
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.shards import Shard
 from influence_cli.store.writer import RunWriter
@@ -180,19 +179,11 @@ def talk(sitting: Sitting) -> Summary:
     if not any(model.name.base != default_model()[0] for model in sitting.models.values()):
         output.say(default_model()[1])
     if sitting.shard is None and sitting.resumed:
-        _gather_shards(directory)
+        gather_shards(directory)
     with directory.writer() as writer, logged(directory.path / "logs"):
         if sitting.shard is None:
             directory.remember(sitting.config)
         return _run_loop(partial(_talk, sitting, directory, writer))
-
-
-def _gather_shards(directory: RunDirectory) -> None:
-    """Take what shards have stored whose own process did not come to merge it."""
-    refuse_orphans(directory.path)
-    if shard_files(directory):
-        refuse_live_shards(directory)
-        merge_shards(directory)
 
 
 def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
@@ -252,7 +243,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     try:
         with suppress(asyncio.CancelledError):
             await conversations
-        state = _state_of(tally)
+        state = state_of(tally)
     finally:
         for beside in filter(None, (pausing, display, beating)):
             beside.cancel()
@@ -333,7 +324,7 @@ def on_signals(
             loop.add_signal_handler(number, asked_to_stop)
 
 
-def _state_of(tally: Tally) -> RunState:
+def state_of(tally: Tally) -> RunState:
     """Return how the run ended: one that was told to stop but had nothing left to do is done."""
     if tally.stop == "alike":
         return "failed"

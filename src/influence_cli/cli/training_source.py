@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from influence_cli.cli import output
+from influence_cli.cli.opening import run_to_read
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import find_environments
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import find_run, open_run
+from influence_cli.store.run_directory import open_run
 from influence_cli.training.rewards import candidates
 from influence_cli.training.source import Source, without_heldout
 
@@ -23,7 +24,7 @@ def settled_source(config: TrainConfig) -> TrainConfig:
         if config.source.iteration is not None:
             raise InfluenceError("An iteration is named, and no run that it is of.", hint="Add --from RUN.")
         return config
-    path = str(find_run(config.source.run).resolve())
+    path = str(run_to_read(config.source.run).path.resolve())
     return config.model_copy(update={"source": config.source.model_copy(update={"run": path})})
 
 

@@ -19,11 +19,10 @@ from influence_cli.errors import InfluenceError
 from influence_cli.launching import tether
 from influence_cli.launching.gpus import VISIBLE, Room, visible_gpus
 from influence_cli.launching.options import LocalOptions
-from influence_cli.launching.protocol import Job, JobStatus, Task
+from influence_cli.launching.protocol import LOST, Job, JobStatus, Task
 
 _MINUTE = 60.0
 _POLL = 0.2
-_LOST = -1
 
 
 class LocalLauncher:
@@ -148,7 +147,7 @@ class KeptJob:
         while True:
             status = self._status()
             if status.state != "running":
-                return _LOST if status.code is None else status.code
+                return LOST if status.code is None else status.code
             await asyncio.sleep(_POLL)
 
     async def cancel(self) -> None:
@@ -160,9 +159,8 @@ class KeptJob:
             os.kill(number, signal.SIGTERM)
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.wait(), self._grace)
-        if self._pid() is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(number, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(number, signal.SIGKILL)  # though it has ended: what it started may not have
         await self.wait()
 
     def _status(self) -> JobStatus:

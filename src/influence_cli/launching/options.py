@@ -14,4 +14,4 @@ class LocalOptions(Frozen):
     gpus: tuple[str, ...] | None = Field(
         default=None, description="GPUs to hand out, by number or UUID; None: CUDA_VISIBLE_DEVICES, or all there are."
     )
-    grace: float = Field(default=20.0, ge=0.0, description="Seconds from being told to stop to being killed.")
+    grace: float = Field(default=45.0, ge=0.0, description="Seconds from being told to stop to being killed.")

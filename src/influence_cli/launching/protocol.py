@@ -10,6 +10,9 @@ from typing import Literal, Protocol
 JobState = Literal["waiting", "running", "ended", "lost"]
 """``waiting`` for room; ``ended`` one way or the other; ``lost``: nothing is known of it any more."""
 
+LOST = -256
+"""What waiting for a job returns when nobody knows how it ended: no exit code, and no signal's number."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -59,7 +62,7 @@ class Job(Protocol):
         ...
 
     async def wait(self) -> int:
-        """Return its exit code when it has ended: negative for a signal, 3 for a stop that can be resumed.
+        """Return its exit code when it has ended: negative for a signal, 3 for a stop that can be resumed, ``LOST``.
 
         May be called several times, and abandoned: that ends nothing.
         """

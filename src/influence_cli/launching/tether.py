@@ -30,8 +30,19 @@ def tethered(parent: int, command: list[str]) -> None:
 
 def kept(file: Path, command: list[str]) -> None:
     """Run ``command`` to its end; leave its exit code in ``file``."""
+    told: list[int] = []
+    started: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _: object) -> None:
+        told.append(number)
+        for process in started:
+            process.terminate()
+
+    signal.signal(signal.SIGTERM, pass_on)  # before there is anything to end: a command left behind would go on alone
     process = subprocess.Popen(command)  # noqa: S603 - the command is the task
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    started.append(process)
+    if told:
+        process.terminate()
     code = process.wait()
     part = file.with_name(f"{file.name}.part")
     part.write_text(str(code), encoding="utf-8")

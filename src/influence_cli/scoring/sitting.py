@@ -67,6 +67,8 @@ class ScoreResult:
     batches: BatchReport | None = None
     control: Tally | None = None
     homeless: int = 0
+    given_up: str = ""
+    """Which shards were given up, and why: their scores are missing."""
     figures: list[dict[str, Any]] = field(default_factory=list)
     disagreements: list[dict[str, Any]] = field(default_factory=list)
     shifts: list[dict[str, Any]] = field(default_factory=list)

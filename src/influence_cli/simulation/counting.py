@@ -7,15 +7,13 @@ from typing import Any
 
 import orjson
 
-from influence_cli.errors import FailureKind
-from influence_cli.simulation.tally import RoleTally, Tally
+from influence_cli.simulation.tally import PASSING_KINDS, RoleTally, StopReason, Tally
 from influence_cli.store.reader import RunReader
 
 _OF_TALK = "c.role NOT IN ('judge', 'probe')"
 _ENDED = "FROM trajectory t WHERE t.status != 'running' AND t.finished"
 _JUDGED = "FROM judgement j JOIN trajectory t ON t.episode_id = j.episode_id WHERE t.finished >= ?"
 _CULPRIT = "(SELECT role FROM call c WHERE c.episode_id = t.episode_id AND error NOT NULL ORDER BY id DESC LIMIT 1)"
-_PASSING: frozenset[FailureKind] = frozenset({"rate_limited", "server_error", "connection", "timeout"})
 _FIELDS = ("requests", "cached", "prompt_tokens", "cached_tokens", "completion_tokens", "latency")
 
 
@@ -72,19 +70,19 @@ def _count_calls(run: RunReader, tally: Tally, started: float) -> None:
     tally.speculations_dropped = dropped + sum(row["dropped"] or 0 for row in found)
 
 
-def last_stop(run: RunReader) -> str | None:
+def last_stop(run: RunReader) -> StopReason | None:
     """Return why the last sitting ended early: ``signal``, ``cost``, ``tokens``, ``alike``; None if it did not."""
     found = run.rows("SELECT kind, data FROM event WHERE kind IN ('stop', 'resume') ORDER BY id DESC LIMIT 1")
     if not found or found[0]["kind"] != "stop":
         return None
-    reason: str = orjson.loads(found[0]["data"])["reason"]
+    reason: StopReason = orjson.loads(found[0]["data"])["reason"]
     return reason
 
 
 def failed_for_now(run: RunReader) -> dict[str, int]:
     """Return by kind how many conversations failed because a server could not be reached in time."""
     found = run.rows("SELECT failure, count(*) FROM trajectory WHERE status = 'failed' GROUP BY 1")
-    return {row[0]: row[1] for row in found if row[0] in _PASSING}
+    return {row[0]: row[1] for row in found if row[0] in PASSING_KINDS}
 
 
 def ended_count(run: RunReader) -> int:

@@ -19,6 +19,8 @@ StopReason = Literal["signal", "cost", "tokens", "alike", "error"]
 
 FATAL_KINDS: frozenset[FailureKind] = frozenset({"auth", "not_found", "quota"})
 """Failures that no other conversation will escape."""
+PASSING_KINDS: frozenset[FailureKind] = frozenset({"rate_limited", "server_error", "connection", "timeout"})
+"""Failures that may be over when the same is asked again."""
 _FATAL_AFTER = 3
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.records import EpisodeKey
 from influence_cli.store.connection import connect, explained, store_error
 from influence_cli.store.run_directory import RunDirectory, lock_holder
-from influence_cli.store.schema import OF_EPISODE, SCHEMA_VERSION, check_version, migrate
+from influence_cli.store.schema import OF_EPISODE, SCHEMA_VERSION, check_version, is_empty, migrate
 
 SHARD_PATTERN = "run-*.db"
 SHARD_LOCKS = "run-*.lock"
@@ -67,10 +68,38 @@ def refuse_live_shards(directory: RunDirectory) -> None:
             )
 
 
+def unmerged(directory: RunDirectory) -> int:
+    """Return how many conversations the run's shards hold further than ``run.db``, or with scores or labels it lacks.
+
+    Changes nothing. What was written by another version of this program is left out.
+    """
+    count = 0
+    with closing(connect(directory.database, write=False)) as connection, explained(directory.database):
+        for source in shard_files(directory):
+            connection.execute("ATTACH DATABASE ? AS shard", (f"{source.resolve().as_uri()}?mode=ro",))
+            try:
+                if connection.execute("PRAGMA shard.user_version").fetchone()[0] == SCHEMA_VERSION:
+                    found = {row["source"] for row in _further(connection)}
+                    for table in _NEWER:
+                        join, where = _lacking(table)
+                        lacking = f"JOIN shard.{table} x ON x.episode_id = b.id {join} WHERE {_ALIKE} AND {where}"
+                        found.update(row[0] for row in connection.execute(f"SELECT DISTINCT b.id {_BOTH} {lacking}"))
+                    count += len(found)
+            finally:
+                connection.execute("DETACH DATABASE shard")
+    return count
+
+
+def holds_nothing(database: Path) -> bool:
+    """Return whether a database has no tables yet: its writer was killed before it had made them."""
+    with closing(connect(database, write=False)) as connection, explained(database):
+        return is_empty(connection)
+
+
 def merge_into(directory: RunDirectory, sources: Sequence[Path] | None = None) -> int:
     """As :func:`merge_shards`, for who holds the run for writing."""
     given = shard_files(directory) if sources is None else sources
-    beside = [source for source in given if not source.samefile(directory.database)]
+    beside = [source for source in given if not source.samefile(directory.database) and not holds_nothing(source)]
     connection = connect(directory.database, write=True)
     try:
         places = _places(connection, directory.database, beside)
@@ -224,19 +253,21 @@ def _copy(connection: sqlite3.Connection, source: int, target: int | None, place
 
 def _take_findings(connection: sqlite3.Connection, *, only_wanted: bool) -> None:
     """Take scores and labels that are missing here or older, and the calls that scores took."""
-    for table, (unique, newer) in _NEWER.items():
-        alike = " AND ".join(f"y.{name} = x.{name}" for name in unique)
-        _take_rows(
-            connection,
-            table,
-            f"LEFT JOIN main.{table} y ON y.episode_id = a.id AND {alike}",
-            f"(y.id IS NULL OR ({newer})) {_only(only_wanted)}",
-        )
+    for table in _NEWER:
+        join, where = _lacking(table)
+        _take_rows(connection, table, join, f"{where} {_only(only_wanted)}")
     known = (
         "y.episode_id = a.id AND y.turn = x.turn AND y.role = x.role AND y.ordinal = x.ordinal AND y.ended = x.ended"
     )
     missing = f"NOT EXISTS (SELECT 1 FROM main.call y WHERE {known})"  # noqa: S608
     _take_rows(connection, "call", "", f"x.role IN ('judge', 'probe') AND {missing} {_only(only_wanted)}")
+
+
+def _lacking(table: str) -> tuple[str, str]:
+    """Return how the run's rows y are joined to the shard's x, and when an x is missing here or newer."""
+    unique, newer = _NEWER[table]
+    alike = " AND ".join(f"y.{name} = x.{name}" for name in unique)
+    return f"LEFT JOIN main.{table} y ON y.episode_id = a.id AND {alike}", f"(y.id IS NULL OR ({newer}))"
 
 
 def _take_rows(connection: sqlite3.Connection, table: str, join: str, where: str) -> None:

@@ -16,7 +16,7 @@ import orjson
 from influence_cli.errors import InfluenceError
 from influence_cli.store.connection import connect, explained
 from influence_cli.store.run_directory import RunDirectory, lock_holder
-from influence_cli.store.schema import SCHEMA_VERSION, check_version
+from influence_cli.store.schema import SCHEMA_VERSION, check_version, is_empty
 
 _BATCH = 200
 
@@ -38,6 +38,8 @@ class RunReader:
         self._connection = connect(path, write=False)
         try:
             with explained(path):
+                if is_empty(self._connection):
+                    raise InfluenceError(f"{directory.path} holds no conversation yet.", hint="Take it up: --resume.")
                 version = check_version(self._connection, path)
             if version < SCHEMA_VERSION:
                 raise InfluenceError(

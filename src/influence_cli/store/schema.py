@@ -199,6 +199,12 @@ def database_version(connection: sqlite3.Connection) -> int:
     return version
 
 
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Return whether the file holds nothing yet: its writer was killed before it had made the tables."""
+    tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return not tables and database_version(connection) == 0
+
+
 def check_version(connection: sqlite3.Connection, path: object) -> int:
     """Return the version; InfluenceError if the file is no run database, or newer than this program."""
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]

@@ -71,6 +71,8 @@ class Resolved:
     plan: Plan
     scorers: list[NamedScorer] = field(default_factory=list)
     control: dict[Role, RoleModel] | None = None
+    named: str = ""
+    """The run, as it was asked for."""
 
     def request(self, asking: Asking, **how: Any) -> ScoreRequest:
         """Return the request of a sitting."""
@@ -119,7 +121,7 @@ def resolve(
     )
     refuse_secrets(config)
     plan, scorers = chosen(registry, wanted)
-    resolved = Resolved(directory, config, plan, scorers)
+    resolved = Resolved(directory, config, plan, scorers, named=run)
     if plan.metrics or plan.asks_user or plan.third_person or scorers:
         plan.environments = run_environments(registry, directory)
     if plan.asks_judges:

@@ -216,6 +216,9 @@ def _listed(entries: list[str] | None) -> list[str]:
 def exit_code(result: ScoreResult, allowed: float) -> int:
     """Return the exit code of a sitting of which the share ``allowed`` may fail; more is said."""
     tally = result.tally
+    if result.given_up:
+        output.warn(f"Scores are missing: {result.given_up}. The same command goes on.")
+        return EXIT_FAILURES
     if tally.stop is not None:
         return EXIT_STOPPED
     failed = tally.failed.total()

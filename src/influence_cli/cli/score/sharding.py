@@ -17,6 +17,7 @@ from influence_cli.cli.minding import (
     Sharding,
     death,
     end_orphans,
+    gathering,
     last_error,
     on_signals,
     remember_job,
@@ -24,11 +25,11 @@ from influence_cli.cli.minding import (
 from influence_cli.cli.score.resolving import Resolved
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.launching.protocol import Task
-from influence_cli.launching.records import drop_records
 from influence_cli.launching.supervision import Ending, Supervisor, Verdict
 from influence_cli.scoring.running import ScoreTally
 from influence_cli.scoring.shards import count_scores_since, shard_keys
 from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, add_figures
+from influence_cli.simulation.tally import PASSING_KINDS
 from influence_cli.store.beats import beat_file, log_file, read_beat
 from influence_cli.store.merge import merge_into, refuse_live_shards
 from influence_cli.store.reader import RunReader
@@ -60,6 +61,15 @@ class _ShardedScoring:
     async def score(self) -> ScoreResult:
         """Start the shards, wait for them, merge; return what the run holds now."""
         started = time.time()
+        endings: dict[str, Ending] = {}
+        async with gathering(self._sharding, self._directory.path, self._gather) as names:
+            await self._begin()
+            names.extend(self._shards)
+            endings.update(await self._mind(started))
+        return self._result(endings, started)
+
+    async def _begin(self) -> None:
+        """Let every shard hold what it has to score."""
         await end_orphans(self._directory.path, self._sharding)
         refuse_live_shards(self._directory)
         merge_into(self._directory)
@@ -71,6 +81,8 @@ class _ShardedScoring:
             beat_file(shard).unlink(missing_ok=True)
             shard_keys(shard, self._request.limit)
         output.say(f"{count} shards; their logs: {self._directory.path / 'logs'}/shard-*.log")
+
+    async def _mind(self, started: float) -> dict[str, Ending]:
         supervisor = Supervisor(
             self._sharding.launcher,
             self._sharding.care,
@@ -80,22 +92,21 @@ class _ShardedScoring:
             started=partial(remember_job, self._directory.path, self._sharding),
         )
         on_signals(self._tally, supervisor.stop, self._sharding.launcher)
-        endings: Mapping[str, Ending] = {}
         display = asyncio.create_task(self._show())
         try:
-            endings = await supervisor.mind([self._task(name, started) for name in self._shards])
+            return await supervisor.mind([self._task(name, started) for name in self._shards])
         finally:
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)
-            await self._sharding.launcher.aclose()
-            drop_records(self._directory.path, self._shards)
-            merge_into(self._directory, [s.database for s in self._shards.values() if s.database.is_file()])
-        return self._result(endings, started)
+
+    def _gather(self) -> None:
+        merge_into(self._directory, [s.database for s in self._shards.values() if s.database.is_file()])
 
     def _task(self, name: str, started: float) -> Task:
         shard = self._shards[name]
         own = ("--shard", str(shard.shard), "--spent-since", str(started), "--quiet")
-        command = own_command(*own, drop_flags=("--json", "--quiet", "-q"))
+        settled = (self._resolved.named, str(shard.path.resolve()))
+        command = own_command(*own, drop_flags=("--json", "--quiet", "-q"), settled=settled)
         return Task(name, command, log_file(shard).resolve(), self._sharding.resources)
 
     def _sign(self, task: Task) -> object:
@@ -114,8 +125,12 @@ class _ShardedScoring:
         if code == EXIT_STOPPED:
             spent = told.get("stop") in ("cost", "tokens")
             return Verdict("over", BUDGET) if spent else Verdict("again", "was stopped")
-        if code == EXIT_FAILURES and told:
-            return Verdict("again", "too many scores failed")
+        if code == EXIT_FAILURES and told.get("ended"):
+            failed = {kind: count for kind, count in told["failed"].items() if kind in PASSING_KINDS}
+            if not failed:  # asked again, these fail again: how many may is for the sitting as a whole to say
+                return Verdict("done")
+            kinds = ", ".join(sorted(kind.replace("_", " ") for kind in failed))
+            return Verdict("again", f"{sum(failed.values())} scores failed ({kinds})")
         return Verdict("done") if code == EXIT_DONE else Verdict("again", death(code))
 
     def _told(self, task: Task, what: str) -> None:
@@ -139,16 +154,13 @@ class _ShardedScoring:
     def _result(self, endings: Mapping[str, Ending], started: float) -> ScoreResult:
         tally, request = self._tally, self._request
         over = {name: ending for name, ending in endings.items() if ending.verdict.what == "over"}
-        if tally.stop is None and any(ending.verdict.why == BUDGET for ending in over.values()):
-            tally.stop = "cost" if request.budget.tokens is None else "tokens"
-        lost = [
-            str(self._shards[name].shard) for name, end in over.items() if end.code not in (EXIT_FAILURES, EXIT_STOPPED)
-        ]
-        if lost and tally.stop is None:
-            raise InfluenceError(
-                f"Shard {', '.join(lost)} was given up; what is scored is kept.", hint="The same command goes on."
-            )
+        lost = {self._shards[name].shard: end.verdict.why for name, end in over.items() if end.verdict.why != BUDGET}
+        if tally.stop is None and len(lost) < len(over):
+            told = [beat.get("stop") for name in over for beat in self._over[name]]
+            tally.stop = next(stop for stop in told if stop in ("cost", "tokens"))
         result = ScoreResult(tally)
+        if tally.stop != "signal":
+            result.given_up = "; ".join(f"shard {shard} was given up: {why}" for shard, why in lost.items())
         beats = [beats for beats in self._over.values() if beats]
         tally.skipped = sum(first[0].get("skipped", 0) for first in beats)
         tally.quotes_dropped = sum(beat.get("quotes_dropped", 0) for each in beats for beat in each)

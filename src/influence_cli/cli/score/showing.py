@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 def document(resolved: Resolved, request: ScoreRequest, result: ScoreResult) -> dict[str, Any]:
     """Return the documented object ``influence.score/1``."""
     tally = result.tally
+    stopped = tally.stop or result.given_up or None
     return {
         "schema": "influence.score/1",
         "run": str(resolved.directory.path),
-        "state": "stopped" if tally.stop else "waiting" if result.batches and result.batches.waiting else "done",
-        "reason": tally.stop,
+        "state": "stopped" if stopped else "waiting" if result.batches and result.batches.waiting else "done",
+        "reason": stopped,
         "rubrics": sorted(request.plan.asked),
         "scorers": [named.name for named in request.scorers],
         "judges": [str(model.name) for model in request.plan.judges],

@@ -6,9 +6,11 @@ import asyncio
 import signal
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 from influence_cli.cli import output
 from influence_cli.cli.logs import logged
+from influence_cli.cli.minding import gather_shards
 from influence_cli.cli.score.resolving import Resolved
 from influence_cli.cli.sitting import signals_given_back
 from influence_cli.errors import InfluenceError
@@ -48,6 +50,8 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
         output.say(EMBEDDED_NOTE)
     if request.batch:
         _check_batch_budget(resolved, request)
+    if resolved.directory.shard is None:
+        gather_shards(resolved.directory)
     with logged(resolved.directory.path / "logs"), output.progress_bar() as advance, signals_given_back():
         sitting = ScoreSitting(resolved.directory, request, advance)
         if spent_since is not None and resolved.directory.database.is_file():
@@ -71,27 +75,32 @@ async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, asked_to_stop)
+    ended = False
     try:
-        return await work
+        result = await work
+        ended = True
     except asyncio.CancelledError:
         return ScoreResult(sitting.tally)
+    else:
+        return result
     finally:
         if beating is not None:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
+            _tell(resolved, sitting.tally, ended=ended, failed=dict(sitting.tally.failed))
         await _close(resolved)
 
 
 async def _beat(resolved: Resolved, tally: ScoreTally) -> None:
-    """Tell the counters of a shard until cancelled, and once more then."""
-    file = beat_file(resolved.directory)
+    """Tell the counters of a shard until cancelled."""
+    while True:
+        _tell(resolved, tally)
+        await asyncio.sleep(EVERY)
+
+
+def _tell(resolved: Resolved, tally: ScoreTally, **more: Any) -> None:
     names = ("done", "skipped", "calls", "quotes_dropped", "stop")
-    try:
-        while True:
-            write_beat(file, {name: getattr(tally, name) for name in names})
-            await asyncio.sleep(EVERY)
-    finally:
-        write_beat(file, {name: getattr(tally, name) for name in names})
+    write_beat(beat_file(resolved.directory), {**{name: getattr(tally, name) for name in names}, **more})
 
 
 async def _close(resolved: Resolved) -> None:

@@ -1,0 +1,26 @@
+"""Opening a run whose conversations are read, not made: what is not in its database is told."""
+
+from __future__ import annotations
+
+from influence_cli.cli import output
+from influence_cli.errors import InfluenceError
+from influence_cli.store.merge import unmerged
+from influence_cli.store.run_directory import RunDirectory, find_run, open_run
+
+
+def run_to_read(name: str) -> RunDirectory:
+    """Return the run called ``name``; InfluenceError if there is none. What only its shards hold is told."""
+    directory = open_run(find_run(name))
+    if not directory.database.is_file():
+        return directory
+    try:
+        count = unmerged(directory)
+    except InfluenceError as error:
+        output.warn(f"Whether shards of {directory.path} hold more than it does is not known: {error}")
+        return directory
+    if count:
+        output.warn(
+            f"{count:,} conversations of {directory.path}, or scores of them, are in its shards alone and are left out:"
+            f" influence runs merge {directory.path}"
+        )
+    return directory
