@@ -6,6 +6,8 @@ import signal
 import pytest
 
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError
+from influence_cli.launching.protocol import Task
+from influence_cli.launching.records import add_record, drop_records, read_records, record_of
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.sweeps import TrialRecord
 from influence_cli.store.connection import connect
@@ -301,6 +303,56 @@ def test_a_trial_given_up_just_before_a_kill_is_not_begun_again(make_sweep, have
     outcome, launcher, _ = have(directory, good, searcher=GridThatGivesUp)
     assert [trial.state for trial in outcome.trials] == ["pruned"]
     assert launcher.commands == []
+
+
+def record(directory, number, launcher="local"):
+    task = Task(f"{directory.path.name}-{number:03d}", ("influence",), directory.log(number))
+    add_record(directory.path, record_of(task, f"job-{number}", launcher, {}, "2026-01-01T00:00:00+00:00"))
+
+
+def test_jobs_that_survive_a_kill_are_known_while_they_work_and_no_longer(make_sweep, have):
+    directory = make_sweep()
+    known = []
+
+    async def look(sweep, launcher):
+        while not known:
+            known.extend((each.id, each.launcher) for each in read_records(directory.path))
+            await asyncio.sleep(0)
+
+    have(directory, good, after=look, survives=True)
+    assert known == [("job-sweep-000", "local")]
+    assert read_records(directory.path) == []
+
+
+def test_a_job_that_an_earlier_sitting_left_in_the_queue_is_waited_for_and_not_started_twice(make_sweep, have):
+    directory = make_sweep()
+    with TrialStore(directory.path, write=True) as store:
+        for number, each in enumerate((0.1, 0.2)):
+            store.save(TrialRecord(number=number, parameters={"strength": each}, started=1.0))
+            record(directory, number)
+
+    async def begins_late(cancelled):
+        await asyncio.sleep(5 * POLL)
+        with made_run(directory.runs(0)[0], TrainConfig.model_validate(directory.base)).writer() as writer:
+            add_iteration(writer, 1, 9.0)
+            writer.begin_stage(1, "evaluate")
+            writer.finish_stage(1, "evaluate", {})
+            writer.set_state("done")
+        return 0
+
+    outcome, launcher, _ = have(directory, good, survives=True, left={"job-0": begins_late})
+    assert values(outcome) == pytest.approx([9.0, 5.2, 5.3, 5.4])
+    assert len(launcher.commands) == 3
+    assert read_records(directory.path) == []
+
+
+def test_a_job_of_another_launcher_is_not_worked_beside(make_sweep, have):
+    directory = make_sweep()
+    record(directory, 0, "slurm")
+    with pytest.raises(InfluenceError, match="job-0 of slurm may be at work on trial 0.*influence jobs cancel job-0"):
+        have(directory, good)
+    drop_records(directory.path, [f"{directory.path.name}-000"])
+    assert have(directory, good)[0].exit_code == EXIT_DONE
 
 
 def test_seeds_repeat_a_trial_and_give_its_interval(make_sweep, have):

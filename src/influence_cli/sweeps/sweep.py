@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError
 from influence_cli.launching.protocol import Job, Launcher, Resources, Task
+from influence_cli.launching.records import add_record, drop_records, read_records, record_of
 from influence_cli.schemas.configs import Budget
 from influence_cli.schemas.sweeps import Objective, Reading, TrialRecord
 from influence_cli.store.control import stop_run
@@ -173,14 +175,15 @@ class Sweep:
         while True:
             if self._stop is not None:
                 return Ending("stopped")
-            job: Job | None = None
-            if holder(path) is None:
+            job = await self._surviving(number, index)
+            if job is None and holder(path) is None:
                 if watching.run_state(path) == "done":
                     self._look(path)
                     return Ending("done")
                 job = await self._start(number, index, path)
             # Otherwise a process that an earlier sitting started somewhere has it, and is waited for.
             ending = await self._watch(number, index, path, job)
+            drop_records(self.directory.path, [self._task_name(number, index)])
             if ending is not None:
                 return ending
 
@@ -193,11 +196,37 @@ class Sweep:
         else:
             command = resume_command(self.directory, path, budget)
         config = self.directory.config
-        name = f"{self.directory.path.resolve().name}-{number:03d}"
         resources = Resources(**config.resources.model_dump())
-        job = await self.launcher.start(Task(name, tuple(command), self.directory.log(number), resources))
+        task = Task(self._task_name(number, index), tuple(command), self.directory.log(number).resolve(), resources)
+        job = await self.launcher.start(task)
         self._has_started = True
+        if self.launcher.survives:
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            add_record(
+                self.directory.path, record_of(task, job.id, config.launcher.name, config.launcher.options, started)
+            )
         return job
+
+    async def _surviving(self, number: int, index: int) -> Job | None:
+        """Return the job of a run that an earlier sitting, which was killed, left in a queue or at work; else None."""
+        name, launcher = self._task_name(number, index), self.directory.config.launcher.name
+        for record in read_records(self.directory.path):
+            if record.name != name:
+                continue
+            if record.launcher != launcher:
+                raise InfluenceError(
+                    f"The job {record.id} of {record.launcher} may be at work on trial {number}.",
+                    hint=f"End it: influence jobs cancel {record.id} --folder {self.directory.path}.",
+                )
+            job = await self.launcher.attach(record.task(), record.id)
+            if (await job.status()).state in ("waiting", "running"):
+                return job
+            drop_records(self.directory.path, [name])
+        return None
+
+    def _task_name(self, number: int, index: int) -> str:
+        seed = f"-{index}" if self.directory.config.seeds > 1 else ""
+        return f"{self.directory.path.resolve().name}-{number:03d}{seed}"
 
     async def _watch(self, number: int, index: int, path: Path, job: Job | None) -> Ending | None:
         """Look at a run until it ends; return how, or None where it is to be taken up."""
