@@ -106,6 +106,25 @@ async def test_one_is_told_to_stop_when_its_time_is_up(launch, tmp_path, monkeyp
     assert await job.wait() == -signal.SIGTERM
 
 
+async def test_one_that_goes_on_by_itself_has_the_gpus_that_are_offered(launch, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    tasks = [python(tmp_path, SHOWS, f"{n}", resources=Resources(gpus=n), outlives=True) for n in range(3)]
+    for task in tasks:
+        assert await (await launch(gpus=("5", "GPU-a", "7")).start(task)).wait() == 0
+    assert [task.log.read_text().strip() for task in tasks] == ["0,1", "5", "5,GPU-a"]
+
+
+async def test_one_that_goes_on_by_itself_is_told_to_stop_when_its_time_is_up(launch, tmp_path, monkeypatch):
+    monkeypatch.setattr("influence_cli.launching.local._MINUTE", 0.5)
+    task = python(tmp_path, "import time; time.sleep(600)", resources=Resources(minutes=1), outlives=True)
+    assert await (await launch().start(task)).wait() == -signal.SIGTERM
+
+
+async def test_one_that_goes_on_by_itself_waits_for_no_place(launch, tmp_path):
+    with pytest.raises(InfluenceError, match="waits for nothing. Leave out at_once"):
+        await launch(at_once=1).start(python(tmp_path, "", outlives=True))
+
+
 def test_a_task_ends_with_whoever_started_it_even_if_that_is_killed(tmp_path):
     mark = tmp_path / "pid"
     child = f"import os, pathlib, time; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(600)"
