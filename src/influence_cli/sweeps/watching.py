@@ -102,11 +102,10 @@ def clear_unborn(path: Path) -> None:
 
 def why_ended(code: int | None, log: Path) -> str:
     """Return why a run ended with ``code``: the last error that it told, or the signal that ended it; None: nobody knows."""
-    if code is None:
-        return f"its job was lost; see {log}"
-    if code < 0:
+    if code is None or code < 0:
         with suppress(ValueError):
-            return f"ended by {signal.Signals(-code).name}; see {log}"
+            return f"ended by {signal.Signals(-(code or 0)).name}; see {log}"
+        return f"its job was lost; see {log}"
     told = [line for line in _tail(log).splitlines() if line.startswith("error: ")]
     return told[-1].removeprefix("error: ") if told else f"exit code {code}; see {log}"
 
