@@ -75,6 +75,26 @@ def test_one_iteration_of_it_can_be_picked_and_later_iterations_have_their_own(t
         assert {t["iteration"] for _, t in run.numbered() if t["split"] == "train"} == {1}
 
 
+def test_people_who_are_held_out_here_are_not_learnt_from(train, influence, tiny, place):
+    held, *_ = tiny.initial_states(split="heldout")
+    kept, *_ = tiny.initial_states(split="train")
+    said = [{"role": "environment", "content": "Hi."}, {"role": "agent", "content": "Ho."}]
+    told = [
+        {
+            "env_name": state.scenario, "initial_state_id": state.initial_state, "trajectory_id": number,
+            "traj_rew": rating, "history": said, "conversation_length": 1,
+        }
+        for state in (held, kept) for number, rating in enumerate((2.0, 8.0))
+    ]  # fmt: skip
+    (place / "tiny.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    assert influence("import", "tiny.jsonl", "--env", tiny.name, "--out", "runs/told").code == 0
+    answer = train("--from", "told", *ONE, "--out", "made", "--json")
+    assert answer.code == 0, answer.stderr
+    assert "2 conversations with people who are held out here are not learnt from." in answer.stderr
+    assert {row["initial_state"] for row in rows(place, "made")} == {kept.initial_state}
+    assert answer.document["iterations"][0]["stages"]["select"]["heldout_left_out"] == 2
+
+
 def test_a_dry_run_counts_no_conversations_that_are_there(train, influence, table):
     influence("import", "table.jsonl", "--out", "runs/kettle")
     alone = train(*ONE, "--dry-run", "--json").document["conversations"]

@@ -26,7 +26,7 @@ from influence_cli.cli.provenance import manifest, refuse_secrets
 from influence_cli.cli.score.resolving import named_scorer
 from influence_cli.cli.sitting import on_signals, settled
 from influence_cli.cli.train import FLAGS
-from influence_cli.cli.training_source import open_source, settled_source
+from influence_cli.cli.training_source import check_source, open_source, settled_source
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
@@ -121,8 +121,9 @@ def begin(
     if not config.environments:
         raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
     refuse_secrets(config)
-    config = settled_source(registry, config)
+    config = settled_source(config)
     plan = _plan(registry, config, folders, dry=dry)
+    check_source(registry, plan.config, plan.environments)
     if not dry:
         made = manifest(registry, "train", plan.config, plan.environments, plan.models)
         plan.directory = create_run(out, made)

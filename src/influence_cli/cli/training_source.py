@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from influence_cli.cli import output
 from influence_cli.environments.environment import Environment
-from influence_cli.errors import InfluenceError
+from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import find_environments
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import find_run, open_run
 from influence_cli.training.rewards import candidates
-from influence_cli.training.source import Source
+from influence_cli.training.source import Source, without_heldout
 
 
-def settled_source(registry: PluginRegistry, config: TrainConfig) -> TrainConfig:
-    """Return the settings with the source, if one is named, by a lasting path; InfluenceError if it is no good."""
+def settled_source(config: TrainConfig) -> TrainConfig:
+    """Return the settings with the source, if one is named, by a lasting path; InfluenceError if there is no such run."""
     if config.source.run is None:
         if config.source.iteration is not None:
             raise InfluenceError("An iteration is named, and no run that it is of.", hint="Add --from RUN.")
         return config
-    path = find_run(config.source.run).resolve()
-    lasting = config.model_copy(update={"source": config.source.model_copy(update={"run": str(path)})})
-    _check(open_source(registry, lasting), lasting)
-    return lasting
+    path = str(find_run(config.source.run).resolve())
+    return config.model_copy(update={"source": config.source.model_copy(update={"run": path})})
 
 
 def open_source(registry: PluginRegistry, config: TrainConfig) -> Source:
@@ -34,24 +32,37 @@ def open_source(registry: PluginRegistry, config: TrainConfig) -> Source:
     directory = open_run(Path(config.source.run or ""))
     known: dict[str, Environment] = {}
     for name in directory.manifest.config.environments:
-        with suppress(InfluenceError):
-            for environment in find_environments(registry, [name]):
-                if directory.manifest.environments.get(environment.name) == environment.digest:
-                    known[environment.name] = environment
+        try:
+            found = find_environments(registry, [name])
+        except UnknownNameError:
+            continue
+        except InfluenceError as error:
+            output.warn(f"The environment {name} of {directory.path} cannot be read: {error}")
+            continue
+        digests = directory.manifest.environments
+        known |= {each.name: each for each in found if digests.get(each.name) == each.digest}
     return Source(directory, config.source.iteration, known)
 
 
-def _check(source: Source, config: TrainConfig) -> None:
-    """Raise InfluenceError if nothing can be learnt from ``source``; say where the agent's prompts are not known."""
+def check_source(registry: PluginRegistry, config: TrainConfig, environments: Sequence[Environment]) -> None:
+    """Raise InfluenceError if nothing can be learnt from the source; say what of it is left out, and what is not known."""
+    if config.source.run is None:
+        return
+    source = open_source(registry, config)
     with RunReader(source.directory) as run:
         found = candidates(run, source.iteration, "train", config.selection)
     where = f"{source.directory.path}" + ("" if source.iteration is None else f", iteration {source.iteration}")
+    rated = len(found.rated)
+    found, heldout = without_heldout(found, environments)
     if not found.rated:
         why = f"none of {found.unrated:,} has a reward" if found.unrated else "it has none of the split train"
+        why = f"all {rated:,} are of people who are held out" if heldout else why
         raise InfluenceError(
             f"{where} has no finished conversation to learn from: {why}.",
             hint="See `influence runs show`; a score that is the reward is given by `influence score`.",
         )
+    if heldout:
+        output.warn(f"{heldout:,} conversations with people who are held out here are not learnt from.")
     if unknown := sorted({each.environment for each in found.rated} - set(source.environments)):
         output.warn(
             f"What the agent was told in {', '.join(unknown)} is not known here: it learns from the conversations alone."

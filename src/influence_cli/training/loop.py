@@ -32,7 +32,7 @@ from influence_cli.training.protocol import Algorithm
 from influence_cli.training.rewards import candidates, score_name
 from influence_cli.training.rows import Asked, Rated, episode_of, pairs_of, rows_of, write_rows
 from influence_cli.training.selection import Candidate, Selection, select
-from influence_cli.training.source import Source
+from influence_cli.training.source import Source, without_heldout
 from influence_cli.training.tracking import Tracking
 
 ROWS = "rows.jsonl"
@@ -149,6 +149,8 @@ class Loop:
         origin = {} if source is None else source.document(config)
         with RunReader(self._training.directory if source is None else source.directory) as run:
             found = candidates(run, iteration if source is None else source.iteration, "train", config)
+            if source is not None:
+                found, origin["heldout_left_out"] = without_heldout(found, self._training.environments)
             if not found.rated and found.unrated:
                 raise _no_rewards(found.unrated, score_name(config))
             seed = iteration_seed(self._config, iteration)

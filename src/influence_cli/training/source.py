@@ -6,7 +6,7 @@ for conversations that somebody else made, it is the conversation itself as far 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from influence_cli.schemas.messages import ChatMessage, Message, Role, Speaker
 from influence_cli.schemas.requests import ToolSchema
 from influence_cli.scoring.plan import record_of
 from influence_cli.store.run_directory import RunDirectory
+from influence_cli.training.rewards import Candidates
 from influence_cli.training.rows import Asked
 
 _ROLES: Mapping[Speaker, Any] = {"agent": "assistant", "user": "user", "tool": "tool", "system": "system"}
@@ -47,6 +48,17 @@ class Source:
             "environments_known": sorted(self.environments),
             "reward": selection.reward,
         }
+
+
+def without_heldout(found: Candidates, environments: Iterable[Environment]) -> tuple[Candidates, int]:
+    """Return the candidates that are of no state which ``environments`` hold out, and how many were."""
+    heldout = {
+        (environment.name, state.scenario, state.initial_state)
+        for environment in environments
+        for state in environment.initial_states(split="heldout")
+    }
+    kept = tuple(c for c in found.rated if (c.environment, c.scenario, c.initial_state) not in heldout)
+    return Candidates(kept, found.unrated), len(found.rated) - len(kept)
 
 
 class AsHeard:
