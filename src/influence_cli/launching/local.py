@@ -216,7 +216,7 @@ def tethered(command: Sequence[str], tied_to: str | None = None, seconds: float 
 
     ``tied_to`` may be a file instead, for the exit code of one that goes on, and is told to stop after ``seconds`` if any.
     """
-    where = (str(os.getpid()),) if tied_to is None else (tied_to,)
+    where: tuple[str, ...] = (str(os.getpid()) if tied_to is None else tied_to,)
     if not where[0].isdigit():
         where = (*where, str(seconds))
     return (sys.executable, "-I", "-S", str(Path(tether.__file__)), *where, *command)
