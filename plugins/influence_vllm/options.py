@@ -98,7 +98,9 @@ class VllmOptions(Frozen):
         json_schema_extra=_NEUTRAL,
     )
     log: str | None = Field(
-        default=None, description="Log of the server we start; default: a temporary file.", json_schema_extra=_NEUTRAL
+        default=None,
+        description="Log of the server we start; default: one in a new temporary folder.",
+        json_schema_extra=_NEUTRAL,
     )
     start_seconds: float = Field(
         default=1800.0, gt=0.0, description="Longest start of a server.", json_schema_extra=_NEUTRAL

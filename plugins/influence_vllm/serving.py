@@ -33,11 +33,11 @@ from influence_vllm.supervision import Server, free_port
 Request = TypeVar("Request", GenerateRequest, ChoiceRequest)
 Answer = TypeVar("Answer")
 
+_PORTS = 3
+"""Free ports that are tried: another program may take one before the server does."""
+_TAKEN = b"address already in use"
 _ATTEMPTS = 3
 """Requests for one answer of a server of our own: it has no limits to wait for, and its death is our business."""
-_TRIES = 3
-"""Ports tried for a server of our own: another program may take one before the server does."""
-_TAKEN = "address already in use"
 _OUR_KEY = "INFLUENCE_VLLM_KEY"
 _INTERRUPTED = frozenset({"connection", "timeout", "not_found", "server_error"})
 """What a call may end with while the server is started again."""
@@ -175,24 +175,24 @@ class ServedModel:
 
 def start_server(model: str, options: VllmOptions) -> tuple[Server, str]:
     """Return a server of ``model`` that answers, and its key; InfluenceError if it does not start."""
-    tries = 1 if options.port else _TRIES
-    while True:
-        server, key = _server_on(options.port or free_port(), model, options)
+    assert options.server == START
+    key = secrets.token_urlsafe(32)
+    log = Path(options.log or Path(tempfile.mkdtemp(prefix="influence-vllm-")) / "server.log").expanduser()
+    for left in range(_PORTS, 0, -1):
+        begins = log.stat().st_size if log.is_file() else 0
+        server = _server(model, options, options.port or free_port(), key, log)
         try:
             server.start()
         except InfluenceError:
-            tries -= 1
-            if not tries or _TAKEN not in server.last_words().lower():
+            if options.port or left == 1 or not log.is_file() or _TAKEN not in log.read_bytes()[begins:].lower():
                 raise
         else:
             return server, key
+    raise AssertionError("the last port raises")
 
 
-def _server_on(port: int, model: str, options: VllmOptions) -> tuple[Server, str]:
-    """Return a server that is to listen on ``port``, not yet started, and its key."""
-    key = secrets.token_urlsafe(32)
-    log = Path(options.log).expanduser() if options.log else Path(tempfile.gettempdir()) / f"influence-vllm-{port}.log"
-    server = Server(
+def _server(model: str, options: VllmOptions, port: int, key: str, log: Path) -> Server:
+    return Server(
         serve_command(model, engine_arguments(model_source(model), options), options, port),
         port,
         log,
@@ -200,8 +200,6 @@ def _server_on(port: int, model: str, options: VllmOptions) -> tuple[Server, str
         start_seconds=options.start_seconds,
         max_restarts=options.max_restarts,
     )
-    assert options.server == START
-    return server, key
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def test_a_stop_that_comes_while_the_command_is_being_started_ends_it(tmp_path, 
     monkeypatch.setattr(tether.subprocess, "Popen", told_meanwhile)
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        tether.kept(tmp_path / "code", [sys.executable, "-c", "import time; time.sleep(600)"])
+        tether.kept(tmp_path / "code", 0.0, [sys.executable, "-c", "import time; time.sleep(600)"])
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (tmp_path / "code").read_text() == str(-signal.SIGTERM)
@@ -140,6 +140,25 @@ async def test_a_job_that_nobody_knows_is_lost_and_died_of_no_signal(launch, tmp
     assert await job.wait() == LOST
     with pytest.raises(ValueError, match="256"):
         signal.Signals(-LOST)
+
+
+async def test_one_that_goes_on_by_itself_has_the_gpus_that_are_offered(launch, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    tasks = [python(tmp_path, SHOWS, f"{n}", resources=Resources(gpus=n), outlives=True) for n in range(3)]
+    for task in tasks:
+        assert await (await launch(gpus=("5", "GPU-a", "7")).start(task)).wait() == 0
+    assert [task.log.read_text().strip() for task in tasks] == ["0,1", "5", "5,GPU-a"]
+
+
+async def test_one_that_goes_on_by_itself_is_told_to_stop_when_its_time_is_up(launch, tmp_path, monkeypatch):
+    monkeypatch.setattr("influence_cli.launching.local._MINUTE", 0.5)
+    task = python(tmp_path, "import time; time.sleep(600)", resources=Resources(minutes=1), outlives=True)
+    assert await (await launch().start(task)).wait() == -signal.SIGTERM
+
+
+async def test_one_that_goes_on_by_itself_waits_for_no_place(launch, tmp_path):
+    with pytest.raises(InfluenceError, match="waits for nothing. Leave out at_once"):
+        await launch(at_once=1).start(python(tmp_path, "", outlives=True))
 
 
 def test_a_task_ends_with_whoever_started_it_even_if_that_is_killed(tmp_path):

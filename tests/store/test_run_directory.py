@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import signal
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Timer
@@ -11,6 +13,7 @@ import pytest
 
 from influence_cli.errors import InfluenceError
 from influence_cli.store import run_directory
+from influence_cli.store.control import stop_run
 from influence_cli.store.run_directory import create_run, find_run, holder, open_run, remove_run, run_directories
 
 from .conftest import manifest
@@ -104,6 +107,34 @@ def test_the_holder_of_a_run_is_known(tmp_path):
     with run.writer():
         assert holder(run.path) == os.getpid()
     assert holder(run.path) is None
+
+
+def test_a_process_of_another_machine_is_named_and_nobody_here_is_stopped_for_it(run, monkeypatch):
+    with subprocess.Popen(["sleep", "600"]) as stranger, (run.path / "run.lock").open("wb", buffering=0) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.write(f"node-7.cluster {stranger.pid}".encode())
+            assert holder(run.path) == stranger.pid
+            with pytest.raises(
+                InfluenceError, match=rf"Process {stranger.pid} runs on node-7\.cluster\. Stop it there"
+            ):
+                stop_run(run.path)
+            with pytest.raises(InfluenceError, match=rf"by process {stranger.pid} on node-7\.cluster\."), run.writer():
+                pass
+            assert stranger.poll() is None
+            monkeypatch.setattr("socket.gethostname", lambda: "node-7.cluster")
+            assert stop_run(run.path) == stranger.pid
+            assert stranger.wait(60) == -signal.SIGTERM
+        finally:
+            stranger.kill()
+
+
+@pytest.mark.parametrize(("text", "process"), [(b"4711", 4711), (b"", 0), (b"\x1b[2J 1", 0), (b"\xff\xfe 1", 0)])
+def test_a_lock_that_says_less_or_something_else_is_held_all_the_same(run, text, process):
+    with (run.path / "run.lock").open("wb", buffering=0) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(text)
+        assert holder(run.path) == process
 
 
 def test_when_no_name_is_free_it_says_so(tmp_path, monkeypatch):

@@ -13,7 +13,9 @@ from influence_cli.store.connection import connect
 from influence_cli.store.merge import merge_shards, take_over
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import create_run
+from influence_cli.store.search import INDEX, search_messages
 from influence_cli.store.shards import Shard, all_shards, parse_shard
+from influence_cli.store.word_index import conversations_with, open_words, take_in
 
 from .conftest import call, episode, manifest, message, opening, whole_conversation
 
@@ -92,6 +94,39 @@ def test_an_unfinished_conversation_is_taken_again_when_it_has_come_further(run)
     assert merge_shards(run) == 1
     assert merge_shards(run) == 0
     assert rows(run, "SELECT count(*) FROM message") == [(3,)]
+
+
+def found(run, words: str) -> tuple[list[str], list[str]]:
+    """Who says ``words``, by the search of messages and by the index of conversations; the latter brought up to date."""
+    with RunReader(run) as reader:
+        said = sorted({hit.initial_state for hit in search_messages(reader, words)})
+        index = open_words(run.path / INDEX, "")
+        try:
+            list(take_in(index, reader))
+            index.execute("ATTACH DATABASE ? AS words", (str(run.path / INDEX),))
+            held = {row[0] for row in index.execute(*conversations_with(words, prefix=False, schema="words"))}
+        finally:
+            index.close()
+    return said, sorted(state for number, state in rows(run, "SELECT id, initial_state FROM episode") if number in held)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_run_that_was_searched_before_a_merge_is_searched_rightly_after_it(run, damaged):
+    own = run.of_shard(Shard(1, 1))
+    with own.writer() as writer:
+        for number in (writer.open_episode(episode(state), opening()) for state in ("a", "b")):
+            writer.add_message(number, call(), message(text="apple"))
+    merge_shards(run)
+    assert found(run, "apple") == (["a", "b"], ["a", "b"])
+    if damaged:
+        (run.path / INDEX).write_bytes(b"no index" * 1_000)
+    with own.writer() as writer:
+        writer.drop_message(1, 1, "agent", "talking")
+        for turn in (1, 2):
+            writer.add_message(1, call(turn), message(turn, text="pear"))
+    assert merge_shards(run) == 1
+    assert found(run, "apple") == (["b"], ["b"])
+    assert found(run, "pear") == (["a"], ["a"])
 
 
 def test_scores_that_a_shard_gains_after_its_conversation_was_merged_are_taken_once(run):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from influence_cli.launching.protocol import JobStatus
 from influence_cli.schemas.configs import RunManifest, SimulationConfig, TrainConfig
 from influence_cli.schemas.records import CallRecord, EpisodeKey, EpisodeRecord, JudgementRecord, TrajectoryEnd
 from influence_cli.schemas.sweeps import SweepConfig, SweepManifest
@@ -74,14 +75,22 @@ class Toy:
     said: str = ""
 
 
+async def ended(cancelled):
+    return 0
+
+
 class ToyJob:
-    def __init__(self, work):
-        self.id = "toy"
+    def __init__(self, work, name="toy"):
+        self.id = name
         self._cancelled = asyncio.Event()
         self._work = asyncio.create_task(work(self._cancelled))
 
     async def wait(self):
         return await asyncio.shield(self._work)
+
+    async def status(self):
+        await asyncio.sleep(0)  # one that has ended has had its turn then
+        return JobStatus("ended", await self.wait()) if self._work.done() else JobStatus("waiting")
 
     async def cancel(self):
         self._cancelled.set()
@@ -96,6 +105,9 @@ class ToyLauncher:
     commands: list = field(default_factory=list)
     active: int = 0
     most: int = 0
+    survives: bool = False
+    left: dict = field(default_factory=dict)
+    """Jobs that an earlier process started, by name: what each still does."""
 
     async def start(self, task):
         command = list(task.command)
@@ -108,7 +120,10 @@ class ToyLauncher:
             model = TrainConfig if command[3] == "train" else SimulationConfig
             sets = [command[index + 1] for index, part in enumerate(command) if part == "--set"]
             config = resolve_settings(model, files=[Path(command[command.index("-c") + 1])], assignments=sets)
-        return ToyJob(lambda cancelled: self._run(task, path, config, resumed, cancelled))
+        return ToyJob(lambda cancelled: self._run(task, path, config, resumed, cancelled), f"job-{task.name}")
+
+    async def attach(self, task, job_id):
+        return ToyJob(self.left.pop(job_id, ended))
 
     async def _run(self, task, path, config, resumed, cancelled):
         self.active += 1
@@ -174,12 +189,12 @@ def make_sweep(tmp_path):
 def have():
     """Have one sitting of a sweep with toy runs; return how it went, the launcher, and the records."""
 
-    def run(directory, toy, *, searcher=None, after=None):
+    def run(directory, toy, *, searcher=None, after=None, **more):
         made = searcher or (Grid if directory.config.searcher.name == "grid" else Random)
         told = []
         with locked(directory.path), TrialStore(directory.path, write=True) as store:
             with closing(made(directory.study(), NoOptions())) as asked:
-                launcher = ToyLauncher(toy)
+                launcher = ToyLauncher(toy, **more)
 
                 async def sitting():
                     sweep = Sweep(directory, store, asked, launcher, told.append, poll=POLL)

@@ -6,13 +6,19 @@ import signal
 import pytest
 
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError
+from influence_cli.launching.protocol import Task
+from influence_cli.launching.records import add_record, drop_records, read_records, record_of
+from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.sweeps import TrialRecord
+from influence_cli.store.connection import connect
 from influence_cli.store.run_directory import locked
+from influence_cli.sweeps import watching
 from influence_cli.sweeps.directory import create_sweep, find_sweep, open_sweep
 from influence_cli.sweeps.records import TrialStore
 from influence_cli.sweeps.searchers import Random
+from influence_cli.sweeps.sweep import RETRIES
 
-from .conftest import POLL, Toy, add_iteration, made_run
+from .conftest import POLL, Toy, ToyLauncher, add_iteration, made_run
 
 
 def strength(config):
@@ -74,10 +80,88 @@ def test_a_failed_trial_is_counted_with_its_reason_and_never_scored(make_sweep, 
     assert len(values(outcome)) == 3
 
 
-def test_a_run_ended_by_a_signal_is_a_failed_trial(make_sweep, have):
-    outcome, _, _ = have(make_sweep(max_failed_share=1.0), lambda config: Toy(code=-signal.SIGKILL, until=1))
-    assert {trial.state for trial in outcome.trials} == {"failed"}
-    assert "ended by SIGKILL" in outcome.trials[0].reason
+def test_a_run_ended_by_a_signal_is_taken_up_again(make_sweep, have):
+    outcome, launcher, _ = have(make_sweep(), lambda config: Toy(good(config).rewards, code=-signal.SIGKILL, until=1))
+    assert outcome.exit_code == EXIT_DONE
+    assert values(outcome) == pytest.approx([5.1, 5.2, 5.3, 5.4])
+    assert ["--resume" in command for command in launcher.commands] == [False, True] * 4
+
+
+def test_a_run_that_signals_end_again_and_again_is_given_up_for_now_and_never_told(make_sweep, have, monkeypatch):
+    directory = make_sweep(search={"strength": [0.1, 0.2]})
+
+    def killed(self, task, path, config, *_):
+        async def work():
+            with made_run(path, config).writer():
+                return -signal.SIGKILL if strength(config) == 0.1 else 0
+
+        return work()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyLauncher, "_run", killed)
+        outcome, launcher, _ = have(directory, good)
+    assert len([command for command in launcher.commands if "000" in " ".join(command)]) == 1 + RETRIES
+    assert (outcome.exit_code, outcome.trials[0].state) == (EXIT_STOPPED, "running")
+    assert "1 trials were stopped and can be taken up, the last: ended by SIGKILL" in outcome.reason
+    again, _, _ = have(directory, good)
+    assert (again.trials[0].state, again.trials[0].reason) == ("done", "")
+
+
+def test_a_machine_that_has_no_trial_ends_the_sweep(make_sweep, have, monkeypatch):
+    async def killed(self, task, path, config, *_):
+        with made_run(path, config).writer():
+            return -signal.SIGKILL
+
+    monkeypatch.setattr(ToyLauncher, "_run", killed)
+    outcome, _, _ = have(make_sweep(stop_after_failed=2), good)
+    assert outcome.exit_code == EXIT_FAILURES
+    assert "all of the first 2 trials failed, the last: ended by SIGKILL" in outcome.reason
+
+
+def test_an_error_of_the_launcher_later_on_is_the_trials_alone(make_sweep, have, monkeypatch):
+    start = ToyLauncher.start
+
+    async def refuse_second(self, task):
+        if task.name.endswith("-001"):
+            raise InfluenceError("No room.")
+        return await start(self, task)
+
+    directory = make_sweep()
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyLauncher, "start", refuse_second)
+        outcome, _, _ = have(directory, good)
+    assert [trial.state for trial in outcome.trials] == ["done", "running", "done", "done"]
+    assert (outcome.exit_code, outcome.trials[1].reason) == (EXIT_STOPPED, "No room.")
+    assert have(directory, good)[0].exit_code == EXIT_DONE
+
+
+def test_a_run_that_cannot_be_read_is_a_failed_trial(make_sweep, have, monkeypatch):
+    readings_of = watching.readings_of
+
+    def damaged(path, objectives):
+        if path.name == "001":
+            raise InfluenceError("It is damaged.")
+        return readings_of(path, objectives)
+
+    monkeypatch.setattr(watching, "readings_of", damaged)
+    outcome, _, _ = have(make_sweep(), good)
+    assert [trial.state for trial in outcome.trials] == ["done", "failed", "done", "done"]
+    assert outcome.trials[1].reason == "It is damaged."
+
+
+@pytest.mark.parametrize("left", [b"", None])
+def test_a_run_killed_before_it_had_tables_is_taken_up(make_sweep, have, left):
+    directory = make_sweep()
+    with TrialStore(directory.path, write=True) as store:
+        store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0))
+    run = made_run(directory.runs(0)[0], TrainConfig.model_validate(directory.base))
+    if left is None:
+        connect(run.database, write=True).close()
+    else:
+        run.database.write_bytes(left)
+    assert watching.run_state(run.path) == "stopped"
+    outcome, launcher, _ = have(directory, lambda config: Toy())
+    assert (outcome.exit_code, "--resume" in launcher.commands[0]) == (EXIT_DONE, True)
 
 
 def test_it_stops_where_every_trial_fails(make_sweep, have):
@@ -135,8 +219,6 @@ def test_a_trial_whose_run_had_ended_before_the_kill_is_only_read(make_sweep, ha
     with TrialStore(directory.path, write=True) as store:
         store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0))
     config = directory.base | {"environments": ["tiny"]}
-    from influence_cli.schemas.configs import TrainConfig
-
     run = made_run(directory.runs(0)[0], TrainConfig.model_validate(config))
     with run.writer() as writer:
         add_iteration(writer, 1, 9.0)
@@ -162,8 +244,6 @@ def test_a_run_that_another_process_still_has_is_waited_for(make_sweep, have):
     directory = make_sweep()
     with TrialStore(directory.path, write=True) as store:
         store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0))
-    from influence_cli.schemas.configs import TrainConfig
-
     run = made_run(directory.runs(0)[0], TrainConfig.model_validate(directory.base))
     held = run.writer()
     writer = held.__enter__()
@@ -223,6 +303,56 @@ def test_a_trial_given_up_just_before_a_kill_is_not_begun_again(make_sweep, have
     outcome, launcher, _ = have(directory, good, searcher=GridThatGivesUp)
     assert [trial.state for trial in outcome.trials] == ["pruned"]
     assert launcher.commands == []
+
+
+def record(directory, number, launcher="local"):
+    task = Task(f"{directory.path.name}-{number:03d}", ("influence",), directory.log(number))
+    add_record(directory.path, record_of(task, f"job-{number}", launcher, {}, "2026-01-01T00:00:00+00:00"))
+
+
+def test_jobs_that_survive_a_kill_are_known_while_they_work_and_no_longer(make_sweep, have):
+    directory = make_sweep()
+    known = []
+
+    async def look(sweep, launcher):
+        while not known:
+            known.extend((each.id, each.launcher) for each in read_records(directory.path))
+            await asyncio.sleep(0)
+
+    have(directory, good, after=look, survives=True)
+    assert known == [("job-sweep-000", "local")]
+    assert read_records(directory.path) == []
+
+
+def test_a_job_that_an_earlier_sitting_left_in_the_queue_is_waited_for_and_not_started_twice(make_sweep, have):
+    directory = make_sweep()
+    with TrialStore(directory.path, write=True) as store:
+        for number, each in enumerate((0.1, 0.2)):
+            store.save(TrialRecord(number=number, parameters={"strength": each}, started=1.0))
+            record(directory, number)
+
+    async def begins_late(cancelled):
+        await asyncio.sleep(5 * POLL)
+        with made_run(directory.runs(0)[0], TrainConfig.model_validate(directory.base)).writer() as writer:
+            add_iteration(writer, 1, 9.0)
+            writer.begin_stage(1, "evaluate")
+            writer.finish_stage(1, "evaluate", {})
+            writer.set_state("done")
+        return 0
+
+    outcome, launcher, _ = have(directory, good, survives=True, left={"job-0": begins_late})
+    assert values(outcome) == pytest.approx([9.0, 5.2, 5.3, 5.4])
+    assert len(launcher.commands) == 3
+    assert read_records(directory.path) == []
+
+
+def test_a_job_of_another_launcher_is_not_worked_beside(make_sweep, have):
+    directory = make_sweep()
+    record(directory, 0, "slurm")
+    with pytest.raises(InfluenceError, match="job-0 of slurm may be at work on trial 0.*influence jobs cancel job-0"):
+        have(directory, good)
+    drop_records(directory.path, [f"{directory.path.name}-000"])
+    assert have(directory, good)[0].exit_code == EXIT_DONE
 
 
 def test_seeds_repeat_a_trial_and_give_its_interval(make_sweep, have):

@@ -92,6 +92,7 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = F
 
     from influence_cli.cli.minding import SHARD_PREFIX
     from influence_cli.launching.records import drop_records, find_record
+    from influence_cli.sweeps.directory import is_sweep
 
     run, record = find_record(_runs(folder), name)
 
@@ -99,7 +100,7 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = F
         launcher, job = await _job(registry_of(ctx), record)
         try:
             await job.cancel()
-            if record.name.startswith(SHARD_PREFIX):
+            if record.name.startswith(SHARD_PREFIX) or is_sweep(run):
                 drop_records(run, [record.name])
             return vars(await job.status())
         finally:
@@ -113,10 +114,11 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = F
 
 
 def _runs(folder: Path) -> list[Path]:
-    """Return the runs in ``folder``; itself, if it is one."""
+    """Return the runs in ``folder``; itself, if it is one, or a sweep, which knows the jobs of its trials."""
     from influence_cli.store.run_directory import MANIFEST, run_directories
+    from influence_cli.sweeps.directory import is_sweep
 
-    return [folder] if (folder / MANIFEST).is_file() else run_directories(folder)
+    return [folder] if (folder / MANIFEST).is_file() or is_sweep(folder) else run_directories(folder)
 
 
 async def _job(registry: PluginRegistry, record: JobRecord) -> tuple[Any, Job]:

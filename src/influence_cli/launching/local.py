@@ -41,7 +41,7 @@ class LocalLauncher:
             raise InfluenceError(f"There is no command {task.command[0]!r}.")
         self._room.check(task.resources.gpus)
         if task.outlives:
-            return await _start_kept(task, self._options.grace)
+            return await _start_kept(task, self._options)
         job = LocalJob(task, self._room, self._options.grace)
         self._jobs = [other for other in self._jobs if not other.over]
         self._jobs.append(job)
@@ -176,12 +176,15 @@ class KeptJob:
         return int(number) if born and number.isdigit() and _born(int(number)) == born else None
 
 
-async def _start_kept(task: Task, grace: float) -> Job:
+async def _start_kept(task: Task, options: LocalOptions) -> Job:
+    """Start a task that goes on by itself: at once, and on the first GPUs, since nobody is left to hand them out."""
+    if options.at_once is not None:
+        raise InfluenceError("What goes on by itself waits for nothing.", hint="Leave out at_once, or --detach.")
     file = _code_file(task)
     file.unlink(missing_ok=True)
-    gpus = () if not task.resources.gpus else visible_gpus()[: task.resources.gpus]
-    process = await _spawn(task, str(file.resolve()), gpus)
-    job = KeptJob(task, f"{process.pid}-{_born(process.pid)}", grace)
+    gpus = (visible_gpus() if options.gpus is None else options.gpus)[: task.resources.gpus]
+    process = await _spawn(task, str(file.resolve()), gpus, _MINUTE * (task.resources.minutes or 0))
+    job = KeptJob(task, f"{process.pid}-{_born(process.pid)}", options.grace)
     _reaped.add(asyncio.create_task(process.wait()))
     return job
 
@@ -190,14 +193,14 @@ _reaped: set[asyncio.Task[int]] = set()
 """Waits for kept processes that end before this one does, so that none is left as a zombie."""
 
 
-async def _spawn(task: Task, tied_to: str, gpus: tuple[str, ...]) -> asyncio.subprocess.Process:
+async def _spawn(task: Task, tied_to: str, gpus: tuple[str, ...], seconds: float = 0.0) -> asyncio.subprocess.Process:
     environment = {**os.environ, **task.environment}
     if gpus:
         environment[VISIBLE] = ",".join(gpus)
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
-            *tethered(task.command, tied_to),
+            *tethered(task.command, tied_to, seconds),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -206,12 +209,15 @@ async def _spawn(task: Task, tied_to: str, gpus: tuple[str, ...]) -> asyncio.sub
         )
 
 
-def tethered(command: Sequence[str], tied_to: str | None = None) -> tuple[str, ...]:
+def tethered(command: Sequence[str], tied_to: str | None = None, seconds: float = 0.0) -> tuple[str, ...]:
     """Return a command that runs ``command`` such that it ends with this process, if that started it.
 
-    ``tied_to`` may be a file instead, for the exit code of one that goes on.
+    ``tied_to`` may be a file instead, for the exit code of one that goes on, and is told to stop after ``seconds`` if any.
     """
-    return (sys.executable, "-I", "-S", str(Path(tether.__file__)), tied_to or str(os.getpid()), *command)
+    where: tuple[str, ...] = (str(os.getpid()) if tied_to is None else tied_to,)
+    if not where[0].isdigit():
+        where = (*where, str(seconds))
+    return (sys.executable, "-I", "-S", str(Path(tether.__file__)), *where, *command)
 
 
 def _code_file(task: Task) -> Path:

@@ -1,9 +1,14 @@
-"""Which jobs go on by themselves: a file ``jobs.json`` in the directory of the run that they work on."""
+"""Which jobs go on by themselves: a file ``jobs.json`` in the directory of the run that they work on.
+
+Invariant: it is read and written anew by one process at a time, so that no record of another is lost.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from influence_cli.launching.protocol import Resources, Task
 from influence_cli.schemas.frozen import Frozen
 
 FILE = "jobs.json"
+_LOCK = "jobs.lock"
 
 
 class JobRecord(Frozen):
@@ -51,7 +57,15 @@ def read_records(folder: Path) -> list[JobRecord]:
 
 def add_record(folder: Path, record: JobRecord) -> None:
     """Remember a job of the run in ``folder``."""
-    _write(folder, _Records(jobs=(*read_records(folder), record)))
+    with _alone(folder):
+        _write(folder, _Records(jobs=(*read_records(folder), record)))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / _LOCK).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go when it is closed
+        yield
 
 
 def _write(folder: Path, records: _Records) -> None:
@@ -63,10 +77,10 @@ def _write(folder: Path, records: _Records) -> None:
 def drop_records(folder: Path, names: Iterable[str]) -> None:
     """Forget the jobs of the run in ``folder`` that were started for the tasks ``names``."""
     gone = set(names)
-    known = read_records(folder)
-    kept = tuple(record for record in known if record.name not in gone)
-    if len(kept) < len(known):
-        _write(folder, _Records(jobs=kept))
+    if not any(record.name in gone for record in read_records(folder)):
+        return
+    with _alone(folder):
+        _write(folder, _Records(jobs=tuple(record for record in read_records(folder) if record.name not in gone)))
 
 
 def find_record(folders: Iterable[Path], name: str) -> tuple[Path, JobRecord]:

@@ -1,7 +1,8 @@
 """What runs a command on this machine in a launcher's name; a script that imports nothing of this program.
 
-    tether.py PARENT COMMAND...   becomes COMMAND, which the kernel ends when its parent, process PARENT, dies
-    tether.py FILE   COMMAND...   runs COMMAND, passes SIGTERM on, and leaves its exit code in FILE when it ends
+    tether.py PARENT COMMAND...         becomes COMMAND, which the kernel ends when its parent, process PARENT, dies
+    tether.py FILE SECONDS COMMAND...   runs COMMAND, passes SIGTERM on, or sends it when the SECONDS (0: any) are over,
+                                        and leaves its exit code in FILE when it ends
 
 The kernel's part is Linux's PR_SET_PDEATHSIG, which outlasts the exec; elsewhere the command is only run.
 """
@@ -28,8 +29,8 @@ def tethered(parent: int, command: list[str]) -> None:
     os.execvp(command[0], command)  # noqa: S606 - the command is the task
 
 
-def kept(file: Path, command: list[str]) -> None:
-    """Run ``command`` to its end; leave its exit code in ``file``."""
+def kept(file: Path, seconds: float, command: list[str]) -> None:
+    """Run ``command`` to its end, and tell it to stop after ``seconds`` if any; leave its exit code in ``file``."""
     told: list[int] = []
     started: list[subprocess.Popen[bytes]] = []
 
@@ -38,9 +39,11 @@ def kept(file: Path, command: list[str]) -> None:
         for process in started:
             process.terminate()
 
-    signal.signal(signal.SIGTERM, pass_on)  # before there is anything to end: a command left behind would go on alone
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, pass_on)  # before there is anything to end: a command left behind would go on alone
     process = subprocess.Popen(command)  # noqa: S603 - the command is the task
     started.append(process)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     if told:
         process.terminate()
     code = process.wait()
@@ -54,4 +57,4 @@ if __name__ == "__main__":
     if where.isdigit():
         tethered(int(where), argv)
     else:
-        kept(Path(where), argv)
+        kept(Path(where), float(argv[0]), argv[1:])

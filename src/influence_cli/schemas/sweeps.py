@@ -140,7 +140,7 @@ class TrialRecord(Frozen):
     number: int = Field(description="From 0.")
     parameters: Parameters = Field(description="Values by the name of what is searched.")
     state: TrialState = Field(default="running", description="Running until it ended one way or another.")
-    reason: str = Field(default="", description="Why it was pruned or failed.")
+    reason: str = Field(default="", description="Why it was pruned or failed, or is given up for now.")
     readings: tuple[Reading, ...] = Field(default=(), description="One for each objective, if it is done.")
     steps: dict[int, float] = Field(default_factory=dict, description="The first objective by iteration, from 1.")
     started: float = Field(default=0.0, description="Seconds since 1970.")

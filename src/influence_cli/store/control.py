@@ -15,7 +15,7 @@ from pathlib import Path
 
 from influence_cli.errors import InfluenceError
 from influence_cli.store.connection import file_error
-from influence_cli.store.run_directory import holder
+from influence_cli.store.run_directory import LOCK, Owner, lock_owner
 
 PAUSE = "run.pause"
 
@@ -27,7 +27,7 @@ def is_paused(path: Path) -> bool:
 
 def pause_run(path: Path, author: str) -> None:
     """Ask whoever writes the run in ``path`` to pause; InfluenceError if nobody does."""
-    _process(path)
+    _owner(path)
     try:
         (path / PAUSE).write_text(f"{author} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n", encoding="utf-8")
     except OSError as error:
@@ -45,7 +45,10 @@ def unpause_run(path: Path) -> None:
 
 def stop_run(path: Path) -> int:
     """Ask the process that writes the run in ``path`` to stop, resumably; return its number. InfluenceError if none."""
-    process = _process(path)
+    owner = _owner(path)
+    process = owner.process
+    if owner.is_elsewhere:
+        raise InfluenceError(f"Process {process} runs on {owner.host}.", hint="Stop it there.")
     try:
         os.kill(process, signal.SIGTERM)
     except ProcessLookupError:
@@ -57,8 +60,8 @@ def stop_run(path: Path) -> int:
     return process
 
 
-def _process(path: Path) -> int:
-    process = holder(path)
-    if not process:
+def _owner(path: Path) -> Owner:
+    owner = lock_owner(path / LOCK)
+    if owner is None or not owner.process:
         raise InfluenceError(f"Nobody is writing {path}.")
-    return process
+    return owner

@@ -2,7 +2,8 @@
 
 Invariant: merging is idempotent; a conversation that both sides hold is taken once, whole, from the side that has it
 further (complete over others, then by its calls); one that was made with other settings is refused. Scores and labels
-that one side lacks, or has older, are taken whichever side the conversation came from.
+that one side lacks, or has older, are taken whichever side the conversation came from. The search index never holds
+messages that a merge replaced, whose numbers others have then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from influence_cli.schemas.records import EpisodeKey
 from influence_cli.store.connection import connect, explained, store_error
 from influence_cli.store.run_directory import RunDirectory, lock_holder
 from influence_cli.store.schema import OF_EPISODE, SCHEMA_VERSION, check_version, is_empty, migrate
+from influence_cli.store.search import INDEX
+from influence_cli.store.word_index import empty_index
 
 SHARD_PATTERN = "run-*.db"
 SHARD_LOCKS = "run-*.lock"
@@ -162,6 +165,7 @@ def _merge(
     places: dict[int, int] | None = None,
     only_wanted: bool = False,
 ) -> int:
+    index = target.with_name(INDEX)
     _attach(connection, target, source)
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -171,10 +175,14 @@ def _merge(
             for row in wanted:
                 _copy(connection, row["source"], row["target"], (places or {}).get(row["source"]))
             _take_findings(connection, only_wanted=only_wanted)
+            if replaced := any(row["target"] is not None for row in wanted):
+                empty_index(index)  # before, for a kill in between, and again after: a search may have been quicker
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+        if replaced:
+            empty_index(index)
     except sqlite3.Error as error:
         raise store_error(error, target) from None
     finally:

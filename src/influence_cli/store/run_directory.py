@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +36,7 @@ LOCK = "run.lock"
 RUNS = Path("runs")
 LATEST = "latest"
 _TRIES, _PAUSE = 10, 0.05
+_OWNER = re.compile(r"(?:(?P<host>[\w.-]+) )?(?P<process>\d{1,10})", re.ASCII)
 
 _WORDS = (
     "acorn alder amber apple aspen badger balsam barley basil beech birch bramble brook calm cedar cherry "
@@ -190,16 +193,43 @@ def holder(path: Path) -> int | None:
 
 def lock_holder(lock: Path) -> int | None:
     """Return the process that holds ``lock``; None if nobody does."""
+    owner = lock_owner(lock)
+    return None if owner is None else owner.process
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock, as it says there: 0 is no process, and an empty ``host`` none that is known."""
+
+    process: int
+    host: str
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the process is one of another machine, whose number means nothing here."""
+        return self.host not in ("", socket.gethostname())
+
+    def __str__(self) -> str:
+        told = str(self.process or "unknown")
+        return f"{told} on {self.host}" if self.is_elsewhere else told
+
+
+def lock_owner(lock: Path) -> Owner | None:
+    """Return who holds ``lock``; None if nobody does."""
     try:
         with lock.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                text = file.read().strip()
-                return int(text) if text.isdigit() else 0
+                return _owner(file.read())
     except OSError:
         return None
     return None
+
+
+def _owner(text: bytes) -> Owner:
+    match = _OWNER.fullmatch(text.decode(errors="replace").strip())
+    return Owner(int(match["process"]), match["host"] or "") if match else Owner(0, "")
 
 
 @contextmanager
@@ -216,13 +246,12 @@ def locked(path: Path, lock: Path | None = None) -> Iterator[None]:
     with file:
         if not _got(file):
             file.seek(0)
-            process = file.read().decode(errors="replace").strip() or "unknown"
             raise InfluenceError(
-                f"{path} is being written by process {process}.", hint="Wait for it to end, or stop it."
+                f"{path} is being written by process {_owner(file.read())}.", hint="Wait for it to end, or stop it."
             )
         with suppress(OSError):
             file.truncate(0)
-            file.write(str(os.getpid()).encode())
+            file.write(f"{socket.gethostname()} {os.getpid()}".encode())
         yield
         with suppress(OSError):
             file.truncate(0)

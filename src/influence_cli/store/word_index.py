@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from influence_cli.store.connection import explained
+from influence_cli.store.connection import BUSY_SECONDS, explained, store_error
 from influence_cli.store.reader import RunReader
 from influence_cli.store.search import INDEX, open_index
+from influence_cli.store.search import TABLES as MESSAGE_TABLES
 
 _BATCH = 10_000
 _SCATTERED = 20_000
@@ -79,11 +80,38 @@ def gather(index: sqlite3.Connection) -> None:
     parts, conversations = index.execute("SELECT count(*), count(DISTINCT episode_id) FROM part").fetchone()
     if parts > max(_SCATTERED, _PARTS_EACH * conversations):
         index.execute("BEGIN IMMEDIATE")
-        index.execute("INSERT INTO part_fts (part_fts) VALUES ('delete-all')")
-        index.execute("DELETE FROM part")  # its numbers go on
-        index.execute("DELETE FROM left_out")
-        index.execute("UPDATE taken_in SET message_id = 0")
+        _empty(index)
         index.execute("COMMIT")
+
+
+def empty_index(path: Path) -> None:
+    """Empty the index in ``path``, if there is one: the run's messages were replaced, and their numbers used again.
+
+    It is not deleted, since somebody may have it open, unless it is damaged and of no use to anybody.
+    """
+    if not path.is_file():
+        return
+    index = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        index.execute("BEGIN IMMEDIATE")
+        for statement in (*MESSAGE_TABLES, *TABLES):
+            index.execute(statement)
+        index.execute("DELETE FROM message_fts")
+        _empty(index)
+        index.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        raise store_error(error, path) from None
+    except sqlite3.DatabaseError:
+        path.unlink(missing_ok=True)
+    finally:
+        index.close()
+
+
+def _empty(index: sqlite3.Connection) -> None:
+    index.execute("INSERT INTO part_fts (part_fts) VALUES ('delete-all')")
+    index.execute("DELETE FROM part")  # its numbers go on
+    index.execute("DELETE FROM left_out")
+    index.execute("UPDATE taken_in SET message_id = 0")
 
 
 def _taken(index: sqlite3.Connection) -> int:

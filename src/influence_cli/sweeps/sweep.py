@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError
 from influence_cli.launching.protocol import Job, Launcher, Resources, Task
+from influence_cli.launching.records import add_record, drop_records, read_records, record_of
 from influence_cli.schemas.configs import Budget
-from influence_cli.schemas.sweeps import Reading, TrialRecord
+from influence_cli.schemas.sweeps import Objective, Reading, TrialRecord
 from influence_cli.store.control import stop_run
 from influence_cli.store.run_directory import holder
 from influence_cli.sweeps import watching
@@ -25,6 +28,10 @@ from influence_cli.sweeps.records import TrialStore
 
 POLL = 0.5
 """Seconds from one look at a running trial to the next."""
+RETRIES = 3
+"""How often a run is taken up again that a signal ended, or that was lost: the machine's doing, not the settings'."""
+
+_log = logging.getLogger(__name__)
 
 Stop = Literal["signal", "cost", "tokens", "failed", "error"]
 Told = Callable[[TrialRecord], None]
@@ -32,7 +39,10 @@ Told = Callable[[TrialRecord], None]
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial, or one run of it, ended in this sitting; ``stopped``: it can be taken up again."""
+    """How a trial, or one run of it, ended in this sitting; ``stopped``: it can be taken up again.
+
+    A ``reason`` says why it was stopped where nobody asked for it.
+    """
 
     state: Literal["done", "pruned", "failed", "stopped"]
     reason: str = ""
@@ -59,6 +69,8 @@ class Sweep:
     poll: float = POLL
     _trials: dict[int, TrialRecord] = field(default_factory=dict)
     _used: dict[Path, Usage] = field(default_factory=dict)
+    _retries: dict[Path, int] = field(default_factory=dict)
+    _has_started: bool = False
     _stop: Stop | None = None
     _waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -74,6 +86,8 @@ class Sweep:
             self._count(known)
             if known.state != "running":
                 self.searcher.tell(known)
+            elif known.reason:
+                self._keep(known.model_copy(update={"reason": ""}))
         self._check_budget()
         unfinished = [each for each in self._trials.values() if each.state == "running"]
         active: set[asyncio.Task[None]] = set()
@@ -118,10 +132,15 @@ class Sweep:
         found: list[list[Reading]] = []
         ending = Ending("done")
         for index, path in enumerate(self.directory.runs(trial.number)):
-            ending = await self._attempt(trial.number, index, path)
+            try:
+                ending = await self._attempt(trial.number, index, path)
+            except InfluenceError as error:
+                if not self._has_started:  # it will be so for every trial
+                    raise
+                ending = Ending("stopped", str(error))
             if ending.state != "done":
                 break
-            readings = watching.readings_of(path, self.directory.config.objectives)
+            readings = _readings(path, self.directory.config.objectives)
             if isinstance(readings, str):
                 ending = Ending("failed", readings)
                 break
@@ -134,19 +153,19 @@ class Sweep:
         changes: dict[str, Any] = {
             "tokens": sum(each.tokens for each in used),
             "cost": None if None in costs else sum(cost or 0.0 for cost in costs),
+            "reason": ending.reason,
         }
         if ending.state != "stopped":
-            changes |= {"state": ending.state, "reason": ending.reason, "finished": time.time()}
+            changes |= {"state": ending.state, "finished": time.time()}
         if ending.state == "done":
             changes["readings"] = tuple(over_seeds(of_objective) for of_objective in zip(*found, strict=True))
         trial = self._trials[number].model_copy(update=changes)
         self._keep(trial)
-        if ending.state == "stopped":
-            return
-        self.searcher.tell(trial)
-        self.told(trial)
-        ended = [each for each in self._trials.values() if each.state != "running"]
-        if len(ended) >= self.directory.config.stop_after_failed and all(each.state == "failed" for each in ended):
+        if ending.state != "stopped":
+            self.searcher.tell(trial)
+            self.told(trial)
+        over = [each for each in self._trials.values() if each.state != "running" or each.reason]
+        if len(over) >= self.directory.config.stop_after_failed and all(map(_came_to_nothing, over)):
             self.stop("failed")
 
     async def _attempt(self, number: int, index: int, path: Path) -> Ending:
@@ -156,14 +175,15 @@ class Sweep:
         while True:
             if self._stop is not None:
                 return Ending("stopped")
-            job: Job | None = None
-            if holder(path) is None:
+            job = await self._surviving(number, index)
+            if job is None and holder(path) is None:
                 if watching.run_state(path) == "done":
                     self._look(path)
                     return Ending("done")
                 job = await self._start(number, index, path)
             # Otherwise a process that an earlier sitting started somewhere has it, and is waited for.
             ending = await self._watch(number, index, path, job)
+            drop_records(self.directory.path, [self._task_name(number, index)])
             if ending is not None:
                 return ending
 
@@ -176,9 +196,37 @@ class Sweep:
         else:
             command = resume_command(self.directory, path, budget)
         config = self.directory.config
-        name = f"{self.directory.path.resolve().name}-{number:03d}"
         resources = Resources(**config.resources.model_dump())
-        return await self.launcher.start(Task(name, tuple(command), self.directory.log(number), resources))
+        task = Task(self._task_name(number, index), tuple(command), self.directory.log(number).resolve(), resources)
+        job = await self.launcher.start(task)
+        self._has_started = True
+        if self.launcher.survives:
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            add_record(
+                self.directory.path, record_of(task, job.id, config.launcher.name, config.launcher.options, started)
+            )
+        return job
+
+    async def _surviving(self, number: int, index: int) -> Job | None:
+        """Return the job of a run that an earlier sitting, which was killed, left in a queue or at work; else None."""
+        name, launcher = self._task_name(number, index), self.directory.config.launcher.name
+        for record in read_records(self.directory.path):
+            if record.name != name:
+                continue
+            if record.launcher != launcher:
+                raise InfluenceError(
+                    f"The job {record.id} of {record.launcher} may be at work on trial {number}.",
+                    hint=f"End it: influence jobs cancel {record.id} --folder {self.directory.path}.",
+                )
+            job = await self.launcher.attach(record.task(), record.id)
+            if (await job.status()).state in ("waiting", "running"):
+                return job
+            drop_records(self.directory.path, [name])
+        return None
+
+    def _task_name(self, number: int, index: int) -> str:
+        seed = f"-{index}" if self.directory.config.seeds > 1 else ""
+        return f"{self.directory.path.resolve().name}-{number:03d}{seed}"
 
     async def _watch(self, number: int, index: int, path: Path, job: Job | None) -> Ending | None:
         """Look at a run until it ends; return how, or None where it is to be taken up."""
@@ -203,17 +251,24 @@ class Sweep:
         self._look(path)
         if index == 0:
             self._steps(number, path)
-        return self._ending(number, path, code)
+        return self._ending(number, path, code, ours=job is not None)
 
-    def _ending(self, number: int, path: Path, code: int | None) -> Ending | None:
+    def _ending(self, number: int, path: Path, code: int | None, *, ours: bool) -> Ending | None:
         state = watching.run_state(path)
         if state == "done" and code in (EXIT_DONE, None):
             return Ending("done")
         if self._stop is not None or code == EXIT_STOPPED:
             return Ending("stopped")
-        if code is None or state == "running":
+        if state == "running" or not ours:
             return None
-        return Ending("failed", watching.why_ended(code, self.directory.log(number)))
+        why = watching.why_ended(code, self.directory.log(number))
+        if code is not None and code >= 0:
+            return Ending("failed", why)
+        self._retries[path] = self._retries.get(path, 0) + 1
+        if self._retries[path] > RETRIES:
+            return Ending("stopped", why)
+        _log.warning("Trial %d is taken up again (%d of %d): %s", number, self._retries[path], RETRIES, why)
+        return None
 
     # -- giving up early ----------------------------------------------------------------------------------------------
 
@@ -265,8 +320,10 @@ class Sweep:
         config = self.directory.config
         ended = [trial for trial in trials if trial.state != "running"]
         failed = [trial for trial in ended if trial.state == "failed"]
+        broken = [trial for trial in trials if trial.state == "running" and trial.reason]
         if self._stop == "failed":
-            told = f"all of the first {len(failed)} trials failed, the last: {failed[-1].reason.rstrip('.')}"
+            nothing = [trial for trial in trials if _came_to_nothing(trial)]
+            told = f"all of the first {len(nothing)} trials failed, the last: {nothing[-1].reason.rstrip('.')}"
             return Outcome(trials, EXIT_FAILURES, told)
         open_ = len(trials) - len(ended)
         if self._stop == "signal":
@@ -275,11 +332,25 @@ class Sweep:
             limit = f"${config.budget.cost:g}" if self._stop == "cost" else f"{config.budget.tokens:,} tokens"
             return Outcome(trials, EXIT_STOPPED, f"the budget of {limit} is used up")
         if open_:
-            return Outcome(trials, EXIT_STOPPED, f"{open_} trials were stopped and can be taken up")
+            why = f", the last: {broken[-1].reason.rstrip('.')}" if broken else ""
+            return Outcome(trials, EXIT_STOPPED, f"{open_} trials were stopped and can be taken up{why}")
         if len(failed) > config.max_failed_share * len(ended):
             allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
             return Outcome(trials, EXIT_FAILURES, f"{len(failed)} of {len(ended)} trials failed, {allowed}")
         return Outcome(trials, EXIT_DONE)
+
+
+def _came_to_nothing(trial: TrialRecord) -> bool:
+    """Return whether a trial failed, or was given up for now because the machine would not have it."""
+    return trial.state == "failed" or (trial.state == "running" and bool(trial.reason))
+
+
+def _readings(path: Path, objectives: Sequence[Objective]) -> list[Reading] | str:
+    """Return what the run in ``path`` came to, or why there is no telling: also one that cannot be read is only a trial."""
+    try:
+        return watching.readings_of(path, objectives)
+    except InfluenceError as error:
+        return str(error)
 
 
 async def _released(path: Path, poll: float) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.sweeps import Objective, Reading
+from influence_cli.store.connection import connect, explained
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import DATABASE, MANIFEST, holder, open_run
+from influence_cli.store.schema import database_version
 from influence_cli.sweeps.objectives import (
     KINDS,
     Usage,
@@ -29,11 +31,24 @@ _FIRST_STEP = 1
 @contextmanager
 def _reading(path: Path) -> Iterator[RunReader | None]:
     """Open the run in ``path``; None where there is nothing to read yet."""
-    if not (path / MANIFEST).is_file() or not (path / DATABASE).is_file():
+    if not (path / MANIFEST).is_file() or _has_no_tables(path / DATABASE):
         yield None
         return
     with RunReader(open_run(path)) as run:
         yield run
+
+
+def _has_no_tables(database: Path) -> bool:
+    """Return whether ``database`` is none yet: its process was killed before it had made the tables."""
+    if not database.is_file():
+        return True
+    connection = connect(database, write=False)
+    try:
+        with explained(database):
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            return not tables and database_version(connection) == 0
+    finally:
+        connection.close()
 
 
 def run_state(path: Path) -> str | None:
@@ -85,11 +100,12 @@ def clear_unborn(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def why_ended(code: int, log: Path) -> str:
-    """Return why a run ended with ``code``: the last error that it told, or the signal that ended it."""
-    if code < 0:
+def why_ended(code: int | None, log: Path) -> str:
+    """Return why a run ended with ``code``: the last error that it told, or the signal that ended it; None: nobody knows."""
+    if code is None or code < 0:
         with suppress(ValueError):
-            return f"ended by {signal.Signals(-code).name}; see {log}"
+            return f"ended by {signal.Signals(-(code or 0)).name}; see {log}"
+        return f"its job was lost; see {log}"
     told = [line for line in _tail(log).splitlines() if line.startswith("error: ")]
     return told[-1].removeprefix("error: ") if told else f"exit code {code}; see {log}"
 

@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 
 import pytest
 from tests.waiting import wait_until
 
 from influence_cli.api import CallFailedError, InfluenceError, reporting_to
+from influence_vllm import serving
 from influence_vllm.guard import end, started_at
 from influence_vllm.making import make_backend
 from influence_vllm.options import VllmOptions
@@ -69,21 +71,40 @@ async def test_it_is_started_with_progress_answers_and_is_stopped(options, model
         await backend.generate(say())
 
 
-async def test_a_port_that_another_program_took_meanwhile_is_given_up_for_another(options, model, monkeypatch):
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        taken = other.getsockname()[1]
-        ports = iter([taken, free_port()])
-        monkeypatch.setattr("influence_vllm.serving.free_port", lambda: next(ports))
-        backend = make_backend(model, options())
-        try:
-            assert backend._model.server.port != taken
-            assert (await backend.generate(say())).text
-        finally:
-            await backend.aclose()
-        with pytest.raises(InfluenceError, match="ended while it started: .*already in use"):
-            make_backend(model, options(port=taken))
+@pytest.fixture
+def taken():
+    """A port that somebody has, and does not listen on yet."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+async def test_a_port_that_is_taken_in_the_meantime_is_changed_for_another(options, model, taken, monkeypatch):
+    ports = iter([taken, free_port()])
+    monkeypatch.setattr(serving, "free_port", lambda: next(ports, None) or free_port())
+    backend = make_backend(model, options())
+    try:
+        assert (await backend.generate(say())).text
+        assert backend._model.server.port != taken
+        assert "address already in use" in backend._model.server.log.read_text().lower()
+    finally:
+        await backend.aclose()
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_an_error(options, model, taken):
+    with pytest.raises(InfluenceError, match="ended while it started"):
+        make_backend(model, options(port=taken))
+
+
+async def test_without_a_log_the_server_has_one_in_a_folder_of_its_own(options, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    backend = make_backend(model, options(log=None))
+    try:
+        log = backend._model.server.log
+        assert (log.parent.parent, log.parent.stat().st_mode & 0o777) == (tmp_path, 0o700)
+        assert "Serving" in log.read_text()
+    finally:
+        await backend.aclose()
 
 
 async def test_calls_outlive_a_death_and_adapters_are_loaded_again(options, model, make_adapter):
