@@ -134,7 +134,7 @@ def test_transfer_needs_trained_agents(influence, made_run):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_with_3_and_what_was_answered_is_not_asked_again(influence, place):
-    arguments = ("bench", "sycophancy", "-m", MODEL, "-o", "latency=0.3", "--n", "10", "--json")
+    arguments = ("bench", "sycophancy", "-m", MODEL, "-o", "latency=1", "--n", "10", "--json")
     command = [sys.executable, "-m", "influence_cli", *arguments, "--concurrency", "2"]
     answers = place / "bench" / "sycophancy-scripted-demo" / "answers.db"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
