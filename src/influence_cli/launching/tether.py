@@ -39,11 +39,12 @@ def kept(file: Path, seconds: float, command: list[str]) -> None:
         for process in started:
             process.terminate()
 
-    for number in (signal.SIGTERM, signal.SIGALRM):
+    for number in (signal.SIGTERM, *([signal.SIGALRM] if seconds else [])):
         signal.signal(number, pass_on)  # before there is anything to end: a command left behind would go on alone
     process = subprocess.Popen(command)  # noqa: S603 - the command is the task
     started.append(process)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    if seconds:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
     if told:
         process.terminate()
     code = process.wait()

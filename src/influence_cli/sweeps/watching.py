@@ -10,10 +10,9 @@ from pathlib import Path
 
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.sweeps import Objective, Reading
-from influence_cli.store.connection import connect, explained
+from influence_cli.store.merge import holds_nothing
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import DATABASE, MANIFEST, holder, open_run
-from influence_cli.store.schema import database_version
 from influence_cli.sweeps.objectives import (
     KINDS,
     Usage,
@@ -31,24 +30,11 @@ _FIRST_STEP = 1
 @contextmanager
 def _reading(path: Path) -> Iterator[RunReader | None]:
     """Open the run in ``path``; None where there is nothing to read yet."""
-    if not (path / MANIFEST).is_file() or _has_no_tables(path / DATABASE):
+    if not (path / MANIFEST).is_file() or not (path / DATABASE).is_file() or holds_nothing(path / DATABASE):
         yield None
         return
     with RunReader(open_run(path)) as run:
         yield run
-
-
-def _has_no_tables(database: Path) -> bool:
-    """Return whether ``database`` is none yet: its process was killed before it had made the tables."""
-    if not database.is_file():
-        return True
-    connection = connect(database, write=False)
-    try:
-        with explained(database):
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            return not tables and database_version(connection) == 0
-    finally:
-        connection.close()
 
 
 def run_state(path: Path) -> str | None:
