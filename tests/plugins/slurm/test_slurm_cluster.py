@@ -115,8 +115,10 @@ time.sleep(600)
         requeued = task.log.exists() and "requeued" in task.log.read_text()
     # SLURM lets a requeued job wait for two minutes; the test does not.
     subprocess.run(["scontrol", "update", f"JobId={job.id}", "StartTime=now"], check=True)
-    assert await job.wait() == 0
+    code = await job.wait()
+    known = subprocess.run(["scontrol", "show", "job", job.id], capture_output=True, text=True, check=False).stdout
     await launcher.aclose()
     text = task.log.read_text()
+    assert code == 0, known + text
     assert text.startswith("begun\nThe time of job")
     assert text.endswith("is nearly up: requeued.\nwent on\n")
