@@ -137,7 +137,9 @@ def test_ctrl_c_ends_with_3_and_what_was_answered_is_not_asked_again(influence, 
     arguments = ("bench", "sycophancy", "-m", MODEL, "-o", "latency=1", "--n", "10", "--json")
     command = [sys.executable, "-m", "influence_cli", *arguments, "--concurrency", "2"]
     answers = place / "bench" / "sycophancy-scripted-demo" / "answers.db"
+    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell that runs the tests in the background ignores it
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, heard)
         while process.poll() is None and count(answers) < 3:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
