@@ -93,7 +93,7 @@ def test_each_command_bears_signals_at_any_moment(make_stage, stage, number, cod
 def disk(tmp_path):
     if not can_mount(tmp_path / "probe"):
         pytest.skip("no disk can be mounted here")
-    with small_disk(tmp_path / "disk", 8) as mounted:
+    with small_disk(tmp_path / "disk", 48) as mounted:  # room for a log of 4,000 pages beside the run
         yield mounted
 
 
