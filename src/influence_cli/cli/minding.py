@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from influence_cli.cli.launching import LOCAL, launcher_options, launcher_with, 
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.protocol import LOST, Job, Launcher, Resources, Task
 from influence_cli.launching.records import JobRecord, add_record, drop_records, read_records, record_of
-from influence_cli.launching.supervision import Care
+from influence_cli.launching.supervision import Care, Ending, Supervisor, Verdict
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.store.merge import merge_shards, refuse_live_shards, shard_files
 from influence_cli.store.run_directory import RunDirectory
@@ -77,6 +78,29 @@ def remember_job(folder: Path, sharding: Sharding, task: Task, job: Job) -> None
         started = datetime.now(UTC).isoformat(timespec="seconds")
         drop_records(folder, [task.name])
         add_record(folder, record_of(task, job.id, sharding.name, sharding.options, started))
+
+
+async def mind_shards(
+    sharding: Sharding,
+    folder: Path,
+    tally: Stoppable,
+    tasks: Sequence[Task],
+    *,
+    sign: Callable[[Task], object],
+    judge: Callable[[Task, int], Verdict],
+    told: Callable[[Task, str], None],
+    show: Coroutine[Any, Any, None],
+) -> dict[str, Ending]:
+    """Return how each task of the run in ``folder`` ended; ``show`` is cancelled then, and signals end all of them."""
+    started = partial(remember_job, folder, sharding)
+    supervisor = Supervisor(sharding.launcher, sharding.care, sign=sign, judge=judge, told=told, started=started)
+    on_signals(tally, supervisor.stop, sharding.launcher)
+    display = asyncio.create_task(show)
+    try:
+        return await supervisor.mind(tasks)
+    finally:
+        display.cancel()
+        await asyncio.gather(display, return_exceptions=True)
 
 
 async def end_orphans(folder: Path, sharding: Sharding) -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,14 @@ from influence_cli.cli.minding import (
     end_orphans,
     gathering,
     last_error,
-    on_signals,
-    remember_job,
+    mind_shards,
 )
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.sitting import Sitting, begin, state_of, take_up
 from influence_cli.cli.summing import Summary, summarised
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.launching.protocol import Task
-from influence_cli.launching.supervision import Ending, Supervisor, Verdict
+from influence_cli.launching.supervision import Ending, Verdict
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.simulation.counting import count_since, ended_count, failed_for_now, last_stop
 from influence_cli.simulation.runner import start_tally
@@ -151,21 +149,16 @@ class _ShardedSitting:
         self._prepare()
 
     async def _mind(self) -> dict[str, Ending]:
-        supervisor = Supervisor(
-            self._sharding.launcher,
-            self._sharding.care,
+        return await mind_shards(
+            self._sharding,
+            self._directory.path,
+            self._tally,
+            [self._task(name) for name in self._shards],
             sign=self._sign,
             judge=self._judge,
             told=self._told,
-            started=partial(remember_job, self._directory.path, self._sharding),
+            show=self._show(),
         )
-        on_signals(self._tally, supervisor.stop, self._sharding.launcher)
-        display = asyncio.create_task(self._show())
-        try:
-            return await supervisor.mind([self._task(name) for name in self._shards])
-        finally:
-            display.cancel()
-            await asyncio.gather(display, return_exceptions=True)
 
     def _prepare(self) -> None:
         """Let every shard hold what there is of its conversations already."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from influence_cli.cli import output
@@ -19,13 +18,12 @@ from influence_cli.cli.minding import (
     end_orphans,
     gathering,
     last_error,
-    on_signals,
-    remember_job,
+    mind_shards,
 )
 from influence_cli.cli.score.resolving import Resolved
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 from influence_cli.launching.protocol import Task
-from influence_cli.launching.supervision import Ending, Supervisor, Verdict
+from influence_cli.launching.supervision import Ending, Verdict
 from influence_cli.scoring.running import ScoreTally
 from influence_cli.scoring.shards import count_scores_since, shard_keys
 from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, add_figures
@@ -83,21 +81,16 @@ class _ShardedScoring:
         output.say(f"{count} shards; their logs: {self._directory.path / 'logs'}/shard-*.log")
 
     async def _mind(self, started: float) -> dict[str, Ending]:
-        supervisor = Supervisor(
-            self._sharding.launcher,
-            self._sharding.care,
+        return await mind_shards(
+            self._sharding,
+            self._directory.path,
+            self._tally,
+            [self._task(name, started) for name in self._shards],
             sign=self._sign,
             judge=self._judge,
             told=self._told,
-            started=partial(remember_job, self._directory.path, self._sharding),
+            show=self._show(),
         )
-        on_signals(self._tally, supervisor.stop, self._sharding.launcher)
-        display = asyncio.create_task(self._show())
-        try:
-            return await supervisor.mind([self._task(name, started) for name in self._shards])
-        finally:
-            display.cancel()
-            await asyncio.gather(display, return_exceptions=True)
 
     def _gather(self) -> None:
         merge_into(self._directory, [s.database for s in self._shards.values() if s.database.is_file()])
