@@ -7,10 +7,8 @@ samples; the distribution says which.
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from influence_cli.api import (
     CallFailedError,
@@ -18,15 +16,16 @@ from influence_cli.api import (
     ChoiceRequest,
     Distribution,
     Position,
+    chat_payload,
     count_answers,
     derive_seed,
+    together,
 )
 from influence_openai.dialect import Dialect
 from influence_openai.wire import (
     Payload,
     Spent,
     base_payload,
-    message_payload,
     read_choices,
     read_positions,
     read_text,
@@ -34,8 +33,6 @@ from influence_openai.wire import (
 
 if TYPE_CHECKING:
     from influence_openai.backend import OpenAIBackend
-
-T = TypeVar("T")
 
 _FIRST_LOOK = 4
 """Tokens of the first answers, until it is known whether one is enough."""
@@ -81,7 +78,7 @@ class Chooser:
 
     def first_payload(self, request: ChoiceRequest) -> Payload:
         """Return the request of the first look, for a batch."""
-        messages = [message_payload(message) for message in request.messages]
+        messages = [chat_payload(message) for message in request.messages]
         payload = self._payload(request, messages, self._first_look_tokens(request.choices), request.seed)
         return payload | {"logprobs": True, "top_logprobs": self._dialect.top_logprobs}
 
@@ -170,7 +167,7 @@ class Chooser:
                 for seed, part in zip(seeds, parts, strict=True)
             ]
             try:
-                looks += [positions for found in await _together(asked) for positions in found]
+                looks += [positions for found in await together(asked) for positions in found]
             finally:
                 spent.add_parallel(parts)
         return next((positions for positions in looks if positions), [])
@@ -198,7 +195,7 @@ class Chooser:
 
         def build(seed: int) -> Payload:
             dialect = self._dialect
-            messages = [message_payload(message) for message in request.messages]
+            messages = [chat_payload(message) for message in request.messages]
             if prefix:
                 messages.append({"role": "assistant", "content": prefix})
             payload = self._payload(request, messages, tokens, seed)
@@ -255,7 +252,7 @@ class Chooser:
             parts = [Spent() for _ in range(len(answers), draws)]
             singles = [self._draw(request, part, len(answers) + i, 1) for i, part in enumerate(parts)]
             try:
-                more = await _together(singles)
+                more = await together(singles)
             finally:
                 spent.add_parallel(parts)
             answers += [answer for drawn in more for answer in drawn[:1]]
@@ -264,7 +261,7 @@ class Chooser:
     async def _draw(self, request: ChoiceRequest, spent: Spent, number: int, count: int) -> list[str]:
         """Return ``count`` answers, or fewer where the server gives fewer; the draws begin with ``number``."""
         longest = max(len(choice) for choice in request.choices)
-        messages = [message_payload(message) for message in request.messages]
+        messages = [chat_payload(message) for message in request.messages]
 
         def build(seed: int) -> Payload:
             payload = self._payload(request, messages, max(8, longest), seed)
@@ -280,15 +277,3 @@ class Chooser:
             seed=seed,
             expected=count * max(8, longest),
         )
-
-
-async def _together(draws: list[Coroutine[None, None, T]]) -> list[T]:
-    """Return the results of ``draws``, made at once; the first failure ends the others."""
-    tasks = [asyncio.ensure_future(draw) for draw in draws]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

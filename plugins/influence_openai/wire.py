@@ -12,13 +12,13 @@ import orjson
 
 from influence_cli.api import (
     CallFailedError,
-    ChatMessage,
     FailureKind,
     GenerateRequest,
     Generation,
     Position,
     ToolCall,
     Usage,
+    chat_payload,
 )
 from influence_openai.dialect import Dialect
 
@@ -81,23 +81,6 @@ class Spent:
         )
 
 
-def message_payload(message: ChatMessage) -> Payload:
-    """Return a message as the API wants it."""
-    payload: Payload = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        payload["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()},
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        payload["tool_call_id"] = message.tool_call_id
-    return payload
-
-
 def base_payload(
     model: str, messages: list[Payload], dialect: Dialect, *, max_tokens: int, temperature: float, seed: int
 ) -> Payload:
@@ -115,7 +98,7 @@ def generate_payload(model: str, request: GenerateRequest, dialect: Dialect, see
     sampling = request.sampling
     payload = base_payload(
         request.adapter or model,
-        [message_payload(message) for message in request.messages],
+        [chat_payload(message) for message in request.messages],
         dialect,
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,

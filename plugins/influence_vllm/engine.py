@@ -24,7 +24,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from influence_cli.api import CallFailedError, ChoiceRequest, GenerateRequest, InfluenceError, Prompts, report_progress
+from influence_cli.api import (
+    CallFailedError,
+    ChoiceRequest,
+    GenerateRequest,
+    InfluenceError,
+    Prompts,
+    report_progress,
+    together,
+)
 from influence_vllm.adapters import Adapters, Identity, Probe
 from influence_vllm.arguments import engine_arguments, model_source, process_environment
 from influence_vllm.choosing import ChoiceQuestions
@@ -253,7 +261,7 @@ class Engine:
         self._room(ids, asked.longest)
         async with self._using(request.adapter) as identity:
             looks = [self._look([*ids, *each.answer], each.wanted, identity) for each in asked.questions]
-            found = await _together(looks)
+            found = await together(looks)
         computed = sum(tokens for _, tokens in found)
         whole = max(len(ids), computed)
         return ChoiceResult(asked.log_probabilities([seen for seen, _ in found]), whole, whole - computed)
@@ -388,18 +396,6 @@ def _cache_tokens(llm: Any) -> int | None:
     cache = llm.vllm_config.cache_config
     blocks = cache.num_gpu_blocks
     return blocks * cache.block_size if blocks else None
-
-
-async def _together(looks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return the results of ``looks``, made at once; the first failure ends the others."""
-    tasks = [asyncio.ensure_future(look) for look in looks]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
 
 
 def _reason(error: BaseException) -> str:

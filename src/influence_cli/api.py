@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.names import ModelName, parse_model_name
     from influence_cli.backends.opening import open_backend
+    from influence_cli.backends.payloads import chat_payload
     from influence_cli.backends.prompts import Prompts
     from influence_cli.backends.protocol import Backend, ModelCatalog
     from influence_cli.backends.reporting import report_progress, reporting_to
     from influence_cli.backends.retries import Retrier, RetryBudget, RetryPolicy
+    from influence_cli.backends.together import together
     from influence_cli.backends.tool_calls import split_tool_calls
     from influence_cli.credentials import remember_secret, without_secrets
     from influence_cli.environments.environment import Environment, Episode, StateReference
@@ -98,10 +100,12 @@ _HOME = {
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.names": ("ModelName", "parse_model_name"),
     "influence_cli.backends.opening": ("open_backend",),
+    "influence_cli.backends.payloads": ("chat_payload",),
     "influence_cli.backends.prompts": ("Prompts",),
     "influence_cli.backends.protocol": ("Backend", "ModelCatalog"),
     "influence_cli.backends.reporting": ("report_progress", "reporting_to"),
     "influence_cli.backends.retries": ("Retrier", "RetryBudget", "RetryPolicy"),
+    "influence_cli.backends.together": ("together",),
     "influence_cli.backends.tool_calls": ("split_tool_calls",),
     "influence_cli.credentials": ("remember_secret", "without_secrets"),
     "influence_cli.environments.environment": ("Environment", "Episode", "StateReference"),
@@ -275,6 +279,7 @@ __all__ = [
     "build_trie",
     "cache_folder",
     "catalogue_of",
+    "chat_payload",
     "close_models",
     "compare",
     "converse",
@@ -313,6 +318,7 @@ __all__ = [
     "simulate",
     "split_tool_calls",
     "tethered",
+    "together",
     "train",
     "training_figures",
     "trajectory_document",

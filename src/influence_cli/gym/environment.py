@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from influence_cli.backends.payloads import chat_payload
 from influence_cli.environments.environment import Episode
 from influence_cli.errors import InfluenceError
 from influence_cli.gym.episodes import EpisodeStream
-from influence_cli.gym.outside import OutsideAgent, Reply, as_chat
+from influence_cli.gym.outside import OutsideAgent, Reply
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import JudgementRecord, TrajectoryEnd
@@ -96,7 +97,7 @@ class AsyncTextEnvironment:
             end = _ended(task)
             why = f"{end.failure}: {end.detail}" if end else "its budget is used up"
             raise InfluenceError(f"The conversation ended before the agent was asked: {why}")
-        return [as_chat(m) for m in under.request.messages], {**_about(episode), **_wanted(under.request)}
+        return [chat_payload(m) for m in under.request.messages], {**_about(episode), **_wanted(under.request)}
 
     async def step(self, reply: Reply) -> Step:
         """Take the agent's reply; return observation, reward, terminated, truncated and info.
@@ -138,13 +139,13 @@ class AsyncTextEnvironment:
         end = _ended(under.task)
         if under.request is not None:
             info.update(_wanted(under.request))
-            return [as_chat(m) for m in under.request.messages], self._reward(info), False, False, info
+            return [chat_payload(m) for m in under.request.messages], self._reward(info), False, False, info
         info["end"] = end.model_dump(mode="json") if end else None
         info["state"] = end.state if end else info["state"]
         under.kept.end = end
         info["trajectory"] = under.kept.trajectory()
         said = [message.said() for message in under.kept.messages]
-        seen = [as_chat(m) for m in under.episode.prompt("agent", under.kept.messages[-1].state, said)]
+        seen = [chat_payload(m) for m in under.episode.prompt("agent", under.kept.messages[-1].state, said)]
         over = end is not None and end.reason == "terminal_state"
         return seen, self._reward(info), over, not over, info
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from influence_cli.errors import InfluenceError
-from influence_cli.schemas.messages import ChatMessage, ToolCall
+from influence_cli.schemas.messages import ToolCall
 from influence_cli.schemas.requests import (
     Capabilities,
     ChoiceRequest,
@@ -85,20 +85,3 @@ def _call(call: Mapping[str, Any], name: str) -> ToolCall:
     arguments = orjson.loads(given) if isinstance(given, str) else dict(given)
     tool = named["name"] if isinstance(named, Mapping) else str(named)
     return ToolCall(id=str(call.get("id") or name), name=tool, arguments=arguments)
-
-
-def as_chat(message: ChatMessage) -> dict[str, Any]:
-    """Return a message as chat APIs have it."""
-    chat: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        chat["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()},
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        chat["tool_call_id"] = message.tool_call_id
-    return chat
