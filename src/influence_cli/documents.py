@@ -271,6 +271,16 @@ def write_document(content: Any) -> str:
     return text
 
 
+def save_document(path: Path, content: Any) -> None:
+    """Write plain data to ``path`` as YAML, the file whole or the old one left; raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(write_document(content))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
 def _end(event: Any) -> int:
     end: int = event.end_mark.index
     return end
@@ -282,6 +292,21 @@ def validate_document(document: Document, model: type[M]) -> M:
         return model.model_validate(document.data if document.data is not None else {}, strict=False)
     except ValidationError as error:
         raise DocumentError(schema_problems(document, error, model)) from None
+
+
+def read_manifest(path: Path, model: type[M], known: int) -> M:
+    """Return the manifest in ``path``, whose ``schema_version`` this program knows up to ``known``.
+
+    InfluenceError for a newer one, DocumentError for what is wrong in it.
+    """
+    document = read_document(path)
+    version = document.data.get("schema_version") if isinstance(document.data, dict) else None
+    if isinstance(version, int) and version > known:
+        raise InfluenceError(
+            f"{path.parent} was made by a newer version of this program (schema {version}, known {known}).",
+            hint="Upgrade: pip install -U influence-cli.",
+        )
+    return validate_document(document, model)
 
 
 def schema_problems(document: Document, error: ValidationError, model: type[BaseModel]) -> list[Problem]:

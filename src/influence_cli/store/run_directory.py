@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from influence_cli.documents import read_document, validate_document, write_document
+from influence_cli.documents import read_manifest, save_document
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.schemas.configs import RunManifest, SimulationConfig
 from influence_cli.seeding import derive_seed
@@ -80,7 +80,9 @@ class RunDirectory:
         path = self.path / MANIFEST
         try:
             made = path.stat().st_mtime_ns
-            _write_manifest(self.path, self.manifest.model_copy(update={"config": config}))
+            save_document(
+                self.path / MANIFEST, self.manifest.model_copy(update={"config": config}).model_dump(mode="json")
+            )
             os.utime(path, ns=(made, made))  # the age of a run is that of its manifest
         except OSError as error:
             raise file_error(error, self.path) from None
@@ -110,7 +112,7 @@ def create_run(path: Path | None, manifest: RunManifest, *, root: Path = RUNS) -
             raise InfluenceError(f"{directory} is not empty.", hint=hint)
         (directory / "logs").mkdir()
         made = manifest.model_copy(update={"run_id": directory.resolve().name})
-        _write_manifest(directory, made)
+        save_document(directory / MANIFEST, made.model_dump(mode="json"))
     except OSError as error:
         raise file_error(error, path or root) from None
     return RunDirectory(directory, made)
@@ -135,29 +137,12 @@ def fresh_directory(root: Path, command: str) -> Path:
     raise InfluenceError(f"No name is free in {root}.", hint="Name a directory with --out.")
 
 
-def _write_manifest(directory: Path, manifest: RunManifest) -> None:
-    text = write_document(manifest.model_dump(mode="json"))
-    temporary = directory / f".{MANIFEST}.{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(directory / MANIFEST)
-
-
 def open_run(path: Path) -> RunDirectory:
     """Return the run in ``path``; InfluenceError if there is none, or it is of a newer version."""
     manifest = path / MANIFEST
     if not manifest.is_file():
         raise InfluenceError(f"{path} is no run: it has no {MANIFEST}.", hint="See `influence runs list`.")
-    document = read_document(manifest)
-    version = document.data.get("schema_version") if isinstance(document.data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise InfluenceError(
-            f"{path} was made by a newer version of this program (schema {version}, known {SCHEMA_VERSION}).",
-            hint="Upgrade: pip install -U influence-cli.",
-        )
-    return RunDirectory(path, validate_document(document, RunManifest))
+    return RunDirectory(path, read_manifest(manifest, RunManifest, SCHEMA_VERSION))
 
 
 def run_directories(root: Path = RUNS) -> list[Path]:

@@ -7,14 +7,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from influence_cli.documents import read_document, validate_document, write_document
+from influence_cli.documents import read_document, read_manifest, save_document
 from influence_cli.errors import InfluenceError, UnknownNameError
 from influence_cli.schemas.sweeps import Study, SweepConfig, SweepManifest
 from influence_cli.store.connection import file_error
@@ -76,7 +75,10 @@ class SweepDirectory:
         """Keep the settings that the sweep goes on with; return the sweep with them."""
         manifest = self.manifest.model_copy(update={"config": config})
         if manifest != self.manifest:
-            _write(self.path / MANIFEST, manifest.model_dump(mode="json"))
+            try:
+                save_document(self.path / MANIFEST, manifest.model_dump(mode="json"))
+            except OSError as error:
+                raise file_error(error, self.path) from None
         return SweepDirectory(self.path, manifest)
 
 
@@ -95,23 +97,11 @@ def create_sweep(path: Path | None, manifest: SweepManifest, base: Mapping[str, 
             raise InfluenceError(f"{path} holds another sweep." if held else f"{path} is not empty.", hint=hint)
         for name in ("trials", "logs"):
             (path / name).mkdir()
+        save_document(path / BASE, dict(base))
+        save_document(path / MANIFEST, manifest.model_dump(mode="json"))
     except OSError as error:
         raise file_error(error, path or RUNS) from None
-    _write(path / BASE, dict(base))
-    _write(path / MANIFEST, manifest.model_dump(mode="json"))
     return SweepDirectory(path, manifest)
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(write_document(dict(content)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise file_error(error, path.parent) from None
 
 
 def open_sweep(path: Path) -> SweepDirectory:
@@ -120,14 +110,7 @@ def open_sweep(path: Path) -> SweepDirectory:
     if not manifest.is_file():
         told = "it is a run" if (path / RUN_MANIFEST).is_file() else f"it has no {MANIFEST}"
         raise InfluenceError(f"{path} is no sweep: {told}.", hint="Name the folder that `influence sweep` made.")
-    document = read_document(manifest)
-    version = document.data.get("schema_version") if isinstance(document.data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise InfluenceError(
-            f"{path} was made by a newer version of this program (schema {version}, known {SCHEMA_VERSION}).",
-            hint="Upgrade: pip install -U influence-cli.",
-        )
-    return SweepDirectory(path, validate_document(document, SweepManifest))
+    return SweepDirectory(path, read_manifest(manifest, SweepManifest, SCHEMA_VERSION))
 
 
 def is_sweep(path: Path) -> bool:
