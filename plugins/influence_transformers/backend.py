@@ -13,7 +13,7 @@ from influence_cli.api import (
     GenerateRequest,
     Generation,
     Usage,
-    normalised,
+    exact_distribution,
     split_tool_calls,
 )
 from influence_transformers.engine.sequences import ChoiceResult, TextResult
@@ -73,15 +73,12 @@ class TransformersBackend:
         start = time.perf_counter()
         result = await asyncio.wrap_future(self._running().choose(request))
         assert isinstance(result, ChoiceResult)
-        probabilities, mass = normalised(result.log_probabilities)
         usage = Usage(
             prompt_tokens=result.prompt_tokens,
             cached_tokens=result.cached_tokens,
             latency=time.perf_counter() - start,
         )
-        return Distribution(
-            choices=request.choices, probabilities=probabilities, mass=mass, method="exact", usage=usage
-        )
+        return exact_distribution(request.choices, result.log_probabilities, usage)
 
     async def aclose(self) -> None:
         """Give the model back; the last backend to do so frees it, and calls in flight fail."""

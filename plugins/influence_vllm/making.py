@@ -14,7 +14,7 @@ from influence_cli.api import (
     GenerateRequest,
     Generation,
     Usage,
-    normalised,
+    exact_distribution,
     split_tool_calls,
 )
 from influence_vllm.engine import Engine
@@ -79,15 +79,12 @@ class VllmBackend:
         start = time.perf_counter()
         engine = self._running()
         result = await asyncio.wrap_future(engine.submit(engine.choose(request)))
-        probabilities, mass = normalised(result.log_probabilities)
         usage = Usage(
             prompt_tokens=result.prompt_tokens,
             cached_tokens=result.cached_tokens,
             latency=time.perf_counter() - start,
         )
-        return Distribution(
-            choices=request.choices, probabilities=probabilities, mass=mass, method="exact", usage=usage
-        )
+        return exact_distribution(request.choices, result.log_probabilities, usage)
 
     async def aclose(self) -> None:
         """Give the model back; after the last backend it is released or sleeps, and calls in flight fail."""

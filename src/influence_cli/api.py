@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgress, BatchState
-    from influence_cli.backends.choice_tries import ChoiceTrie, answer_log_probabilities, build_trie, normalised
+    from influence_cli.backends.choice_tries import (
+        ChoiceTrie,
+        answer_log_probabilities,
+        build_trie,
+        exact_distribution,
+        normalised,
+    )
     from influence_cli.backends.folders import cache_folder, model_folder
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
@@ -94,7 +100,13 @@ if TYPE_CHECKING:
 
 _HOME = {
     "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
-    "influence_cli.backends.choice_tries": ("ChoiceTrie", "answer_log_probabilities", "build_trie", "normalised"),
+    "influence_cli.backends.choice_tries": (
+        "ChoiceTrie",
+        "answer_log_probabilities",
+        "build_trie",
+        "exact_distribution",
+        "normalised",
+    ),
     "influence_cli.backends.folders": ("cache_folder", "model_folder"),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
@@ -289,6 +301,7 @@ __all__ = [
     "environment_parts",
     "environment_path",
     "episodes",
+    "exact_distribution",
     "find_environments",
     "hookimpl",
     "known_environments",

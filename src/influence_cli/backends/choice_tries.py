@@ -12,6 +12,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from influence_cli.schemas.requests import Distribution, Usage
+
 
 @dataclass(frozen=True)
 class ChoiceTrie:
@@ -72,3 +74,9 @@ def normalised(log_probabilities: Sequence[float]) -> tuple[tuple[float, ...], f
     total = math.fsum(weights)
     mass = min(1.0, math.exp(top) * total) if top > -math.inf else 0.0
     return tuple(w / total for w in weights), mass
+
+
+def exact_distribution(choices: Sequence[str], log_probabilities: Sequence[float], usage: Usage) -> Distribution:
+    """Return the distribution over ``choices`` whose whole answers have these log-probabilities."""
+    probabilities, mass = normalised(log_probabilities)
+    return Distribution(choices=tuple(choices), probabilities=probabilities, mass=mass, method="exact", usage=usage)
