@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.commands import influence, said
 
 from influence_cli.api import InfluenceError, Resources, Task
 from influence_cli.testing.launchers import LauncherConformance
@@ -60,13 +61,6 @@ async def test_tasks_are_placed_by_the_gpus_that_they_ask_for(make_launcher, tmp
     await launcher.aclose()
 
 
-def influence(*arguments: object, env=None) -> str:
-    command = [sys.executable, "-m", "influence_cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_worker_killed_in_the_middle_is_replaced_and_its_shard_resumed(cluster, tmp_path, tiny_folder):
     settings = ["--env", tiny_folder, "-m", "scripted:demo", "--n", "18", "--seed", "5"]
     where = [
@@ -98,17 +92,6 @@ def test_a_worker_killed_in_the_middle_is_replaced_and_its_shard_resumed(cluster
     assert orjson.loads(stdout)["conversations"]["complete"] == 18
     influence("simulate", *settings, "--out", tmp_path / "whole", "--quiet")
     assert said(tmp_path / "split") == said(tmp_path / "whole")
-
-
-def said(run: Path) -> dict:
-    """Return what was said and how it was rated, by conversation."""
-    found = {}
-    for line in influence("export", run, "--to", "jsonl", "--out", "-").splitlines():
-        document = orjson.loads(line)
-        key = document["scenario"], document["initial_state"], document["sample"]
-        messages = sorted((m["turn"], m["speaker"], m["text"]) for m in document["messages"])
-        found[key] = messages, document["judgements"], document["status"]
-    return found
 
 
 async def test_no_cluster_where_one_is_said_to_be_is_one_line(cluster):

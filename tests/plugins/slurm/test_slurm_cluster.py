@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import orjson
 import pytest
+from tests.commands import influence, said
 
 from influence_cli.api import Resources, Task
 from influence_cli.testing.launchers import LauncherConformance
@@ -30,13 +30,6 @@ class TestSlurm(LauncherConformance):
     @pytest.fixture
     def make_launcher(self):
         return lambda: SlurmLauncher(SlurmOptions(poll=0.2, grace=20.0))
-
-
-def influence(*arguments: object) -> str:
-    command = [sys.executable, "-m", "influence_cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_run_is_an_array_of_four_and_one_that_is_killed_is_started_again(tmp_path, tiny_folder):
@@ -79,17 +72,6 @@ def test_jobs_whose_minder_was_killed_are_found_and_ended_and_the_run_goes_on(tm
     assert orjson.loads(influence("jobs", "list", run, "--json"))["jobs"] == []
     influence("simulate", *settings, "--out", tmp_path / "whole", "--quiet")
     assert said(run) == said(tmp_path / "whole")
-
-
-def said(run: Path) -> dict:
-    """Return what was said and how it was rated, by conversation."""
-    found = {}
-    for line in influence("export", run, "--to", "jsonl", "--out", "-").splitlines():
-        document = orjson.loads(line)
-        key = document["scenario"], document["initial_state"], document["sample"]
-        messages = sorted((m["turn"], m["speaker"], m["text"]) for m in document["messages"])
-        found[key] = messages, document["judgements"], document["status"]
-    return found
 
 
 async def test_before_its_time_is_up_a_job_stops_and_goes_on_in_a_new_one(tmp_path):
