@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from influence_cli.cli import output
 from influence_cli.cli.launching import LOCAL, launcher_options, launcher_with, parse_resources
 from influence_cli.errors import InfluenceError
+from influence_cli.launching.logs import last_lines, told_error
 from influence_cli.launching.protocol import LOST, Job, Launcher, Resources, Task
 from influence_cli.launching.records import JobRecord, add_record, drop_records, read_records, record_of
 from influence_cli.launching.supervision import Care, Ending, Supervisor, Verdict
@@ -193,9 +194,4 @@ def on_signals(tally: Stoppable, stop: Callable[[], None], launcher: Launcher) -
 
 def last_error(log: Path) -> str:
     """Return the last error that a command wrote to its log; where there is none, its last line."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
-    errors = [text.removeprefix("error: ") for text in lines if text.startswith("error: ")]
-    return (errors or lines or [f"see {log}"])[-1]
+    return told_error(log) or (last_lines(log) or [f"see {log}"])[-1]

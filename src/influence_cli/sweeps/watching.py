@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from influence_cli.errors import InfluenceError
+from influence_cli.launching.logs import told_error
 from influence_cli.schemas.sweeps import Objective, Reading
 from influence_cli.store.merge import holds_nothing
 from influence_cli.store.reader import RunReader
@@ -22,7 +23,6 @@ from influence_cli.sweeps.objectives import (
     why_missing,
 )
 
-_TAIL = 4_096
 _FIRST_STEP = 1
 """Iteration 0 is before anything was learnt: it says nothing of how a trial learns."""
 
@@ -92,14 +92,4 @@ def why_ended(code: int | None, log: Path) -> str:
         with suppress(ValueError):
             return f"ended by {signal.Signals(-(code or 0)).name}; see {log}"
         return f"its job was lost; see {log}"
-    told = [line for line in _tail(log).splitlines() if line.startswith("error: ")]
-    return told[-1].removeprefix("error: ") if told else f"exit code {code}; see {log}"
-
-
-def _tail(log: Path) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
+    return told_error(log) or f"exit code {code}; see {log}"
