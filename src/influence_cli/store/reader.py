@@ -42,10 +42,7 @@ class RunReader:
                     raise InfluenceError(f"{directory.path} holds no conversation yet.", hint="Take it up: --resume.")
                 version = check_version(self._connection, path)
             if version < SCHEMA_VERSION:
-                raise InfluenceError(
-                    f"{path} was written by an older version (schema {version}).",
-                    hint=f"Bring it up to date: influence simulate --resume {directory.path}.",
-                )
+                raise outdated(directory, version)
         except BaseException:
             self._connection.close()
             raise
@@ -142,6 +139,16 @@ class RunReader:
             (first, last),
         )
         return {episode: list(group) for episode, group in groupby(found, key=lambda row: row["episode_id"])}
+
+
+def outdated(directory: RunDirectory, version: int) -> InfluenceError:
+    """Return what to say where the run's tables are of an older ``version``: whatever writes the run mends it."""
+    command = directory.manifest.command
+    again = "import FILE --out" if command == "import" else f"{command} --resume"
+    return InfluenceError(
+        f"{directory.database} was written by an older version (schema {version}).",
+        hint=f"Bring it up to date: influence {again} {directory.path}.",
+    )
 
 
 def _trajectory(row: sqlite3.Row, messages: list[sqlite3.Row], judgements: list[sqlite3.Row]) -> dict[str, Any]:
