@@ -9,6 +9,7 @@ from influence_cli.backends.names import parse_model_name
 from influence_cli.backends.scripted import ScriptedBackend, ScriptedOptions
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.configs import Budget, Price
+from influence_cli.schemas.records import CallRecord
 from influence_cli.schemas.rubrics import Rubric
 from influence_cli.scoring.estimating import estimate_scores
 from influence_cli.scoring.judging import Asking
@@ -72,6 +73,26 @@ async def test_a_budget_stops_and_the_next_sitting_goes_on(conversation, model, 
     assert stopped.cost == stopped.tokens
     rest = await ask(conversations(conversation, 50), plan, book)
     assert (rest.skipped, rest.done) == (stopped.done, 50 - stopped.done)
+
+
+async def test_what_was_used_before_counts_against_the_budget(conversation, model, book):
+    plan = Plan(rubrics=[HARM], judges=[model()])
+    used = ScoreTally(Budget(tokens=500), earlier_tokens=500)
+    used.check_budget()
+    await ask_all(conversations(conversation, 50), plan.items, PLAIN, book, used, concurrency=2)
+    assert (used.stop, used.done) == ("tokens", 0)
+    nearly = ScoreTally(Budget(cost=5.0), earlier_cost=4.999)
+    dear = Plan(rubrics=[HARM], judges=[model(price=Price(prompt=1e6, completion=1e6))])
+    await ask_all(conversations(conversation, 50), dear.items, PLAIN, book, nearly, concurrency=1)
+    assert (nearly.stop, nearly.done) == ("cost", 1)
+
+
+def test_an_answer_from_the_cache_uses_up_no_budget():
+    tally = ScoreTally(Budget(tokens=100))
+    tally.add_call(CallRecord(turn=0, role="judge", model="a", prompt_tokens=90, completion_tokens=9, cached=True))
+    assert (tally.tokens, tally.stop) == (0, None)
+    tally.add_call(CallRecord(turn=0, role="judge", model="a", prompt_tokens=99, completion_tokens=1))
+    assert (tally.tokens, tally.stop) == (100, "tokens")
 
 
 async def test_a_refused_key_ends_everything_with_one_line(conversation, model, book):

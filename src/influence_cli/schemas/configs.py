@@ -101,7 +101,9 @@ class SimulationConfig(Frozen):
     judges: JudgePolicy = Field(default_factory=JudgePolicy, description="When a judgement counts.")
     budget: Budget = Field(default_factory=Budget, description="When to stop.")
     prices: dict[str, Price] = Field(default_factory=dict, description="By model name, without adapter.")
-    max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0, description="Failed conversations before exit code 1.")
+    max_failed_share: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="Failed conversations, in training scores too, before exit code 1."
+    )
     stop_after_alike: int = Field(default=20, ge=1, description="Stop once this many ended, all failed in one way.")
     cache: str | None = Field(default=None, description="Folder of the answer cache; None: no cache.")
 

@@ -17,6 +17,7 @@ from influence_cli.schemas.configs import Budget
 from influence_cli.schemas.records import CallRecord, ScoreRecord
 from influence_cli.scoring.judging import Answer, Asking, judge
 from influence_cli.scoring.questions import Item, ScoreKey, shared_prefixes
+from influence_cli.simulation.gate import Gate
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.tally import FATAL_KINDS
 
@@ -48,9 +49,14 @@ class ScoreBook(Protocol):
 
 @dataclass
 class ScoreTally:
-    """What came of one call of ``influence score``: counts of scores, and what the models were given and gave."""
+    """What came of one sitting of scoring: counts of scores, and what the models were given and gave.
+
+    ``earlier_*`` is what counts against the budget besides: what a training run had used before.
+    """
 
     budget: Budget = field(default_factory=Budget)
+    earlier_tokens: int = 0
+    earlier_cost: float = 0.0
     skipped: int = 0
     done: int = 0
     unusable: int = 0
@@ -63,13 +69,14 @@ class ScoreTally:
     completion_tokens: int = 0
     latency: float = 0.0
     cost: float = 0.0
+    cached_answer_tokens: int = 0
     unpriced_calls: int = 0
     stop: StopReason | None = None
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompts and answers."""
-        return self.prompt_tokens + self.completion_tokens
+        """Tokens of prompts and answers, those of answers from the cache not."""
+        return self.prompt_tokens + self.completion_tokens - self.cached_answer_tokens
 
     def add(self, answer: Answer) -> None:
         """Count a score and what it took; stop if a budget is used up."""
@@ -90,13 +97,21 @@ class ScoreTally:
         self.cached_tokens += call.cached_tokens
         self.completion_tokens += call.completion_tokens
         self.latency += call.latency
+        if call.cached:
+            self.cached_answer_tokens += call.prompt_tokens + call.completion_tokens
         if call.cost is None:
             self.unpriced_calls += 1
         else:
             self.cost += call.cost
-        if self.stop is None and self.budget.cost is not None and self.cost >= self.budget.cost:
+        self.check_budget()
+
+    def check_budget(self) -> None:
+        """Stop if a budget is used up; it may be before anything is asked."""
+        if self.stop is not None:
+            return
+        if self.budget.cost is not None and self.earlier_cost + self.cost >= self.budget.cost:
             self.stop = "cost"
-        if self.stop is None and self.budget.tokens is not None and self.tokens >= self.budget.tokens:
+        elif self.budget.tokens is not None and self.earlier_tokens + self.tokens >= self.budget.tokens:
             self.stop = "tokens"
 
 
@@ -109,19 +124,22 @@ async def ask_all(
     *,
     concurrency: int,
     told: Callable[[ScoreTally], None] = lambda _: None,
+    gate: Gate | None = None,
 ) -> None:
     """Put every question that has no answer yet, ``concurrency`` conversations at once; the tally says how it went.
 
-    Raises InfluenceError for a refused key or an unknown model; other failures are recorded and counted.
+    None is put while ``gate`` is shut. Raises InfluenceError for a refused key or an unknown model; other failures are
+    recorded and counted.
     """
     waiting = missing(trajectories, items_of, asking, book.scored(), tally)
+    passing = gate or Gate()
 
     async def work() -> None:
         while tally.stop is None:
             group = next(waiting, None)
             if group is None:
                 return
-            await _ask_group(group, asking, book, tally)
+            await _ask_group(group, asking, book, tally, passing)
             told(tally)
 
     workers = [asyncio.create_task(work()) for _ in range(concurrency)]
@@ -147,11 +165,14 @@ def missing(
         yield from by_model.values()
 
 
-async def _ask_group(group: Sequence[Task], asking: Asking, book: ScoreBook, tally: ScoreTally) -> None:
+async def _ask_group(group: Sequence[Task], asking: Asking, book: ScoreBook, tally: ScoreTally, gate: Gate) -> None:
     """Ask one model about one conversation: of each frame one question first, which is read whole, then the others."""
     model = group[0][1]
 
     async def ask(item: Item) -> None:
+        await gate.passed()
+        if tally.stop is not None:  # it may have come while the gate was shut
+            return
         answer = await judge(item, model, asking)
         keep(book, [answer], tally)
         refuse_fatal(answer, model)
