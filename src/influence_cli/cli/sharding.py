@@ -41,11 +41,11 @@ from influence_cli.simulation.runner import start_tally
 from influence_cli.simulation.shards import ShardWatch, hand_over, shard_config
 from influence_cli.simulation.tally import StopReason
 from influence_cli.store.beats import beat_file, log_file
-from influence_cli.store.control import is_paused, unpause_run
 from influence_cli.store.merge import merge_into, refuse_live_shards
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import MANIFEST, RunDirectory
 from influence_cli.store.shards import Shard, all_shards
+from influence_cli.store.steering import is_paused, unpause_run
 from influence_cli.store.writer import RunWriter
 
 _REFRESH = 0.25

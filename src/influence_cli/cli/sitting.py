@@ -50,9 +50,9 @@ from influence_cli.simulation.runner import GRACE, Runner, start_tally
 from influence_cli.simulation.shards import counters, hand_over, shard_config
 from influence_cli.simulation.tally import Tally
 from influence_cli.store.beats import EVERY, beat_file, write_beat
-from influence_cli.store.control import is_paused, unpause_run
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.shards import Shard
+from influence_cli.store.steering import is_paused, unpause_run
 from influence_cli.store.writer import RunWriter
 
 _log = logging.getLogger(__name__)
