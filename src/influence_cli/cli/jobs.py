@@ -90,8 +90,8 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = F
     """End a job, resumably: it is told to stop, and killed if it does not."""
     import asyncio
 
-    from influence_cli.cli.minding import SHARD_PREFIX
     from influence_cli.launching.records import drop_records, find_record
+    from influence_cli.sharding.orphans import SHARD_PREFIX
     from influence_cli.sweeps.directory import is_sweep
 
     run, record = find_record(_runs(folder), name)
@@ -123,7 +123,7 @@ def _runs(folder: Path) -> list[Path]:
 
 async def _job(registry: PluginRegistry, record: JobRecord) -> tuple[Any, Job]:
     """Return the launcher of a job, and the job."""
-    from influence_cli.cli.launching import launcher_with
+    from influence_cli.resolution import launcher_with
 
     launcher = launcher_with(registry, record.launcher, record.options)
     return launcher, await launcher.attach(record.task(), record.id)

@@ -19,16 +19,16 @@ from influence_cli.cli.launching import (
     Restarts,
     Shards,
     launching_arguments,
+    sharding_of,
 )
 from influence_cli.errors import EXIT_DONE, InfluenceError
 
 if TYPE_CHECKING:
-    from influence_cli.cli.sitting import Sitting
-    from influence_cli.cli.summing import Summary
     from influence_cli.schemas.configs import SimulationConfig
     from influence_cli.schemas.messages import Role
     from influence_cli.simulation.estimate import Estimate
     from influence_cli.simulation.models import RoleModel
+    from influence_cli.simulation.summing import Summary
 
 _WHAT, _WHO, _HOW, _RUN = "What to simulate", "Models", "How", "The run"
 
@@ -142,9 +142,9 @@ def simulate(
     [bold]influence simulate --env therapy --n 8[/bold] works with nothing else said.
     """
     from influence_cli.cli.detaching import show_launched
-    from influence_cli.cli.minding import sharding_of
-    from influence_cli.cli.sharding import begin_shard, leave, talk_in_shards
-    from influence_cli.cli.sitting import begin, estimated, take_up, talk
+    from influence_cli.cli.sharding import begin_shard, have_conversations, leave
+    from influence_cli.cli.sitting import begin, estimated, take_up
+    from influence_cli.cli.sources import Sources
     from influence_cli.store.shards import parse_shard
 
     output.set_quiet(quiet)
@@ -180,21 +180,19 @@ def simulate(
     if run is not None and not resume:
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
     registry = registry_of(ctx)
-    files, changes, folders = config or [], assignments or [], environments_dir or []
+    sources = Sources(flags, config or (), assignments or (), environments_dir or ())
     part = parse_shard(shard) if shard is not None else None
     where = (shards, launcher, launcher_option, resources)
     sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run or detach)
     if part is not None and (sharding is not None or detach):
         raise InfluenceError("--shard is one part, begun by hand.", hint="Leave out --shards, --launcher and --detach.")
     load = sharding is None and not detach
-    sitting: Sitting
     if resume:
-        name = run or (str(out) if out else "latest")
-        sitting = take_up(registry, name, flags, changes, files, shard=part, load=load)
+        sitting = take_up(registry, run or (str(out) if out else "latest"), sources, shard=part, load=load)
     elif part is not None and not dry_run:
-        sitting = begin_shard(registry, files, flags, changes, folders, out, part)
+        sitting = begin_shard(registry, sources, out, part)
     else:
-        sitting = begin(registry, files, flags, changes, folders, out, dry=dry_run, load=load)
+        sitting = begin(registry, sources, out, dry=dry_run, load=load)
     if dry_run:
         _show_estimate(estimated(sitting), as_json=json)
         return
@@ -202,7 +200,7 @@ def simulate(
         given_where = launching_arguments(*where, patience=hang_after, restarts=restarts)
         show_launched(leave(registry, sitting, given_where), as_json=json)
         return
-    summary = talk(sitting) if sharding is None else talk_in_shards(sitting, sharding)
+    summary = have_conversations(sitting, sharding)
     if json:
         output.emit_json(summary.document())
     else:

@@ -141,6 +141,7 @@ def train(
     [bold]influence train --algo expert-iteration --env therapy --iterations 5[/bold]
     """
     from influence_cli.cli.detaching import Place, launch, show_launched
+    from influence_cli.cli.sources import Sources
     from influence_cli.cli.training import begin, estimated, go, laid_out, take_up
 
     output.set_quiet(quiet)
@@ -183,13 +184,12 @@ def train(
     if run is not None and not resume:
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
     registry = registry_of(ctx)
-    files, changes = config or [], assignments or []
+    sources = Sources(flags, config or (), assignments or (), environments_dir or ())
     elsewhere = launcher is not None or detach
     if resume:
-        name = run or (str(out) if out else "latest")
-        plan = take_up(registry, name, flags, changes, files, dry=dry_run or elsewhere)
+        plan = take_up(registry, run or (str(out) if out else "latest"), sources, dry=dry_run or elsewhere)
     else:
-        plan = begin(registry, files, flags, changes, environments_dir or [], out, dry=dry_run or elsewhere)
+        plan = begin(registry, sources, out, dry=dry_run or elsewhere)
     if dry_run:
         _show_estimate(plan, estimated(plan), as_json=json)
         return

@@ -13,6 +13,7 @@ from influence_cli.benchmarking.transfer import UNTRAINED, Agent, Cell, matrix
 from influence_cli.cli import output
 from influence_cli.cli.bench.running import save
 from influence_cli.cli.sitting import begin, settled, take_up, talk
+from influence_cli.cli.sources import Sources
 from influence_cli.errors import EXIT_DONE, InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.report.catalogues import catalogue_of
@@ -138,11 +139,11 @@ def simulate_cells(registry: PluginRegistry, planned: Planned) -> int:
         path, flags = planned.path(agent, environment), planned.flags(agent, environment)
         output.say(f"{agent.label} in {Path(environment).name} ...")
         if not (path / "run.yaml").is_file():
-            code = talk(begin(registry, [], flags, [], [], path)).exit_code
+            code = talk(begin(registry, Sources(flags), path)).exit_code
         elif _state(path) == "done" and _same(path, flags):
             continue
         else:
-            code = talk(take_up(registry, str(path), flags, [], [])).exit_code
+            code = talk(take_up(registry, str(path), Sources(flags))).exit_code
         if code != EXIT_DONE:
             return code
     return EXIT_DONE

@@ -75,9 +75,10 @@ def audit(
 def _sample(ctx: typer.Context, flags: dict[str, Any], folders: list[Path], out: Path | None) -> Path:
     """Return the run of the sample's conversations."""
     from influence_cli.cli.sitting import begin, talk
+    from influence_cli.cli.sources import Sources
 
     given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
-    summary = talk(begin(registry_of(ctx), [], given, [], folders, out))
+    summary = talk(begin(registry_of(ctx), Sources(given, folders=folders), out))
     if summary.exit_code:
         output.warn(f"The sample ended early: {summary.reason}. It is judged as it is.")
     return summary.path

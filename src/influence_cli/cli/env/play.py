@@ -34,6 +34,7 @@ def play(
     """
     from influence_cli.cli.simulate import backend_options
     from influence_cli.cli.sitting import begin, talk
+    from influence_cli.cli.sources import Sources
     from influence_cli.errors import UnknownNameError
 
     if part not in ("user", "agent"):
@@ -55,7 +56,7 @@ def play(
     }
     given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
     output.set_quiet(True)
-    sitting = begin(registry_of(ctx), [], given, [], environments_dir or [], out)
+    sitting = begin(registry_of(ctx), Sources(given, folders=environments_dir or ()), out)
     output.warn(f"You are the {part}. One line is one message; Ctrl-D leaves.\n")
     summary = talk(sitting)
     if not summary.exit_code:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,11 +18,9 @@ from influence_cli.cli.launching import (
     Restarts,
     Shards,
     SpentSince,
+    sharding_of,
 )
-from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError, UnknownNameError
-
-if TYPE_CHECKING:
-    from influence_cli.scoring.sitting import ScoreResult
+from influence_cli.errors import EXIT_DONE, InfluenceError, UnknownNameError
 
 _WHAT, _WHO, _HOW, _RUN = "What to ask", "Models", "How", "The sitting"
 _METHODS = ("distribution", "structured", "vote")
@@ -126,11 +124,9 @@ def score(
 
     See also: influence score rubrics, influence score calibrate --help.
     """
-    from influence_cli.cli.minding import sharding_of
     from influence_cli.cli.score.resolving import Wanted, resolve, shared
-    from influence_cli.cli.score.sharding import score_in_shards
     from influence_cli.cli.score.showing import document, estimate_document, show, show_estimate
-    from influence_cli.cli.score.sitting import estimated, sit
+    from influence_cli.cli.score.sitting import estimated, have_scores, refuse_whole
     from influence_cli.cli.simulate import backend_options
     from influence_cli.scoring.judging import Asking
     from influence_cli.scoring.shards import shard_keys
@@ -153,7 +149,7 @@ def score(
     registry = registry_of(ctx)
     where = (shards, launcher, launcher_option, resources)
     sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run)
-    _refuse_whole(sharding is not None or shard is not None, batch=batch, control=control)
+    refuse_whole(sharding is not None or shard is not None, batch=batch, control=control)
     resolved = resolve(
         registry,
         run,
@@ -183,12 +179,14 @@ def score(
         return
     if resolved.directory.shard is not None:
         request.only = shard_keys(resolved.directory, limit)
-    result = sit(resolved, request, spent_since) if sharding is None else score_in_shards(resolved, request, sharding)
+    result = have_scores(resolved, request, sharding, spent_since)
     if json:
         output.emit_json(document(resolved, request, result))
     else:
         show(resolved, request, result)
-    code = exit_code(result, resolved.config.max_failed_share)
+    code, told = result.ending(resolved.config.max_failed_share)
+    if told:
+        output.warn(told)
     if code != EXIT_DONE:
         raise typer.Exit(code)
 
@@ -202,27 +200,6 @@ def _debiasing(entries: list[str] | None) -> list[str]:
     return turned
 
 
-def _refuse_whole(in_shards: bool, *, batch: bool, control: bool) -> None:
-    """Raise InfluenceError for what cannot be split."""
-    if in_shards and (batch or control):
-        raise InfluenceError("Batches and controls belong to the whole run.", hint="Leave out the shards.")
-
-
 def _listed(entries: list[str] | None) -> list[str]:
     """Return what stands between the commas of all ``entries``."""
     return [part.strip() for entry in entries or [] for part in entry.split(",") if part.strip()]
-
-
-def exit_code(result: ScoreResult, allowed: float) -> int:
-    """Return the exit code of a sitting of which the share ``allowed`` may fail; more is said."""
-    tally = result.tally
-    if result.given_up:
-        output.warn(f"Scores are missing: {result.given_up}. The same command goes on.")
-        return EXIT_FAILURES
-    if tally.stop is not None:
-        return EXIT_STOPPED
-    failed = tally.failed.total()
-    if tally.done and failed / tally.done > allowed:
-        output.warn(f"{failed:,} of {tally.done:,} scores failed, more than --max-failed-share allows ({allowed:.0%}).")
-        return EXIT_FAILURES
-    return EXIT_DONE

@@ -190,20 +190,18 @@ def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:
 def _go(prepared: Prepared, *, as_json: bool) -> None:
     """Have the trials; show what they came to, how it ended, and what can be done next."""
     from influence_cli.cli.sweep.going import go
-    from influence_cli.cli.sweep.showing import document_of
     from influence_cli.cli.sweep.tables import sweep_parts
 
-    directory, outcome = go(prepared)
-    document = document_of(prepared.registry, directory, None)
+    swept = go(prepared)
     if as_json:
-        output.emit_json(document | {"reason": outcome.reason or None})
+        output.emit_json(swept.document())
     else:
-        for part in sweep_parts(document):
+        for part in sweep_parts(swept.figures):
             output.emit(part)
-    where = output.plain(str(directory.path))
-    if outcome.reason:
-        output.warn(f"Ended early: {outcome.reason}.")
+    where = output.plain(str(swept.path))
+    if swept.reason:
+        output.warn(f"Ended early: {swept.reason}.")
         output.say(f"To go on: influence sweep --resume {where}")
     output.say(f"To look at it: influence sweep show {where}; influence sweep report {where}; influence view {where}")
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+    if swept.exit_code:
+        raise typer.Exit(swept.exit_code)
