@@ -108,20 +108,19 @@ def sweep(
     n: int | None = None,
     out: str | Path | None = None,
     settings: Settings | None = None,
-    own: Settings | None = None,
+    sweep_settings: Settings | None = None,
     file: str | Path | None = None,
     files: Sequence[Path] = (),
     folders: Sequence[Path] = (),
 ) -> Finished:
-    """Have many runs over a space of settings, as ``influence sweep``; its object is that of :func:`sweep_show`, and why
-    it ended.
+    """Have many runs over a space of settings, as ``influence sweep``; the object is that of :func:`sweep_show`.
 
     ``search`` holds a space by name: ``{"lr": "log(1e-6,1e-4)", "samples": [1, 4, 16]}``. ``settings`` and ``files`` say
-    what every trial is; ``own`` is of the sweep itself, any key of docs/sweeps.md: ``{"parallel": 2, "searcher.name":
-    "random"}``; ``file`` is a sweep in YAML, over which all of these go.
+    what every trial is; ``sweep_settings`` are of the sweep itself, any key of docs/sweeps.md: ``{"parallel": 2,
+    "searcher.name": "random"}``; ``file`` is a sweep in YAML, over which all of these go.
     """
     given = {"search": dict(search or {}), "trials": trials, "command": command}
-    flags = {key: value for key, value in given.items() if value not in (None, {})} | dict(own or {})
+    flags = {key: value for key, value in given.items() if value not in (None, {})} | dict(sweep_settings or {})
     of_trials = _flags(environments or (), {"default.model": model, "n": n}, settings)
 
     def work() -> Finished:

@@ -9,6 +9,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AsJson
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, read and cancel what was started with --detach.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 Name = Annotated[str, typer.Argument(help="A job's identifier, or its run: the run's last job.", metavar="JOB")]
 Folder = Annotated[Path, typer.Option("--folder", help="The folder that holds runs.")]
 RUNS = Path("runs")
@@ -28,7 +28,7 @@ RUNS = Path("runs")
 def list_jobs(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The folder that holds runs.")] = RUNS,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """List the jobs of the runs in a folder, and how they are."""
     import asyncio
@@ -86,7 +86,7 @@ def logs(
 
 
 @app.command()
-def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = False) -> None:
+def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: AsJson = False) -> None:
     """End a job, resumably: it is told to stop, and killed if it does not."""
     import asyncio
 

@@ -22,7 +22,7 @@ class Launching:
 
     name: str = LOCAL
     options: Mapping[str, Any] = field(default_factory=dict)
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     hang_after: float = 900.0
     restarts: int = 3
 

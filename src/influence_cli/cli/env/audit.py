@@ -9,7 +9,8 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.env.options import BaseUrl, Folders, Json, Model, Name, Options, Seed
+from influence_cli.cli.env.options import Folders, Model, Name
+from influence_cli.cli.options import AnySeed, AsJson, Server, ServerOptions, backend_options
 
 if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
@@ -22,16 +23,16 @@ def audit(
     ctx: typer.Context,
     name: Name,
     model: Model = None,
-    base_url: BaseUrl = None,
-    option: Options = None,
+    base_url: Server = None,
+    option: ServerOptions = None,
     n: Annotated[int, typer.Option("--n", "-n", min=0, help="Sample conversations.")] = 16,
     states: Annotated[int | None, typer.Option("--states", min=0, help="Initial states to judge; else all.")] = None,
     turns: Annotated[int | None, typer.Option("--turns", min=1, help="Most agent replies.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 32,
-    seed: Seed = 0,
+    seed: AnySeed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the sample's run.")] = None,
     environments_dir: Folders = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Judge initial states and a sample of conversations for realism, and count the faults of simulated users.
 
@@ -40,7 +41,6 @@ def audit(
     import asyncio
 
     from influence_cli.cli.loading import one_model
-    from influence_cli.cli.simulate import backend_options
     from influence_cli.resolution import find_environments
     from influence_cli.simulation.audit import Audit, audit_conversations, audit_states
     from influence_cli.store.reader import RunReader

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from influence_cli.cli import output
+from influence_cli.cli.options import AsJson
 
 
 def calibrate(
@@ -18,7 +19,7 @@ def calibrate(
     ],
     shown: Annotated[int, typer.Option("--show", min=0, help="Largest differences to show.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Say how far the judges of a run agree with people's labels, and with each other."""
     from influence_cli.scoring.calibration import calibration

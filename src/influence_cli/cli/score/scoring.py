@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from influence_cli.cli.launching import (
     SpentSince,
     sharding_of,
 )
+from influence_cli.cli.options import BackendOptions, BaseUrl, MaxCost, MaxTokens, backend_options, given
 from influence_cli.errors import EXIT_DONE, InfluenceError, UnknownNameError
 
 _WHAT, _WHO, _HOW, _RUN = "What to ask", "Models", "How", "The sitting"
@@ -66,12 +67,8 @@ def score(
     control_agent: Annotated[
         str | None, typer.Option(help="Model of the neutral agent; else the run's, untrained.", rich_help_panel=_WHO)
     ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="Address of an OpenAI-compatible server.", rich_help_panel=_WHO)
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE for the backend.", rich_help_panel=_WHO)
-    ] = None,
+    base_url: BaseUrl = None,
+    option: BackendOptions = None,
     method: Annotated[
         str, typer.Option(help="distribution, structured (reasons and quotes) or vote.", rich_help_panel=_HOW)
     ] = "distribution",
@@ -93,8 +90,8 @@ def score(
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Conversations judged at once.", rich_help_panel=_HOW)
     ] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Stop at this many dollars.", rich_help_panel=_HOW)] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Stop at this many tokens.", rich_help_panel=_HOW)] = None,
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
     max_failed_share: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Failed scores before exit code 1.", rich_help_panel=_RUN)
     ] = None,
@@ -127,7 +124,6 @@ def score(
     from influence_cli.cli.score.resolving import Wanted, resolve, shared
     from influence_cli.cli.score.showing import document, estimate_document, show, show_estimate
     from influence_cli.cli.score.sitting import estimated, have_scores, refuse_whole
-    from influence_cli.cli.simulate import backend_options
     from influence_cli.scoring.judging import Asking
     from influence_cli.scoring.shards import shard_keys
 
@@ -136,15 +132,17 @@ def score(
         raise UnknownNameError("method", method, _METHODS)
     if control and not probes:
         raise InfluenceError("--control compares what probes find.", hint="Add --probes.")
-    given: dict[str, Any] = {
-        "default.options": backend_options(option),
-        "default.options.base_url": base_url,
-        "concurrency": concurrency,
-        "seed": seed,
-        "budget.cost": max_cost,
-        "budget.tokens": max_tokens,
-        "max_failed_share": max_failed_share,
-    }
+    flags = given(
+        {
+            "default.options": backend_options(option),
+            "default.options.base_url": base_url,
+            "concurrency": concurrency,
+            "seed": seed,
+            "budget.cost": max_cost,
+            "budget.tokens": max_tokens,
+            "max_failed_share": max_failed_share,
+        }
+    )
     turned = _debiasing(debias)
     registry = registry_of(ctx)
     where = (shards, launcher, launcher_option, resources)
@@ -154,7 +152,7 @@ def score(
         registry,
         run,
         Wanted(_listed(names), rubric or [], probes, control, judge or [], user, control_agent),
-        flags={key: value for key, value in given.items() if value not in (None, {})},
+        flags=flags,
         files=config or [],
         assignments=assignments or [],
         load=sharding is None,

@@ -9,7 +9,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.simulate import backend_options
+from influence_cli.cli.options import backend_options, given
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def sweep(
         "seed": seed,
     }
     asked = Asked(
-        flags=_given(own),
-        trial_flags=_given(of_trials),
+        flags=given(own),
+        trial_flags=given(of_trials),
         search=tuple(search or ()),
         objective=objective,
         also=tuple(also or ()),
@@ -166,13 +166,9 @@ def sweep(
         _go(prepared, as_json=json)
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value not in (None, {}, [])}
-
-
 def _searcher_options(texts: Texts, pruner: str | None, storage: str | None) -> dict[str, Any]:
     options = dict(backend_options(texts, flag="--searcher-option") or {})
-    return {**options, **_given({"pruner": pruner, "storage": storage})}
+    return {**options, **given({"pruner": pruner, "storage": storage})}
 
 
 def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AsJson
 
 if TYPE_CHECKING:
     from influence_cli.plugins.registry import PluginRegistry
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
 _PREFERRED = ("ped-anova", "variance")
 
 Name = Annotated[str, typer.Argument(help="The sweep: its folder, its name, or latest.")]
-Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 By = Annotated[
     str | None, typer.Option("--importance", help="ped-anova, fanova or variance; else the first that there is.")
 ]
 
 
-def show(ctx: typer.Context, sweep: Name, importance: By = None, json: Json = False) -> None:
+def show(ctx: typer.Context, sweep: Name, importance: By = None, json: AsJson = False) -> None:
     """Show the trials, which parameters matter, and the best or the Pareto front."""
     from influence_cli.cli.sweep.tables import sweep_parts
 
@@ -40,7 +40,7 @@ def best(
     ctx: typer.Context,
     sweep: Name,
     trial: Annotated[int | None, typer.Option(help="This trial in place of the best.")] = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Show the best trial: its parameters, its run, and the command that has it again."""
     from influence_cli.cli.sweep.tables import number, verdict, with_interval
