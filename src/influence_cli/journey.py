@@ -234,12 +234,12 @@ def report(*runs: str | Path, rubrics: Sequence[Path] = ()) -> dict[str, Any]:
     """Return every figure of ``runs`` with its interval: the object ``influence.report/1``."""
 
     def work() -> dict[str, Any]:
+        from influence_cli.cli.opening import runs_to_read
         from influence_cli.plugins.registry import make_registry
         from influence_cli.report.catalogues import catalogue_of
         from influence_cli.report.document import report_document
-        from influence_cli.store.run_directory import find_run, open_run
 
-        directories = [open_run(path) for path in dict.fromkeys(find_run(str(run)) for run in runs)]
+        directories = runs_to_read(map(str, runs))
         return report_document(directories, catalogue_of(make_registry(), directories, list(rubrics)))
 
     return _done(work)
@@ -263,10 +263,10 @@ def compare(first: str | Path, second: str | Path, *, most: int = 10) -> dict[st
 
 def read_run(run: str | Path = "latest") -> RunReader:
     """Return an open reader of a run: a directory, a name under ``runs``, or ``latest``. Close it, or use ``with``."""
+    from influence_cli.cli.opening import run_to_read
     from influence_cli.store.reader import RunReader
-    from influence_cli.store.run_directory import find_run, open_run
 
-    return RunReader(open_run(find_run(str(run))))
+    return RunReader(run_to_read(str(run)))
 
 
 def _sharding(registry: PluginRegistry, shards: int | None, launcher: str | Launching | None) -> Sharding | None:

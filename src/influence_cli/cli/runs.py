@@ -105,11 +105,11 @@ def search(
     """Find messages by their words."""
     from rich.text import Text
 
+    from influence_cli.cli.opening import run_to_read
     from influence_cli.store.reader import RunReader
-    from influence_cli.store.run_directory import find_run, open_run
     from influence_cli.store.search import search_messages
 
-    with RunReader(open_run(find_run(run))) as reader:
+    with RunReader(run_to_read(run)) as reader:
         found = search_messages(reader, query, limit=limit)
     if json:
         output.emit_json({"schema": "influence.runs.search/1", "messages": [vars(entry) for entry in found]})

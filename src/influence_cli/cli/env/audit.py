@@ -41,10 +41,10 @@ def audit(
     import asyncio
 
     from influence_cli.cli.loading import one_model
+    from influence_cli.cli.opening import run_to_read
     from influence_cli.resolution import find_environments
     from influence_cli.simulation.audit import Audit, audit_conversations, audit_states
     from influence_cli.store.reader import RunReader
-    from influence_cli.store.run_directory import open_run
 
     registry = registry_of(ctx)
     environment = find_environments(registry, [name], environments_dir or [])[0]
@@ -59,7 +59,7 @@ def audit(
             episodes = _openings(environment, states, seed)
             await audit_states(episodes, judge, found, concurrency=concurrency, seed=seed)
             if run is not None:
-                with RunReader(open_run(run)) as reader:
+                with RunReader(run_to_read(str(run))) as reader:
                     complete = [t for t in reader.trajectories() if t["status"] == "complete"]
                 await audit_conversations(environment, complete, judge, found, concurrency=concurrency, seed=seed)
         finally:
