@@ -129,6 +129,23 @@ async def _job(registry: PluginRegistry, record: JobRecord) -> tuple[Any, Job]:
     return launcher, await launcher.attach(record.task(), record.id)
 
 
+def _is_done(run: Path, record: JobRecord) -> bool:
+    """Return whether the run says that it is done, and has been written since the job began: then this has ended."""
+    from contextlib import suppress
+    from datetime import datetime
+
+    from influence_cli.store.reader import RunReader
+    from influence_cli.store.run_directory import MANIFEST, open_run
+
+    with suppress(OSError, ValueError):
+        if (run / MANIFEST).is_file():
+            directory = open_run(run)
+            if directory.database.stat().st_mtime >= datetime.fromisoformat(record.started).timestamp():
+                with RunReader(directory) as reader:
+                    return reader.state() == "done"
+    return False
+
+
 async def _statuses(registry: PluginRegistry, known: list[tuple[Path, JobRecord]]) -> list[dict[str, Any]]:
     """Return how each job is; what cannot be asked after is unknown, and says why."""
     rows = []
@@ -143,6 +160,8 @@ async def _statuses(registry: PluginRegistry, known: list[tuple[Path, JobRecord]
             else:
                 job = await launchers[key].attach(record.task(), record.id)
             how |= vars(await job.status())
+            if how["state"] == "lost" and _is_done(run, record):
+                how["state"] = "ended"
         except InfluenceError as error:
             how["problem"] = str(error)
         rows.append({**facts, **how, "started": record.started, "log": record.log, "command": list(record.command)})
