@@ -180,8 +180,17 @@ def test_a_shard_of_scores_can_be_made_by_hand(made_run, influence, scored):
         assert score(influence, made_run, "--shard", shard, "--quiet").code == 0
     assert rows(made_run, "SELECT count(*) FROM score") == [(0,)]
     told = "8 conversations of {}, or scores of them, are in its shards alone and are left out: influence runs merge {}"
-    for command in (("runs", "show", made_run), ("export", made_run, "--to", "jsonl", "--out", "-")):
-        assert told.format(made_run, made_run) in influence(*command).stderr
+    labels = made_run.parent / "labels.csv"
+    labels.write_text("episode,turn,rubric,label,annotator\n1,1,harm,1,me\n")
+    reading = [
+        ("runs", "show", made_run),
+        ("runs", "search", made_run, "tea"),
+        ("export", made_run, "--to", "jsonl", "--out", "-"),
+        ("score", "calibrate", made_run, "--labels", labels),
+        ("view", made_run, "--export-svg", made_run.parent / "screen.svg"),
+    ]
+    for command in reading:
+        assert told.format(made_run, made_run) in influence(*command).stderr.replace("\n", " "), command
     assert influence("runs", "merge", made_run).code == 0
     assert influence("runs", "show", made_run).stderr == ""
     assert rows(made_run, SCORES) == rows(scored[0], SCORES)
