@@ -127,6 +127,8 @@ def resolve(
     """
     from influence_cli.cli.score.scoring import FLAGS
 
+    if wanted.control and not wanted.probes:
+        raise InfluenceError("--control compares what probes find.", hint="Add --probes.")
     directory = open_run(find_run(run))
     _refuse_nothing_to_score(directory)
     of_run = directory.manifest.config.model_dump(mode="json", include={"prices", "judges"})

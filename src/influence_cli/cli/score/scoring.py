@@ -21,7 +21,7 @@ from influence_cli.cli.launching import (
     sharding_of,
 )
 from influence_cli.cli.options import BackendOptions, BaseUrl, MaxCost, MaxTokens, backend_options, given
-from influence_cli.errors import EXIT_DONE, InfluenceError, UnknownNameError
+from influence_cli.errors import EXIT_DONE, UnknownNameError
 
 _WHAT, _WHO, _HOW, _RUN = "What to ask", "Models", "How", "The sitting"
 _METHODS = ("distribution", "structured", "vote")
@@ -130,8 +130,6 @@ def score(
     output.set_quiet(quiet)
     if method not in _METHODS:
         raise UnknownNameError("method", method, _METHODS)
-    if control and not probes:
-        raise InfluenceError("--control compares what probes find.", hint="Add --probes.")
     flags = given(
         {
             "default.options": backend_options(option),
