@@ -1,4 +1,4 @@
-"""From names to objects: environments by name or folder, a backend and its model for every role.
+"""From names to objects: environments by name or folder, a backend and its model for every role, launchers.
 
 Invariant: roles that name the same base model with the same options share one backend; the adapter goes with each
 request. Loading tells how far it is to whoever listens (``reporting_to``).
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from influence_cli.backends.names import ModelName
     from influence_cli.backends.protocol import Backend
     from influence_cli.environments.environment import Environment
+    from influence_cli.launching.protocol import Launcher
     from influence_cli.plugins.component import AnyComponent
     from influence_cli.plugins.registry import PluginRegistry
     from influence_cli.schemas.configs import RoleConfig, SimulationConfig
@@ -30,14 +31,10 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="SimulationConfig")
 EMBEDDED_MODEL = "transformers:smollm2"
-EMBEDDED_MINIMUM_MASS = 0.001
-"""A model of 135 million parameters seldom answers with a bare choice; what it would choose is exact all the same."""
-EMBEDDED_NOTE = (
-    "smollm2 is too small to judge in earnest: its judgements count from 0.1 % of probability on the choices. "
-    "Name a larger model, or set judges.minimum_mass."
-)
 MODEL_VARIABLE = "INFLUENCE_MODEL"
 _KEY_VARIABLE = "OPENAI_API_KEY"
+LOCAL = "local"
+"""The launcher of this machine, which starts what no other is named for."""
 
 
 def default_model() -> tuple[str, str]:
@@ -109,6 +106,15 @@ def environment_path(registry: PluginRegistry, folders: Iterable[Path] = ()) -> 
         if not folder.is_dir():
             raise InfluenceError(f"--environments-dir {folder} is no folder.")
     return search_path(asked, registry.environment_paths())
+
+
+def launcher_with(registry: PluginRegistry, name: str, options: Mapping[str, Any]) -> Launcher:
+    """Return the launcher called ``name`` with ``options``; InfluenceError for what is wrong."""
+    from influence_cli.plugins.options import validate_options
+
+    component = registry.component("launcher", name)
+    made: Launcher = component.load()(validate_options(component, options, flag="--launcher-option "))
+    return made
 
 
 def one_model(
@@ -196,7 +202,7 @@ class _Unloaded:
 
 
 def _minimum_mass(config: SimulationConfig, base: str) -> float:
-    from influence_cli.simulation.models import DEFAULT_MINIMUM_MASS
+    from influence_cli.simulation.models import DEFAULT_MINIMUM_MASS, EMBEDDED_MINIMUM_MASS
 
     if config.judges.minimum_mass is not None:
         return config.judges.minimum_mass

@@ -1,6 +1,8 @@
 """What is left to itself goes on, is found again, read, and ended resumably."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -58,6 +60,17 @@ def test_a_detached_run_is_cancelled_and_taken_up(simulate, influence, jobs):
     assert cancelled.document["job"] == job["job"]
     assert jobs()["state"] == "ended"
     assert influence("simulate", "--resume", "far", "-o", "latency=0", "--quiet").code == 0
+
+
+def test_a_run_says_how_a_job_ended_whose_keeper_was_killed(simulate, influence, jobs):
+    assert simulate("--n", "4", "--out", "runs/far", "-o", "latency=0.3", "--detach").code == 0
+    job = jobs("running")["job"]
+    wait_until(Path("runs/far/run.db").exists)
+    os.kill(int(job.partition("-")[0]), signal.SIGKILL)
+    assert jobs("running", "ended")["job"] == job
+    ended = jobs("ended")
+    assert (ended["code"], ended["problem"]) == (None, None)
+    assert influence("runs", "show", "far", "--json").document["conversations"]["complete"] == 4
 
 
 def test_training_runs_on_a_launcher_with_its_log_shown(influence, tiny_folder):

@@ -13,11 +13,11 @@ from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.simulation.runner import start_tally
 from influence_cli.store.run_directory import RunDirectory
 
-_FREE_TO_CHANGE = ("n", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache")
+FREE_TO_CHANGE = ("n", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache")
 
 
 def refuse_changes(
-    before: SimulationConfig, after: SimulationConfig, path: Path, free: Sequence[str] = _FREE_TO_CHANGE
+    before: SimulationConfig, after: SimulationConfig, path: Path, free: Sequence[str] = FREE_TO_CHANGE
 ) -> None:
     """Raise InfluenceError if a setting that shapes conversations differs; servers and limits may change."""
     for name in type(before).model_fields:
@@ -61,9 +61,3 @@ def refuse_fewer(
             f"{path} is a run of {had:,} conversations; it cannot become one of {wanted:,}.",
             hint="Leave --n out to go on, or start a new run.",
         )
-
-
-def changed_from(before: SimulationConfig, after: SimulationConfig) -> dict[str, Any]:
-    """Return the settings that were otherwise in the sitting before, as they were."""
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    return {name: value for name, value in old.items() if value != new[name]}

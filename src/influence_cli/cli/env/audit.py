@@ -9,7 +9,8 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.env.options import BaseUrl, Folders, Json, Model, Name, Options, Seed
+from influence_cli.cli.env.options import Folders, Model, Name
+from influence_cli.cli.options import AnySeed, AsJson, Server, ServerOptions, backend_options
 
 if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
@@ -22,16 +23,16 @@ def audit(
     ctx: typer.Context,
     name: Name,
     model: Model = None,
-    base_url: BaseUrl = None,
-    option: Options = None,
+    base_url: Server = None,
+    option: ServerOptions = None,
     n: Annotated[int, typer.Option("--n", "-n", min=0, help="Sample conversations.")] = 16,
     states: Annotated[int | None, typer.Option("--states", min=0, help="Initial states to judge; else all.")] = None,
     turns: Annotated[int | None, typer.Option("--turns", min=1, help="Most agent replies.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 32,
-    seed: Seed = 0,
+    seed: AnySeed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the sample's run.")] = None,
     environments_dir: Folders = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Judge initial states and a sample of conversations for realism, and count the faults of simulated users.
 
@@ -40,11 +41,10 @@ def audit(
     import asyncio
 
     from influence_cli.cli.loading import one_model
-    from influence_cli.cli.simulate import backend_options
+    from influence_cli.cli.opening import run_to_read
     from influence_cli.resolution import find_environments
     from influence_cli.simulation.audit import Audit, audit_conversations, audit_states
     from influence_cli.store.reader import RunReader
-    from influence_cli.store.run_directory import open_run
 
     registry = registry_of(ctx)
     environment = find_environments(registry, [name], environments_dir or [])[0]
@@ -59,7 +59,7 @@ def audit(
             episodes = _openings(environment, states, seed)
             await audit_states(episodes, judge, found, concurrency=concurrency, seed=seed)
             if run is not None:
-                with RunReader(open_run(run)) as reader:
+                with RunReader(run_to_read(str(run))) as reader:
                     complete = [t for t in reader.trajectories() if t["status"] == "complete"]
                 await audit_conversations(environment, complete, judge, found, concurrency=concurrency, seed=seed)
         finally:
@@ -75,9 +75,10 @@ def audit(
 def _sample(ctx: typer.Context, flags: dict[str, Any], folders: list[Path], out: Path | None) -> Path:
     """Return the run of the sample's conversations."""
     from influence_cli.cli.sitting import begin, talk
+    from influence_cli.cli.sources import Sources
 
     given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
-    summary = talk(begin(registry_of(ctx), [], given, [], folders, out))
+    summary = talk(begin(registry_of(ctx), Sources(given, folders=folders), out))
     if summary.exit_code:
         output.warn(f"The sample ended early: {summary.reason}. It is judged as it is.")
     return summary.path
