@@ -103,19 +103,26 @@ def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place,
     assert (process.returncode, stderr) == (3, "error: stopped\n")
 
 
-@pytest.mark.parametrize("command", ["simulate", "score"])
-def test_after_a_command_signals_do_what_they_did_before_it(influence, simulate, made_run, command):
+@pytest.mark.parametrize("command", ["simulate", "score", "train", "launched"])
+def test_after_a_command_signals_do_what_they_did_before_it(influence, simulate, made_run, tiny_folder, command):
     """An event loop that ends would leave SIGTERM to end the process without a word."""
 
     def mine(number, frame):
         raise AssertionError
 
-    before = signal.signal(signal.SIGTERM, mine)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, mine) for number in numbers}
     try:
         if command == "simulate":
             simulate("--n", "1", "--quiet")
+        elif command == "launched":
+            simulate("--n", "1", "--quiet", "--launcher", "local")
+        elif command == "train":
+            learning = ("--algo", "scripted", "--iterations", "1", "--samples", "3", "--top", "0.5")
+            assert influence("train", "--env", tiny_folder, "-m", "scripted:demo", *learning, "-q").code == 0
         else:
             influence("score", made_run, "--with", "harm", "--judge", "scripted:demo")
-        assert signal.getsignal(signal.SIGTERM) is mine
+        assert [signal.getsignal(number) for number in numbers] == [mine, mine]
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

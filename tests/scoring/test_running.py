@@ -15,7 +15,8 @@ from influence_cli.scoring.estimating import estimate_scores
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import Plan
 from influence_cli.scoring.rubric_files import pick_rubrics
-from influence_cli.scoring.running import ScoreTally, ask_all
+from influence_cli.scoring.running import ScoreTally, ask_all, ended
+from influence_cli.simulation.gate import Gate
 from influence_cli.simulation.models import RoleModel
 from influence_openai.backend import OpenAIBackend
 from influence_openai.options import OpenAIOptions
@@ -93,6 +94,37 @@ def test_an_answer_from_the_cache_uses_up_no_budget():
     assert (tally.tokens, tally.stop) == (0, None)
     tally.add_call(CallRecord(turn=0, role="judge", model="a", prompt_tokens=99, completion_tokens=1))
     assert (tally.tokens, tally.stop) == (100, "tokens")
+
+
+async def test_nothing_is_asked_while_the_gate_is_shut_nor_after_a_stop_that_opens_it(conversation, model, book):
+    gate, plan = Gate(), Plan(rubrics=[HARM], judges=[model()])
+    for stop in ("signal", None):
+        gate.close()
+        tally = ScoreTally()
+        found = conversations(conversation, 5)
+        asking = asyncio.ensure_future(ask_all(found, plan.items, PLAIN, book, tally, concurrency=2, gate=gate))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (tally.done, asking.done()) == (0, False)
+        tally.stop = stop
+        gate.open()
+        await ended(asking, tally)
+    assert tally.done == len(book.calls) == 5
+
+
+async def test_what_is_in_flight_has_some_seconds_after_a_stop(conversation, model, book, monkeypatch):
+    monkeypatch.setattr("influence_cli.scoring.running.GRACE", 0.2)
+    slow = model(ScriptedBackend("demo", ScriptedOptions(latency=60)))
+    tally = ScoreTally()
+    plan = Plan(rubrics=[HARM], judges=[slow])
+    asking = asyncio.ensure_future(
+        ask_all(conversations(conversation, 5), plan.items, PLAIN, book, tally, concurrency=2)
+    )
+    for _ in range(20):
+        await asyncio.sleep(0)
+    tally.halt()
+    await ended(asking, tally)
+    assert (asking.cancelled(), tally.done, book.calls) == (True, 0, [])
 
 
 async def test_a_refused_key_ends_everything_with_one_line(conversation, model, book):

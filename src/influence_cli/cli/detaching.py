@@ -18,7 +18,7 @@ from influence_cli.errors import EXIT_FAILURES
 from influence_cli.launching.commands import program
 from influence_cli.launching.protocol import Job, Launcher, Task
 from influence_cli.launching.records import add_record, record_of
-from influence_cli.launching.signals import on_stop_signals
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import LOCAL, launcher_with
 
@@ -96,14 +96,14 @@ async def _attended(launcher: Launcher, task: Task, folder: Path, named: str) ->
             end = job.cancel if not cancelling else launcher.aclose
             cancelling.append(asyncio.create_task(end()))
 
-        on_stop_signals(asked_to_stop)
-        following = asyncio.create_task(follow(task.log, begins))
-        try:
-            code = await job.wait()
-        finally:
-            await asyncio.sleep(_POLL)
-            following.cancel()
-            await asyncio.gather(following, *cancelling, return_exceptions=True)
+        with hearing_stops(asked_to_stop):
+            following = asyncio.create_task(follow(task.log, begins))
+            try:
+                code = await job.wait()
+            finally:
+                await asyncio.sleep(_POLL)
+                following.cancel()
+                await asyncio.gather(following, *cancelling, return_exceptions=True)
         return Launched(folder, job.id, named, task.log, code)
     finally:
         await launcher.aclose()

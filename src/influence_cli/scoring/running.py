@@ -19,6 +19,7 @@ from influence_cli.scoring.judging import Answer, Asking, judge
 from influence_cli.scoring.questions import Item, ScoreKey, shared_prefixes
 from influence_cli.simulation.gate import Gate
 from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.runner import GRACE
 from influence_cli.simulation.tally import FATAL_KINDS
 
 Numbered = tuple[int, Mapping[str, Any]]
@@ -31,6 +32,7 @@ ItemsOf = Callable[[int, Mapping[str, Any]], Sequence[Task]]
 """What is asked about a trajectory, and of whom."""
 
 StopReason = Literal["signal", "cost", "tokens"]
+_STOP_POLL = 0.05
 
 
 class ScoreBook(Protocol):
@@ -105,6 +107,10 @@ class ScoreTally:
             self.cost += call.cost
         self.check_budget()
 
+    def halt(self) -> None:
+        """Stop as a signal asks for: nothing more is asked, and what is in flight is stored."""
+        self.stop = self.stop or "signal"
+
     def check_budget(self) -> None:
         """Stop if a budget is used up; it may be before anything is asked."""
         if self.stop is not None:
@@ -149,6 +155,22 @@ async def ask_all(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def ended(asking: asyncio.Future[None], tally: ScoreTally) -> None:
+    """Return once ``asking`` has ended; after a stop, what is in flight has :data:`GRACE` seconds. Raises what it raised.
+
+    It may be cancelled meanwhile: then it has ended.
+    """
+    try:
+        while tally.stop is None and not asking.done():
+            await asyncio.wait((asking,), timeout=_STOP_POLL)
+        await asyncio.wait((asking,), timeout=GRACE)
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    if not asking.cancelled():
+        asking.result()
 
 
 def missing(

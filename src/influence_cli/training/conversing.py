@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +28,7 @@ from influence_cli.scoring.running import Numbered, ScoreTally, ask_all
 from influence_cli.seeding import derive_seed
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import conversations_in_cache
-from influence_cli.simulation.gate import follow
+from influence_cli.simulation.gate import Gate, follow
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.simulation.tally import StopReason, Tally
@@ -38,6 +39,10 @@ from influence_cli.store.writer import RunWriter
 from influence_cli.training.proof import prove_served
 from influence_cli.training.rewards import score_name
 
+_FINISHED = (
+    "SELECT count(*) FROM episode e JOIN trajectory t ON t.episode_id = e.id"
+    " WHERE e.iteration = ? AND t.status = 'complete'"
+)
 Models = Mapping[Role, RoleModel]
 Work = Callable[[Models], Coroutine[Any, Any, dict[str, Any]]]
 Keep = Callable[[str, Mapping[str, Any]], None]
@@ -45,7 +50,7 @@ Proof = tuple[Path, str | None, str]
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the run can be taken up again
-    """Conversations were stopped by a signal or a budget."""
+    """Conversations, or the asking for scores, were stopped by a signal or a budget."""
 
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason)
@@ -65,6 +70,14 @@ class Conductor(Protocol):
 
     async def converse(self, runner: Runner, tally: Tally, title: str) -> None:
         """Have the runner's conversations, showing how they go."""
+        ...
+
+    async def judge(self, asking: asyncio.Future[None], tally: ScoreTally) -> None:
+        """Wait until ``asking`` for scores has ended, which a signal stops."""
+        ...
+
+    def step(self, title: str, share: float) -> None:
+        """Show how far a step is, from 0 to 1."""
         ...
 
     def told(self, share: float, words: str) -> None:
@@ -135,25 +148,31 @@ class Conversing:
         runner = Runner(run, self._environments, self._writer, at_once=at_once, iteration=iteration)
         assert self._conductor is not None
         title = f"Iteration {iteration}, {'held-out' if split == 'heldout' else 'training'} conversations"
+        async with self._pausing(run.gate, tally):
+            await self._conductor.converse(runner, tally, title)
+        _check(tally, config)
+        tokens = self._writer.tokens_of(iteration, split)
+        return {"conversations": tally.total, "failed": tally.failed, "reopened": reopened, "tokens": tokens}
+
+    @asynccontextmanager
+    async def _pausing(self, gate: Gate, tally: Tally | ScoreTally) -> AsyncIterator[None]:
+        """Shut ``gate`` during the block while somebody asks for a pause, and open it for a run that stops."""
         pausing = asyncio.create_task(
             follow(
-                run.gate,
+                gate,
                 lambda: tally.stop is None and is_paused(self._directory.path),
                 lambda paused: self._writer.add_event("pause" if paused else "unpause", {}),
             )
         )
         try:
-            await self._conductor.converse(runner, tally, title)
+            yield
         finally:
             pausing.cancel()
             await asyncio.gather(pausing, return_exceptions=True)
-        _check(tally, config)
-        tokens = self._writer.tokens_of(iteration, split)
-        return {"conversations": tally.total, "failed": tally.failed, "reopened": reopened, "tokens": tokens}
 
     async def _score(self, models: Models, iteration: int) -> dict[str, Any]:
         with RunReader(self._directory) as run:
-            trajectories = run.numbered(finished=True, iteration=iteration)
+            trajectories = self._shown(run, iteration)
             if self._scorer is not None:
                 return self._compute(self._scorer, trajectories)
             tally = await self._ask(self._plan(models), trajectories)
@@ -164,6 +183,14 @@ class Conversing:
         tokens = self._writer.tokens_of(iteration, scoring=True)
         return {"scores": had, "failed": dict(tally.failed), "unusable": tally.unusable, "tokens": tokens}
 
+    def _shown(self, run: RunReader, iteration: int) -> Iterator[Numbered]:
+        """Yield the finished conversations of an iteration, showing how far their scores are."""
+        assert self._conductor is not None
+        total = run.rows(_FINISHED, (iteration,))[0][0]
+        for place, numbered in enumerate(run.numbered(finished=True, iteration=iteration)):
+            self._conductor.step(f"Iteration {iteration}, scores", place / total)
+            yield numbered
+
     def _compute(self, scorer: NamedScorer, trajectories: Iterable[Numbered]) -> dict[str, Any]:
         environments = {each.name: each for each in self._environments}
         found = compute_scores(trajectories, [scorer], environments, self._writer)
@@ -173,11 +200,14 @@ class Conversing:
 
     async def _ask(self, plan: Plan, trajectories: Iterable[Numbered]) -> ScoreTally:
         """Ask for the scores that are missing, within what is left of the run's budget; the tally says how it went."""
-        totals = self._writer.totals(scoring=True)
+        assert self._conductor is not None
+        totals, gate, asking = self._writer.totals(scoring=True), Gate(), Asking(seed=self._config.seed)
         tally = ScoreTally(self._config.budget, totals.tokens, totals.cost)
         tally.check_budget()
-        asking = Asking(seed=self._config.seed)
-        await ask_all(trajectories, plan.items, asking, self._writer, tally, concurrency=self._config.concurrency)
+        at_once = self._config.concurrency
+        work = ask_all(trajectories, plan.items, asking, self._writer, tally, concurrency=at_once, gate=gate)
+        async with self._pausing(gate, tally):
+            await self._conductor.judge(asyncio.ensure_future(work), tally)
         return tally
 
     def _plan(self, models: Models) -> Plan:

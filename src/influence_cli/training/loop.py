@@ -72,7 +72,7 @@ class Loop:
     def run(self) -> None:
         """Do all that is not done yet.
 
-        Raises Stopped where conversations were stopped, and InfluenceError for whatever the user can mend; the run can
+        Raises Stopped where what asks models was stopped, and InfluenceError for whatever the user can mend; the run can
         be taken up again after either.
         """
         last = self._config.iterations

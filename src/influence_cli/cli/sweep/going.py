@@ -14,7 +14,7 @@ from influence_cli.cli.sweep.preparing import Prepared
 from influence_cli.cli.sweep.showing import document_of
 from influence_cli.cli.sweep.tables import number, parameters_text
 from influence_cli.errors import InfluenceError
-from influence_cli.launching.signals import on_stop_signals
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.options import validate_options
 from influence_cli.resolution import launcher_with
 from influence_cli.schemas.sweeps import TrialRecord
@@ -81,11 +81,11 @@ async def _sweep(prepared: Prepared, directory: SweepDirectory, store: TrialStor
         output.say("Stopping: trials end resumably.")
         sweep.stop()
 
-    on_stop_signals(asked_to_stop)
-    try:
-        return await sweep.run()
-    finally:
-        await launcher.aclose()
+    with hearing_stops(asked_to_stop):
+        try:
+            return await sweep.run()
+        finally:
+            await launcher.aclose()
 
 
 def _tell(trial: TrialRecord) -> None:
