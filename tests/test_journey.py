@@ -67,6 +67,7 @@ def test_signals_and_the_collector_are_as_they_were_when_a_function_returns(tiny
 
     before = {number: signal.signal(number, mine) for number in (signal.SIGINT, signal.SIGTERM)}
     threshold = gc.get_threshold()
+    gc.unfreeze()  # whatever ran here before
     gc.set_threshold(701, 11, 9)
     try:
         expected = state()

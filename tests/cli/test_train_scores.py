@@ -13,7 +13,12 @@ from influence_cli.simulation.gate import follow
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
 
-JUDGES = "choices: [{role: judge, reply: a, weights: {'1': 1, '10': 2}}, {role: judge, weights: {'5': 1}}]\n"
+JUDGES = r"""
+choices:
+  - {role: judge, reply: '(?s)^(?:\S+\s+){0,19}\S+$', weights: {"10": 1}}
+  - {role: judge, weights: {"2": 1}}
+"""
+"""A judge who likes replies of at most twenty words."""
 FAILS = "failures: [{{role: judge, kind: server_error, share: {share}}}]\n"
 ARGUMENTS = (
     *("-m", "scripted:demo", "--algo", "scripted", "--turns", "1", "--no-veto", "--judge", "scripted:judge.yaml"),
@@ -120,8 +125,9 @@ def test_a_budget_counts_judges_while_they_judge_and_ever_after(train, influence
 
 
 def test_what_judges_cost_counts_against_the_dollars_of_a_run(train, stored):
-    dear = "prices={scripted:judge.yaml: {prompt: 1000000.0, completion: 0.0}}"
-    answer = train("--set", dear, "--max-cost", "1", "--concurrency", "1")
+    free, dear = "{prompt: 0.0, completion: 0.0}", "{prompt: 1000000.0, completion: 0.0}"
+    prices = f'prices={{"scripted:demo": {free}, "scripted:judge.yaml": {dear}}}'
+    answer = train("--set", prices, "--max-cost", "1", "--concurrency", "1")
     assert (answer.code, answer.document["reason"]) == (3, "the budget of cost is used up"), answer.stderr
     assert stored(SCORES) == [(1,)]
 
@@ -129,8 +135,7 @@ def test_what_judges_cost_counts_against_the_dollars_of_a_run(train, stored):
 def test_a_stage_tells_the_tokens_of_its_own_in_all_its_sittings(train, influence, stored):
     train("--max-tokens", "2000")
     assert influence("train", "--resume", "made", "--max-tokens", "100000000").code == 0
-    told = {key: data["tokens"] for key, data in stages(stored).items() if "tokens" in data}
-    assert {name for _, name in told} == {"evaluate", "simulate", "score"}
+    told = {key: data["tokens"] for key, data in stages(stored).items() if key[1] in ("evaluate", "simulate", "score")}
     assert [(sum(told.values()),)] == stored(USED)
 
 
