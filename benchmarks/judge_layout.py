@@ -15,6 +15,7 @@ import itertools
 import json
 import random
 import subprocess
+import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
