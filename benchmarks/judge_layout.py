@@ -201,7 +201,9 @@ def main():
         if run is None:
             run = Path(scratch) / "run"
             command = [
-                "influence",
+                sys.executable,
+                "-m",
+                "influence_cli",
                 "simulate",
                 "--env",
                 str(arguments.env),
