@@ -81,6 +81,23 @@ def test_training_runs_on_a_launcher_with_its_log_shown(influence, tiny_folder):
     assert (figures["state"], len(figures["iterations"])) == ("done", 2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--launcher", "local", "--launcher-option", "token=x"], "A --launcher-option seems to hold a key"),
+        (["--detach", "--launcher-option", "x=1"], "--launcher-option x: local has no such option."),
+        (["--launcher", "lokal"], "Unknown launcher 'lokal'."),
+        (["--detach", "--resources", "gpu=1"], "--resources 'gpu=1' cannot be read."),
+        (["--resources", "gpus=1"], "Nothing is launched here."),
+    ],
+)
+def test_a_mistake_in_where_training_runs_leaves_nothing_behind(influence, tiny_folder, place, arguments, told):
+    begin = ("train", "--env", tiny_folder, "-m", "scripted:demo", "--algo", "scripted", "--out", "runs/learnt")
+    answer = influence(*begin, *arguments)
+    assert (answer.code, list(place.iterdir())) == (2, [])
+    assert f"error: {told}" in answer.stderr
+
+
 def test_a_launched_command_ends_with_the_code_of_what_was_launched(influence, tiny_folder, script):
     model = script("nonsense: 1")
     settings = ["--env", tiny_folder, "-m", model, "--algo", "scripted", "--out", "made"]

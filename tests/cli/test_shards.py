@@ -22,6 +22,10 @@ from influence_cli.store.shards import Shard
 from influence_cli.testing.server import serve
 
 N = "10"
+SECRET = (
+    "A --launcher-option seems to hold a key or a password, and it is kept with the job."
+    " Put it in an environment variable.\n"
+)
 LONG = 1.0
 """Seconds of an answer while shards are awaited: none comes to its end before all have begun."""
 
@@ -141,6 +145,8 @@ def test_more_shards_than_conversations_are_not_started(simulate):
         (["--shards", "2", "--launcher", "lokal"], "Unknown launcher 'lokal'. Did you mean 'local'?"),
         (["--shards", "2", "--launcher-option", "x=1"], "--launcher-option x: local has no such option."),
         (["--shards", "2", "--resources", "gpu=1"], "--resources 'gpu=1' cannot be read."),
+        (["--shards", "2", "--launcher-option", "setup=export MY_API_KEY=correct-horse"], SECRET),
+        (["--detach", "--shards", "2", "--launcher-option", "token=x"], SECRET),
         (["--resources", "gpus=1"], "Nothing is launched here. Add --shards N or --launcher NAME."),
     ],
 )

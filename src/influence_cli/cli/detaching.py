@@ -14,7 +14,14 @@ from typing import Any
 import typer
 
 from influence_cli.cli import output
-from influence_cli.cli.launching import LOCAL, launcher_of, launcher_options, parse_resources, program
+from influence_cli.cli.launching import (
+    LOCAL,
+    check_launcher,
+    launcher_of,
+    launcher_options,
+    parse_resources,
+    program,
+)
 from influence_cli.errors import EXIT_FAILURES
 from influence_cli.launching.protocol import Job, Launcher, Task
 from influence_cli.launching.records import add_record, record_of
@@ -47,6 +54,12 @@ class Launched:
         """Return the documented object ``influence.launched/1``."""
         facts = {"run": str(self.folder), "job": self.job, "launcher": self.launcher, "log": str(self.log)}
         return {"schema": "influence.launched/1", **facts, "code": self.code}
+
+
+def refuse_place(registry: PluginRegistry, place: Place) -> None:
+    """Raise InfluenceError for what is wrong with ``place``, before anything is made."""
+    check_launcher(registry, place.launcher or LOCAL, launcher_options(place.options))
+    parse_resources(place.resources)
 
 
 def launch(registry: PluginRegistry, folder: Path, name: str, arguments: Sequence[str], place: Place) -> Launched:

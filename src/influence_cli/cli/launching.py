@@ -63,10 +63,20 @@ def launcher_of(registry: PluginRegistry, name: str | None, options: Sequence[st
 
 
 def launcher_options(texts: Sequence[str] | None) -> dict[str, Any]:
-    """Return the options of ``KEY=VALUE`` entries; InfluenceError for one that is none."""
+    """Return the options of ``KEY=VALUE`` entries; InfluenceError for one that is none, or that seems to hold a key."""
+    from influence_cli.cli.provenance import refuse_secrets_in
     from influence_cli.settings import parse_assignment
 
-    return dict(parse_assignment(text, flag="--launcher-option") for text in texts or [])
+    options = dict(parse_assignment(text, flag="--launcher-option") for text in texts or [])
+    refuse_secrets_in(options, "A --launcher-option", "it is kept with the job")
+    return options
+
+
+def check_launcher(registry: PluginRegistry, name: str, options: Mapping[str, Any]) -> None:
+    """Raise InfluenceError for what is wrong with a launcher's name or options, without making it."""
+    from influence_cli.plugins.options import validate_options
+
+    validate_options(registry.component("launcher", name), options, flag="--launcher-option ")
 
 
 def launcher_with(registry: PluginRegistry, name: str, options: Mapping[str, Any]) -> Launcher:

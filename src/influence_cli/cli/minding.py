@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from influence_cli.cli import output
-from influence_cli.cli.launching import LOCAL, launcher_options, launcher_with, parse_resources
+from influence_cli.cli.launching import LOCAL, check_launcher, launcher_options, launcher_with, parse_resources
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.logs import last_lines, told_error
 from influence_cli.launching.protocol import LOST, Job, Launcher, Resources, Task
@@ -66,9 +66,10 @@ def sharding_of(
             raise InfluenceError("Nothing is launched here.", hint="Add --shards N or --launcher NAME.")
         return None
     asked = parse_resources(resources)
+    name, given = launcher or LOCAL, launcher_options(options)
+    check_launcher(registry, name, given)
     if dry:
         return None
-    name, given = launcher or LOCAL, launcher_options(options)
     made = launcher_with(registry, name, given)
     return Sharding(shards or 1, made, name, given, asked, Care(patience=patience, retries=restarts))
 

@@ -140,7 +140,7 @@ def train(
 
     [bold]influence train --algo expert-iteration --env therapy --iterations 5[/bold]
     """
-    from influence_cli.cli.detaching import Place, launch, show_launched
+    from influence_cli.cli.detaching import Place, launch, refuse_place, show_launched
     from influence_cli.cli.training import begin, estimated, go, laid_out, take_up
 
     output.set_quiet(quiet)
@@ -185,6 +185,11 @@ def train(
     registry = registry_of(ctx)
     files, changes = config or [], assignments or []
     elsewhere = launcher is not None or detach
+    place = Place(launcher, launcher_option, resources, detach)
+    if elsewhere:
+        refuse_place(registry, place)
+    elif launcher_option or resources:
+        raise InfluenceError("Nothing is launched here.", hint="Add --launcher NAME or --detach.")
     if resume:
         name = run or (str(out) if out else "latest")
         plan = take_up(registry, name, flags, changes, files, dry=dry_run or elsewhere)
@@ -195,13 +200,7 @@ def train(
         return
     if elsewhere:
         folder = laid_out(plan, out).path
-        launched = launch(
-            registry,
-            folder,
-            "train",
-            ("--resume", str(folder.resolve())),
-            Place(launcher, launcher_option, resources, detach),
-        )
+        launched = launch(registry, folder, "train", ("--resume", str(folder.resolve())), place)
         show_launched(launched, as_json=json)
         return
     result = go(plan)
