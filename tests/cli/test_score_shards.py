@@ -8,7 +8,9 @@ import sys
 
 import pytest
 from tests.waiting import wait_until
+from typer.main import get_command
 
+from influence_cli.cli.app import build_app
 from influence_cli.cli.launching import own_command
 from influence_cli.store.check import check_run
 from influence_cli.store.reader import RunReader
@@ -97,14 +99,26 @@ def test_a_mistake_that_a_shard_finds_is_one_line(made_run, influence, script):
 @pytest.mark.parametrize(
     ("said", "handed_on"),
     [
-        (["score", "latest", "--shards", "2"], ["score", "/r"]),
-        (["score", "--user", "latest", "latest"], ["score", "--user", "latest", "/r"]),
-        (["score", "--probes", "latest"], ["score", "--probes", "/r"]),
+        ("score latest --shards 2", "score /r"),
+        ("score --user latest latest", "score --user=latest /r"),
+        ("score --probes latest --json -q", "score --probes /r"),
+        ("score score --shards 2", "score /r"),
+        ("score run run --shards=2 --launcher ray", "score run /r"),
+        ("score --shards 2 --judge scripted:demo -o latency=0 -- score", "score --judge=scripted:demo -o latency=0 /r"),
+        ("score --limit=4 x --with harm,x -qoa=-1 -c -c", "score --limit=4 --with=harm,x -o a=-1 -c -c /r"),
     ],
 )
 def test_a_shard_is_told_which_run_it_is_of_and_not_by_a_name_that_may_change(monkeypatch, said, handed_on):
-    monkeypatch.setattr(sys, "argv", ["influence", *said])
-    assert list(own_command("--quiet", settled=("latest", "/r"))[3:]) == [*handed_on, "--quiet"]
+    command = get_command(build_app()).commands["score"].commands["run"]
+    monkeypatch.setattr(sys, "argv", ["influence", *said.split()])
+    assert list(own_command(command, "/r")[3:]) == handed_on.split()
+
+
+def test_a_run_that_is_called_like_the_command_is_scored_by_shards(made_run, influence):
+    made_run.rename(made_run.with_name("score"))
+    answer = score(influence, "score", "--shards", "2", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.document["scores"]["asked"] > 0
 
 
 def test_scores_that_no_shard_could_make_are_missing_and_told(made_run, influence, monkeypatch):

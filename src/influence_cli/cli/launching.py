@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,6 +55,7 @@ Detach = Annotated[
 ]
 OF_LAUNCHING = ("--launcher", "--launcher-option", "--resources", "--shards", "--hang-after", "--restarts")
 """Options with a value that say how a command is started, and are not handed on to what is started."""
+_OF_SHOWING = ("--json", "--quiet", "-q")
 
 
 def launcher_of(registry: PluginRegistry, name: str | None, options: Sequence[str] | None) -> Launcher:
@@ -107,28 +108,44 @@ def parse_resources(text: str | None) -> Resources:
     return Resources(**given)
 
 
-def own_command(
-    *more: str, drop: Sequence[str] = (), drop_flags: Sequence[str] = (), settled: tuple[str, str] | None = None
-) -> tuple[str, ...]:
-    """Return the command that this process was started with, without options that say how it is started, and ``more``.
+def own_command(command: Any, run: str) -> tuple[str, ...]:
+    """Return the command line of this process with ``run`` for its argument: what that means may change, as of ``latest``.
 
-    ``drop`` names further options that have a value, ``drop_flags`` such that have none; of ``settled`` the first is an
-    argument, for which the second stands: what it means may change, as that of ``latest`` does.
+    ``command`` is the Click command that runs. Options that say how it is started or shown are left out.
     """
-    kept: list[str] = []
-    waiting = iter(sys.argv[1:])
-    for argument in waiting:
-        name, separator, _ = argument.partition("=")
-        if name in (*OF_LAUNCHING, *drop):
-            if not separator:
-                next(waiting, None)
-        elif argument not in drop_flags:
-            kept.append(argument)
-    if settled is not None:
-        places = [place for place, argument in enumerate(kept) if argument == settled[0]]
-        free = [place for place in places if not kept[place - 1].startswith("-")] or places
-        kept[free[0]] = settled[1]
-    return program(*kept, *more)
+    words = sys.argv[1:]
+    begins = next(place for place, word in enumerate(words) if not word.startswith("-")) + 1
+    begins += words[begins : begins + 1] == [command.name]
+    takes = {
+        name: not option.is_flag
+        for option in command.params
+        if option.param_type_name == "option"
+        for name in (*option.opts, *option.secondary_opts)
+    }
+    kept = words[:begins]
+    for name, value in _options(words[begins:], takes):
+        if name not in (*OF_LAUNCHING, *_OF_SHOWING):
+            kept += [name] if value is None else [f"{name}={value}"] if name.startswith("--") else [name, value]
+    return program(*kept, run)
+
+
+def _options(words: Sequence[str], takes: Mapping[str, bool]) -> Iterator[tuple[str, str | None]]:
+    """Yield the options in ``words`` with their values, None of a flag; ``takes`` tells which have one."""
+    waiting = iter(words)
+    for word in waiting:
+        if word == "--":
+            return
+        if word.startswith("--"):
+            name, separator, value = word.partition("=")
+            yield name, (value if separator else next(waiting, "")) if takes.get(name) else None
+        elif word.startswith("-"):
+            letters = word[1:]
+            while letters:
+                name, letters = f"-{letters[0]}", letters[1:]
+                if takes.get(name):
+                    yield name, letters or next(waiting, "")
+                    break
+                yield name, None
 
 
 def launching_arguments(

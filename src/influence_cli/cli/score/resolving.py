@@ -71,8 +71,8 @@ class Resolved:
     plan: Plan
     scorers: list[NamedScorer] = field(default_factory=list)
     control: dict[Role, RoleModel] | None = None
-    named: str = ""
-    """The run, as it was asked for."""
+    command: tuple[str, ...] = ()
+    """What begins a shard, but for which; empty where the work is not split."""
 
     def request(self, asking: Asking, **how: Any) -> ScoreRequest:
         """Return the request of a sitting."""
@@ -121,7 +121,7 @@ def resolve(
     )
     refuse_secrets(config)
     plan, scorers = chosen(registry, wanted)
-    resolved = Resolved(directory, config, plan, scorers, named=run)
+    resolved = Resolved(directory, config, plan, scorers)
     if plan.metrics or plan.asks_user or plan.third_person or scorers:
         plan.environments = run_environments(registry, directory)
     if plan.asks_judges:

@@ -18,6 +18,7 @@ from influence_cli.cli.launching import (
     Restarts,
     Shards,
     SpentSince,
+    own_command,
 )
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError, UnknownNameError
 
@@ -165,6 +166,8 @@ def score(
     )
     if shard is not None and not dry_run:
         resolved = shared(resolved, shard)
+    if sharding is not None:
+        resolved.command = own_command(ctx.command, str(resolved.directory.path.resolve()))
     asking = Asking(
         method=method,  # type: ignore[arg-type]
         votes=votes,

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from influence_cli.cli import output
-from influence_cli.cli.launching import own_command
 from influence_cli.cli.logs import logged
 from influence_cli.cli.minding import (
     BUDGET,
@@ -98,9 +97,7 @@ class _ShardedScoring:
     def _task(self, name: str, started: float) -> Task:
         shard = self._shards[name]
         own = ("--shard", str(shard.shard), "--spent-since", str(started), "--quiet")
-        settled = (self._resolved.named, str(shard.path.resolve()))
-        command = own_command(*own, drop_flags=("--json", "--quiet", "-q"), settled=settled)
-        return Task(name, command, log_file(shard).resolve(), self._sharding.resources)
+        return Task(name, (*self._resolved.command, *own), log_file(shard).resolve(), self._sharding.resources)
 
     def _sign(self, task: Task) -> object:
         told = read_beat(beat_file(self._shards[task.name]))
