@@ -83,19 +83,24 @@ def drop_records(folder: Path, names: Iterable[str]) -> None:
         _write(folder, _Records(jobs=tuple(record for record in read_records(folder) if record.name not in gone)))
 
 
-def find_record(folders: Iterable[Path], name: str) -> tuple[Path, JobRecord]:
+def find_record(known: Iterable[tuple[Path, JobRecord]], name: str) -> tuple[Path, JobRecord]:
     """Return the job with the identifier ``name``, or the last one of the run so called, and the run's folder.
 
-    InfluenceError if there is none, or several.
+    ``known`` are the jobs that there are, each with its folder. InfluenceError if there is none, or several.
     """
-    known: list[tuple[Path, JobRecord]] = [(folder, record) for folder in folders for record in read_records(folder)]
+    known = list(known)
     found = [(folder, record) for folder, record in known if record.id == name]
-    of_run = [(folder, record) for folder, record in known if name in (folder.name, str(folder))]
+    of_run = [(folder, record) for folder, record in known if is_called(folder, name)]
     if len(found) > 1:
         raise InfluenceError(f"{len(found)} jobs are called {name}.", hint="Name the run instead.")
     if not found and not of_run:
         raise InfluenceError(f"There is no job {name!r}.", hint="See `influence jobs list`.")
     return found[0] if found else of_run[-1]
+
+
+def is_called(folder: Path, name: str) -> bool:
+    """Return whether ``name`` means the run in ``folder``."""
+    return name in (folder.name, str(folder))
 
 
 def record_of(task: Task, job_id: str, launcher: str, options: dict[str, Any], started: str) -> JobRecord:
