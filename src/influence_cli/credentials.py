@@ -70,7 +70,12 @@ def holds_secret(data: Any, environ: Mapping[str, str] | None = None) -> bool:
 
 def _gives_away(name: str, value: str, environ: Mapping[str, str] | None) -> bool:
     named = bool(value) and _NAMED.fullmatch(name) is not None
-    return named or _sets_secret(value) or without_secrets(value, environ) != value or without_secrets(name, environ) != name
+    return (
+        named
+        or _sets_secret(value)
+        or without_secrets(value, environ) != value
+        or without_secrets(name, environ) != name
+    )
 
 
 def _sets_secret(line: str) -> bool:

@@ -422,4 +422,3 @@ def test_an_audit_that_is_stopped_in_its_sample_judges_nothing(place, tiny_folde
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (3, ""), stderr
     assert stderr.splitlines()[-1] == "The sample, sample, was stopped by a signal. Nothing is judged."
-

@@ -59,7 +59,10 @@ def test_who_has_no_name_on_this_machine_labels_by_number(influence, made_run, m
         (("made", "--with", "nonsense"), "Unknown rubric or tag"),
         (("made", "--query", "rating>>", "--export-svg", "x.svg"), "error: --query 'rating>>', column 8: "),
         (("made", "--query", "ratng>1", "--export-svg", "x.svg"), "error: --query 'ratng>1', column 1: "),
-        (("made", "--conversation", "999", "--export-svg", "x.svg"), "error: There is no conversation 999 in runs/made."),
+        (
+            ("made", "--conversation", "999", "--export-svg", "x.svg"),
+            "error: There is no conversation 999 in runs/made.",
+        ),
     ],
 )
 def test_mistakes_are_one_line(influence, made_run, arguments, said):

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from influence_cli.launching import logs
 from influence_cli.launching.logs import read_end
 
-SAID = st.lists(st.sampled_from([b"a", b"caf\xe9", b"\xff", "é".encode(), b"\r\n", b"\n", b"\n", b"x" * 40])).map(b"".join)
+SAID = st.lists(st.sampled_from([b"a", b"caf\xe9", b"\xff", "é".encode(), b"\r\n", b"\n", b"\n", b"x" * 40])).map(
+    b"".join
+)
 
 
 @given(SAID, st.none() | st.integers(1, 9))

@@ -6,7 +6,6 @@ Invariant: it is read and written anew by one process at a time, so that no reco
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field, JsonValue, ValidationError
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.protocol import Resources, Task
 from influence_cli.schemas.frozen import Frozen
+from influence_cli.whole_files import write_whole
 
 FILE = "jobs.json"
 _LOCK = "jobs.lock"
@@ -69,9 +69,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, records: _Records) -> None:
-    part = folder / f".{FILE}.{os.getpid()}"
-    part.write_text(records.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / FILE)
+    write_whole(folder / FILE, f"{records.model_dump_json(indent=2)}\n".encode())
 
 
 def drop_records(folder: Path, names: Iterable[str]) -> None:
