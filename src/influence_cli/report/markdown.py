@@ -135,4 +135,4 @@ def _markdown_line(text: str) -> str:
     assert start is not None  # it also matches nothing
     blanks = _NO_BREAK * len(start["blanks"])
     marked = f"\\{start['sign']}" if start["sign"] else f"{start['number']}\\{start['mark']}" if start["mark"] else ""
-    return f"{blanks}{marked}{markdown_safe(text[start.end():].rstrip(' '))}"
+    return f"{blanks}{marked}{markdown_safe(text[start.end() :].rstrip(' '))}"

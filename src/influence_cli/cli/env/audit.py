@@ -108,12 +108,10 @@ def _sample(ctx: typer.Context, flags: dict[str, Any], folders: list[Path], out:
 
 
 def _openings(environment: Environment, states: int | None, seed: int) -> list[Any]:
-    from itertools import islice
-
     from influence_cli.environments.sampling import episodes
     from influence_cli.schemas.configs import SimulationConfig
 
-    return list(islice(episodes([environment], SimulationConfig(seed=seed)), states))
+    return list(episodes([environment], SimulationConfig(seed=seed)))[:states]
 
 
 def _document(environment: Environment, found: Audit, run: Path | None, judge: str) -> dict[str, Any]:

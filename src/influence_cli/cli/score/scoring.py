@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,8 @@ def score(
         bool, typer.Option("--control", help="With --probes: against a neutral agent.", rich_help_panel=_WHAT)
     ] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Only so many conversations.", rich_help_panel=_WHAT)
+        int | None,
+        typer.Option("--limit", min=1, help="Only so many conversations.", rich_help_panel=_WHAT),
     ] = None,
     judge: Annotated[
         list[str] | None, typer.Option("--judge", help="BACKEND:MODEL that judges (repeatable).", rich_help_panel=_WHO)
@@ -151,6 +153,7 @@ def score(
         "max_failed_share": max_failed_share,
     }
     turned = _debiasing(debias)
+    limit = limit and min(limit, sys.maxsize)
     registry = registry_of(ctx)
     where = (shards, launcher, launcher_option, resources)
     sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run)
