@@ -1,6 +1,8 @@
 """What is left to itself goes on, is found again, read, and ended resumably."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -60,6 +62,17 @@ def test_a_detached_run_is_cancelled_and_taken_up(simulate, influence, jobs):
     assert influence("simulate", "--resume", "far", "-o", "latency=0", "--quiet").code == 0
 
 
+def test_a_run_says_how_a_job_ended_whose_keeper_was_killed(simulate, influence, jobs):
+    assert simulate("--n", "4", "--out", "runs/far", "-o", "latency=0.3", "--detach").code == 0
+    job = jobs("running")["job"]
+    wait_until(Path("runs/far/run.db").exists)
+    os.kill(int(job.partition("-")[0]), signal.SIGKILL)
+    assert jobs("running", "ended")["job"] == job
+    ended = jobs("ended")
+    assert (ended["code"], ended["problem"]) == (None, None)
+    assert influence("runs", "show", "far", "--json").document["conversations"]["complete"] == 4
+
+
 def test_training_runs_on_a_launcher_with_its_log_shown(influence, tiny_folder):
     settings = [
         "--env",
@@ -84,7 +97,7 @@ def test_training_runs_on_a_launcher_with_its_log_shown(influence, tiny_folder):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--launcher", "local", "--launcher-option", "token=x"], "A --launcher-option seems to hold a key"),
+        (["--launcher", "local", "--launcher-option", "token=x"], "An option of the launcher seems to hold a key"),
         (["--detach", "--launcher-option", "x=1"], "--launcher-option x: local has no such option."),
         (["--launcher", "lokal"], "Unknown launcher 'lokal'."),
         (["--detach", "--resources", "gpu=1"], "--resources 'gpu=1' cannot be read."),

@@ -8,10 +8,8 @@ import sys
 
 import pytest
 from tests.waiting import wait_until
-from typer.main import get_command
 
-from influence_cli.cli.app import build_app
-from influence_cli.cli.launching import own_command
+from influence_cli.errors import InfluenceError
 from influence_cli.store.check import check_run
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
@@ -96,22 +94,58 @@ def test_a_mistake_that_a_shard_finds_is_one_line(made_run, influence, script):
     assert "Unknown key 'nonsense'" in answer.stderr
 
 
+PRICES = "prices={scripted:demo: {prompt: 1, completion: 1e-3}}"
+
+
 @pytest.mark.parametrize(
-    ("said", "handed_on"),
+    "said",
     [
-        ("score latest --shards 2", "score /r"),
-        ("score --user latest latest", "score --user=latest /r"),
-        ("score --probes latest --json -q", "score --probes /r"),
-        ("score score --shards 2", "score /r"),
-        ("score run run --shards=2 --launcher ray", "score run /r"),
-        ("score --shards 2 --judge scripted:demo -o latency=0 -- score", "score --judge=scripted:demo -o latency=0 /r"),
-        ("score --limit=4 x --with harm,x -qoa=-1 -c -c", "score --limit=4 --with=harm,x -o a=-1 -c -c /r"),
+        ["--set", "default.model=scripted:demo"],
+        ["--with", "harm,reply-length", "--judge", "scripted:demo", "--limit", "3"],
+        ["--probes", "--user", "scripted:demo", "--method", "vote", "--votes", "7", "--debias", "orders,directions"],
+        [
+            "--with",
+            "harm",
+            "--judge",
+            "scripted:demo",
+            "-o",
+            "latency=0.5",
+            "--seed",
+            "3",
+            "--concurrency",
+            "64",
+            "--max-tokens",
+            "90000",
+        ],
+        [
+            "--with",
+            "harm",
+            "--judge",
+            "scripted:demo",
+            "--set",
+            PRICES,
+            "--max-cost",
+            "1.5",
+            "--max-failed-share",
+            "0.5",
+        ],
+        ["--with", "harm", "--set", "judges.draws=7", "--set", "roles.judge.model=scripted:demo"],
     ],
 )
-def test_a_shard_is_told_which_run_it_is_of_and_not_by_a_name_that_may_change(monkeypatch, said, handed_on):
-    command = get_command(build_app()).commands["score"].commands["run"]
-    monkeypatch.setattr(sys, "argv", ["influence", *said.split()])
-    assert list(own_command(command, "/r")[3:]) == handed_on.split()
+def test_a_shard_is_told_all_that_was_asked_for(made_run, influence, monkeypatch, said):
+    asked = []
+
+    def remember(resolved, request, _sharding, _spent_since):
+        asked.append((resolved, request))
+        raise InfluenceError("Enough.")
+
+    monkeypatch.setattr("influence_cli.cli.score.sitting.have_scores", remember)
+    influence("score", "latest", *said)
+    resolved, request = asked[0]
+    influence("score", made_run, *resolved.arguments(request))
+    again, repeated = asked[1]
+    assert again.config == resolved.config
+    assert (again.wanted, repeated.asking, repeated.limit) == (resolved.wanted, request.asking, request.limit)
 
 
 def test_a_run_that_is_called_like_the_command_is_scored_by_shards(made_run, influence):
@@ -119,6 +153,12 @@ def test_a_run_that_is_called_like_the_command_is_scored_by_shards(made_run, inf
     answer = score(influence, "score", "--shards", "2", "--json")
     assert answer.code == 0, answer.stderr
     assert answer.document["scores"]["asked"] > 0
+
+
+def test_a_shard_that_is_none_is_refused_before_a_judge_is_loaded(made_run, influence, place):
+    answer = influence("score", made_run, "--judge", f"scripted:{place / 'nowhere.yaml'}", "--shard", "3/2")
+    told = "error: --shard '3/2' is not NUMBER/OF. For instance 2/4: the second of four.\n"
+    assert (answer.code, answer.stderr) == (2, told)
 
 
 def test_scores_that_no_shard_could_make_are_missing_and_told(made_run, influence, monkeypatch):
@@ -153,8 +193,17 @@ def test_a_shard_of_scores_can_be_made_by_hand(made_run, influence, scored):
         assert score(influence, made_run, "--shard", shard, "--quiet").code == 0
     assert rows(made_run, "SELECT count(*) FROM score") == [(0,)]
     told = "8 conversations of {}, or scores of them, are in its shards alone and are left out: influence runs merge {}"
-    for command in (("runs", "show", made_run), ("export", made_run, "--to", "jsonl", "--out", "-")):
-        assert told.format(made_run, made_run) in influence(*command).stderr
+    labels = made_run.parent / "labels.csv"
+    labels.write_text("episode,turn,rubric,label,annotator\n1,1,harm,1,me\n")
+    reading = [
+        ("runs", "show", made_run),
+        ("runs", "search", made_run, "tea"),
+        ("export", made_run, "--to", "jsonl", "--out", "-"),
+        ("score", "calibrate", made_run, "--labels", labels),
+        ("view", made_run, "--export-svg", made_run.parent / "screen.svg"),
+    ]
+    for command in reading:
+        assert told.format(made_run, made_run) in influence(*command).stderr.replace("\n", " "), command
     assert influence("runs", "merge", made_run).code == 0
     assert influence("runs", "show", made_run).stderr == ""
     assert rows(made_run, SCORES) == rows(scored[0], SCORES)

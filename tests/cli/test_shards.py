@@ -23,7 +23,7 @@ from influence_cli.testing.server import serve
 
 N = "10"
 SECRET = (
-    "A --launcher-option seems to hold a key or a password, and it is kept with the job."
+    "An option of the launcher seems to hold a key or a password, and it is kept with the job."
     " Put it in an environment variable.\n"
 )
 LONG = 1.0

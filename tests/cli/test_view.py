@@ -15,9 +15,9 @@ from tests.waiting import wait_until
 
 from influence_cli.cli.view import _own_name, _without_web
 from influence_cli.errors import InfluenceError
-from influence_cli.store.control import PAUSE, pause_run, stop_run, unpause_run
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
+from influence_cli.store.steering import PAUSE, pause_run, stop_run, unpause_run
 
 IN_FLIGHT = 12
 """Calls that may be under way when a pause begins: of two conversations, six roles each."""

@@ -61,9 +61,3 @@ def refuse_fewer(
             f"{path} is a run of {had:,} conversations; it cannot become one of {wanted:,}.",
             hint="Leave --n out to go on, or start a new run.",
         )
-
-
-def changed_from(before: SimulationConfig, after: SimulationConfig) -> dict[str, Any]:
-    """Return the settings that were otherwise in the sitting before, as they were."""
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    return {name: value for name, value in old.items() if value != new[name]}

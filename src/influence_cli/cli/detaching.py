@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,18 +13,14 @@ from typing import Any
 import typer
 
 from influence_cli.cli import output
-from influence_cli.cli.launching import (
-    LOCAL,
-    check_launcher,
-    launcher_of,
-    launcher_options,
-    parse_resources,
-    program,
-)
+from influence_cli.cli.launching import launcher_options, parse_resources
 from influence_cli.errors import EXIT_FAILURES
+from influence_cli.launching.commands import program
 from influence_cli.launching.protocol import Job, Launcher, Task
 from influence_cli.launching.records import add_record, record_of
+from influence_cli.launching.signals import on_stop_signals
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import LOCAL, check_launcher, launcher_with
 
 _POLL = 0.3
 
@@ -66,8 +61,8 @@ def launch(registry: PluginRegistry, folder: Path, name: str, arguments: Sequenc
     """Run the command ``name`` on the run in ``folder`` where ``place`` says; return what became of it."""
     log = folder.resolve() / "logs" / f"{name}.log"
     task = Task(name, program(name, *arguments), log, parse_resources(place.resources), outlives=place.detach)
-    launcher = launcher_of(registry, place.launcher, place.options)
-    named = place.launcher or LOCAL
+    named, options = place.launcher or LOCAL, launcher_options(place.options)
+    launcher = launcher_with(registry, named, options)
     if not place.detach:
         return asyncio.run(_attended(launcher, task, folder, named))
 
@@ -79,7 +74,7 @@ def launch(registry: PluginRegistry, folder: Path, name: str, arguments: Sequenc
 
     job = asyncio.run(leave())
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    add_record(folder, record_of(task, job.id, named, launcher_options(place.options), started))
+    add_record(folder, record_of(task, job.id, named, options, started))
     return Launched(folder, job.id, named, log)
 
 
@@ -107,10 +102,7 @@ async def _attended(launcher: Launcher, task: Task, folder: Path, named: str) ->
             end = job.cancel if not cancelling else launcher.aclose
             cancelling.append(asyncio.create_task(end()))
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, asked_to_stop)
+        on_stop_signals(asked_to_stop)
         following = asyncio.create_task(follow(task.log, begins))
         try:
             code = await job.wait()

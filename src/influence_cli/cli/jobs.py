@@ -9,16 +9,14 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AsJson
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
-    from influence_cli.launching.protocol import Job
     from influence_cli.launching.records import JobRecord
-    from influence_cli.plugins.registry import PluginRegistry
 
 app = typer.Typer(help="List, read and cancel what was started with --detach.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 Name = Annotated[str, typer.Argument(help="A job's identifier, or its run: the run's last job.", metavar="JOB")]
 Folder = Annotated[Path, typer.Option("--folder", help="The folder that holds runs.")]
 RUNS = Path("runs")
@@ -28,12 +26,14 @@ RUNS = Path("runs")
 def list_jobs(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The folder that holds runs.")] = RUNS,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """List the jobs of the runs and sweeps in a folder, and how they are."""
     import asyncio
 
-    rows = asyncio.run(_statuses(registry_of(ctx), _known(folder)))
+    from influence_cli.cli.job_statuses import statuses
+
+    rows = asyncio.run(statuses(registry_of(ctx), _known(folder)))
     if json:
         output.emit_json({"schema": "influence.jobs.list/1", "jobs": rows})
         return
@@ -80,18 +80,19 @@ def logs(
 
 
 @app.command()
-def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = False) -> None:
+def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: AsJson = False) -> None:
     """End a job, resumably: it is told to stop, and killed if it does not."""
     import asyncio
 
-    from influence_cli.cli.minding import SHARD_PREFIX
+    from influence_cli.cli.job_statuses import job_of
     from influence_cli.launching.records import drop_records, find_record
+    from influence_cli.sharding.orphans import SHARD_PREFIX
     from influence_cli.sweeps.directory import is_sweep
 
     run, record = find_record(_known(folder, name), name)
 
     async def end() -> dict[str, Any]:
-        launcher, job = await _job(registry_of(ctx), record)
+        launcher, job = await job_of(registry_of(ctx), record)
         try:
             await job.cancel()
             if record.name.startswith(SHARD_PREFIX) or is_sweep(run):
@@ -133,33 +134,3 @@ def _runs(folder: Path) -> list[Path]:
     if (folder / MANIFEST).is_file() or is_sweep(folder):
         return [folder]
     return [*run_directories(folder), *sweep_directories(folder)]
-
-
-async def _job(registry: PluginRegistry, record: JobRecord) -> tuple[Any, Job]:
-    """Return the launcher of a job, and the job."""
-    from influence_cli.cli.launching import launcher_with
-
-    launcher = launcher_with(registry, record.launcher, record.options)
-    return launcher, await launcher.attach(record.task(), record.id)
-
-
-async def _statuses(registry: PluginRegistry, known: list[tuple[Path, JobRecord]]) -> list[dict[str, Any]]:
-    """Return how each job is; what cannot be asked after is unknown, and says why."""
-    rows = []
-    launchers: dict[str, Any] = {}
-    for run, record in known:
-        facts = {"job": record.id, "name": record.name, "launcher": record.launcher, "run": str(run)}
-        how: dict[str, Any] = {"state": "unknown", "code": None, "problem": None}
-        try:
-            key = f"{record.launcher} {sorted(record.options.items())}"
-            if key not in launchers:
-                launchers[key], job = await _job(registry, record)
-            else:
-                job = await launchers[key].attach(record.task(), record.id)
-            how |= vars(await job.status())
-        except InfluenceError as error:
-            how["problem"] = str(error)
-        rows.append({**facts, **how, "started": record.started, "log": record.log, "command": list(record.command)})
-    for launcher in launchers.values():
-        await launcher.aclose()
-    return rows

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from influence_cli import __version__
 from influence_cli.credentials import holds_secret, without_secrets
@@ -51,14 +51,10 @@ def manifest(
 
 def refuse_secrets(config: SimulationConfig | SweepConfig) -> None:
     """Raise InfluenceError if ``config``, which a run keeps, seems to hold a key or a password."""
-    refuse_secrets_in(config.model_dump(mode="json"), "A setting", "a run keeps its settings")
-
-
-def refuse_secrets_in(data: Any, what: str, why: str) -> None:
-    """Raise InfluenceError if JSON-like ``data``, which is ``what`` and written down as ``why`` says, seems to hold a key."""
-    if holds_secret(data):
+    if holds_secret(config.model_dump(mode="json")):
         raise InfluenceError(
-            f"{what} seems to hold a key or a password, and {why}.", hint="Put it in an environment variable."
+            "A setting seems to hold a key or a password, and a run keeps its settings.",
+            hint="Put it in an environment variable.",
         )
 
 

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import signal
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from influence_cli.cli import output
-from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes, refuse_fewer
+from influence_cli.cli.changes import refuse_changed_environments, refuse_fewer
 from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
-from influence_cli.cli.minding import gather_shards
 from influence_cli.cli.progress import line, show_progress
-from influence_cli.cli.provenance import manifest, refuse_secrets
+from influence_cli.cli.provenance import manifest
 from influence_cli.cli.simulate import FLAGS
-from influence_cli.cli.summing import Summary, summarised
+from influence_cli.cli.sources import Sources, of_another_command
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.questions import with_questions
 from influence_cli.environments.sampling import episodes
 from influence_cli.errors import InfluenceError
+from influence_cli.launching.signals import on_stop_signals, signals_given_back
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import (
     close_models,
@@ -41,62 +37,37 @@ from influence_cli.resolution import (
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
-from influence_cli.settings import resolve_settings
+from influence_cli.settings import changed_from
+from influence_cli.sharding.gathering import gather_shards
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import Estimate, conversations_in_cache, estimate
 from influence_cli.simulation.gate import follow
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import GRACE, Runner, start_tally
 from influence_cli.simulation.shards import counters, hand_over, shard_config
+from influence_cli.simulation.sitting import Sitting, state_of
+from influence_cli.simulation.summing import Summary, summarised
 from influence_cli.simulation.tally import Tally
 from influence_cli.store.beats import EVERY, beat_file, write_beat
-from influence_cli.store.control import is_paused, unpause_run
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.shards import Shard
+from influence_cli.store.steering import is_paused, unpause_run
 from influence_cli.store.writer import RunWriter
 
-_log = logging.getLogger(__name__)
 C = TypeVar("C", bound=SimulationConfig)
 _COLLECT_AFTER = 20_000
 """Objects made before the collector looks for cycles among them."""
 
 
-@dataclass
-class Sitting:
-    """Everything that a simulation needs, resolved; ``directory`` is None for a dry run."""
-
-    config: SimulationConfig
-    environments: list[Environment]
-    models: dict[Role, RoleModel]
-    directory: RunDirectory | None
-    resumed: bool = False
-
-    @property
-    def shard(self) -> Shard | None:
-        """Which part of the run this process makes; None: all of it."""
-        return self.directory.shard if self.directory else None
-
-
 def begin(
-    registry: PluginRegistry,
-    files: Sequence[Path],
-    flags: Mapping[str, Any],
-    assignments: Sequence[str],
-    folders: Sequence[Path],
-    out: Path | None,
-    *,
-    dry: bool = False,
-    load: bool = True,
+    registry: PluginRegistry, sources: Sources, out: Path | None, *, dry: bool = False, load: bool = True
 ) -> Sitting:
     """Return a new sitting, its run directory made unless ``dry``; InfluenceError for whatever the user can mend.
 
     Without ``load`` the models have names and settings, for who has the conversations had by others.
     """
-    config = resolve_settings(SimulationConfig, files=files, assignments=assignments, flags=flags, flag_names=FLAGS)
-    if not config.environments:
-        raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
-    refuse_secrets(config)
-    config, environments, models = resolved(registry, config, folders, load=load)
+    config = sources.new(SimulationConfig, FLAGS)
+    config, environments, models = resolved(registry, config, sources.folders, load=load)
     if dry:
         return Sitting(config, environments, models, None)
     made = manifest(registry, "simulate", config, environments, models)
@@ -105,34 +76,16 @@ def begin(
 
 
 def take_up(
-    registry: PluginRegistry,
-    name: str,
-    flags: Mapping[str, Any],
-    assignments: Sequence[str],
-    files: Sequence[Path],
-    *,
-    shard: Shard | None = None,
-    load: bool = True,
+    registry: PluginRegistry, name: str, sources: Sources, *, shard: Shard | None = None, load: bool = True
 ) -> Sitting:
     """Return the sitting that goes on with the run ``name``, or with a ``shard`` of it, as :func:`begin` does.
 
     InfluenceError if it was made under other conditions.
     """
     directory = open_run(find_run(name)).of_shard(shard)
-    before = directory.manifest.config
     if directory.manifest.command == "train":
-        hint = f"influence train --resume {directory.path}"
-        raise InfluenceError(f"{directory.path} was made by `influence train`.", hint=hint)
-    config = resolve_settings(
-        SimulationConfig,
-        base=before.model_dump(mode="json"),
-        files=files,
-        assignments=assignments,
-        flags=flags,
-        flag_names=FLAGS,
-    )
-    refuse_secrets(config)
-    refuse_changes(before, config, directory.path)
+        raise of_another_command(directory)
+    before, config = directory.manifest.config, sources.over(directory, SimulationConfig, FLAGS)
     config, environments, models = resolved(registry, config, (), load=load)
     refuse_fewer(before, config, environments, directory.path)
     refuse_changed_environments(directory, environments)
@@ -202,19 +155,6 @@ def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
     return summary
 
 
-@contextmanager
-def signals_given_back() -> Iterator[None]:
-    """Let signals after the block do what they did before it: an event loop that ends leaves SIGTERM to end the process."""
-    own = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if own else {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
-
-
 async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) -> Summary:
     config = sitting.config
     tally = start_tally(sitting.environments, config)
@@ -231,7 +171,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
         unpause_run(directory.path)  # one that an earlier sitting left behind
     loop = asyncio.get_running_loop()
     conversations = asyncio.ensure_future(runner.simulate())
-    on_signals(loop, runner, conversations, tally)
+    on_signals(runner, conversations, tally)
     notes = {"Run": str(directory.path), "Model": ", ".join(sorted({str(m.name) for m in sitting.models.values()}))}
     pausing = asyncio.create_task(
         follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally))
@@ -307,9 +247,7 @@ def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any]) -> 
     output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
 
 
-def on_signals(
-    loop: asyncio.AbstractEventLoop, runner: Runner, conversations: asyncio.Future[Tally], tally: Tally
-) -> None:
+def on_signals(runner: Runner, conversations: asyncio.Future[Tally], tally: Tally) -> None:
     """First SIGINT or SIGTERM: finish what is in flight. Second: stop now."""
 
     def asked_to_stop() -> None:
@@ -319,13 +257,4 @@ def on_signals(
         else:
             conversations.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, asked_to_stop)
-
-
-def state_of(tally: Tally) -> RunState:
-    """Return how the run ended: one that was told to stop but had nothing left to do is done."""
-    if tally.stop == "alike":
-        return "failed"
-    return "done" if tally.done >= tally.total else "stopped"
+    on_stop_signals(asked_to_stop)

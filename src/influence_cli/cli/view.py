@@ -195,7 +195,10 @@ def _sweep(ctx: typer.Context, names: list[str]) -> SweepOf | None:
 
 def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
     """Return the folders of runs, and the runs, that are named."""
-    from influence_cli.store.run_directory import MANIFEST, find_run, run_directories
+    from contextlib import suppress
+
+    from influence_cli.cli.opening import tell_unmerged
+    from influence_cli.store.run_directory import MANIFEST, find_run, open_run, run_directories
 
     folders: list[Path] = []
     paths: list[Path] = []
@@ -205,6 +208,8 @@ def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
             folders.append(path)
         else:
             paths.append(find_run(name))
+            with suppress(InfluenceError):  # what is wrong with the run is said on its screen
+                tell_unmerged(open_run(paths[-1]))
     return folders, paths
 
 

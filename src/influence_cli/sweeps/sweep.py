@@ -17,8 +17,8 @@ from influence_cli.launching.protocol import Job, Launcher, Resources, Task
 from influence_cli.launching.records import add_record, drop_records, read_records, record_of
 from influence_cli.schemas.configs import Budget
 from influence_cli.schemas.sweeps import Objective, Reading, TrialRecord
-from influence_cli.store.control import stop_run
 from influence_cli.store.run_directory import holder
+from influence_cli.store.steering import stop_run
 from influence_cli.sweeps import watching
 from influence_cli.sweeps.commands import begin_command, resume_command
 from influence_cli.sweeps.directory import SweepDirectory

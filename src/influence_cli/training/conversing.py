@@ -30,9 +30,9 @@ from influence_cli.simulation.gate import follow
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.simulation.tally import StopReason, Tally
-from influence_cli.store.control import is_paused
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory
+from influence_cli.store.steering import is_paused
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.proof import prove_served
 from influence_cli.training.rewards import score_name

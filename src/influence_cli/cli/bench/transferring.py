@@ -12,7 +12,9 @@ from influence_cli.backends.names import parse_model_name
 from influence_cli.benchmarking.transfer import UNTRAINED, Agent, Cell, matrix
 from influence_cli.cli import output
 from influence_cli.cli.bench.running import save
+from influence_cli.cli.opening import run_to_read, runs_to_read
 from influence_cli.cli.sitting import begin, settled, take_up, talk
+from influence_cli.cli.sources import Sources
 from influence_cli.errors import EXIT_DONE, InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.report.catalogues import catalogue_of
@@ -20,7 +22,7 @@ from influence_cli.resolution import agent_name, find_environments, role_models
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.simulation.estimate import estimate
 from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import RunDirectory, find_run, open_run
+from influence_cli.store.run_directory import RunDirectory, open_run
 
 _KEPT = ("roles", "default", "veto", "judges", "prices", "concurrency", "questions", "max_failed_share")
 """What all cells take from the first run: who speaks as users and judges, and how."""
@@ -58,7 +60,7 @@ class Planned:
 
 def plan(registry: PluginRegistry, names: Sequence[str], wanted: Wanted) -> Planned:
     """Return what is to be measured; InfluenceError for a run that trained nothing, or an environment that is not here."""
-    directories = [open_run(path) for path in dict.fromkeys(find_run(name) for name in names)]
+    directories = runs_to_read(names)
     trained = [_trained(directory) for directory in directories]
     bases = {agent.base: Agent(UNTRAINED, agent.base, agent.base) for agent in trained}
     if len(bases) > 1:
@@ -138,11 +140,11 @@ def simulate_cells(registry: PluginRegistry, planned: Planned) -> int:
         path, flags = planned.path(agent, environment), planned.flags(agent, environment)
         output.say(f"{agent.label} in {Path(environment).name} ...")
         if not (path / "run.yaml").is_file():
-            code = talk(begin(registry, [], flags, [], [], path)).exit_code
+            code = talk(begin(registry, Sources(flags), path)).exit_code
         elif _state(path) == "done" and _same(path, flags):
             continue
         else:
-            code = talk(take_up(registry, str(path), flags, [], [])).exit_code
+            code = talk(take_up(registry, str(path), Sources(flags))).exit_code
         if code != EXIT_DONE:
             return code
     return EXIT_DONE
@@ -162,7 +164,7 @@ def _same(path: Path, flags: dict[str, Any]) -> bool:
 def results(registry: PluginRegistry, planned: Planned, measures: Sequence[str]) -> dict[str, Any]:
     """Return the matrix of all cells that have conversations, and keep it in the folder."""
     found = [
-        Cell(agent, Path(environment).name, open_run(planned.path(agent, environment)))
+        Cell(agent, Path(environment).name, run_to_read(str(planned.path(agent, environment))))
         for agent, environment in _cells(planned)
         if (planned.path(agent, environment) / "run.db").is_file()
     ]

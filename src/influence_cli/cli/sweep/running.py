@@ -9,7 +9,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.simulate import backend_options
+from influence_cli.cli.options import backend_options, given
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def sweep(
         "seed": seed,
     }
     asked = Asked(
-        flags=_given(own),
-        trial_flags=_given(of_trials),
+        flags=given(own),
+        trial_flags=given(of_trials),
         search=tuple(search or ()),
         objective=objective,
         also=tuple(also or ()),
@@ -166,13 +166,9 @@ def sweep(
         _go(prepared, as_json=json)
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value not in (None, {}, [])}
-
-
 def _searcher_options(texts: Texts, pruner: str | None, storage: str | None) -> dict[str, Any]:
     options = dict(backend_options(texts, flag="--searcher-option") or {})
-    return {**options, **_given({"pruner": pruner, "storage": storage})}
+    return {**options, **given({"pruner": pruner, "storage": storage})}
 
 
 def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:
@@ -190,20 +186,18 @@ def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:
 def _go(prepared: Prepared, *, as_json: bool) -> None:
     """Have the trials; show what they came to, how it ended, and what can be done next."""
     from influence_cli.cli.sweep.going import go
-    from influence_cli.cli.sweep.showing import document_of
     from influence_cli.cli.sweep.tables import sweep_parts
 
-    directory, outcome = go(prepared)
-    document = document_of(prepared.registry, directory, None)
+    swept = go(prepared)
     if as_json:
-        output.emit_json(document | {"reason": outcome.reason or None})
+        output.emit_json(swept.document())
     else:
-        for part in sweep_parts(document):
+        for part in sweep_parts(swept.figures):
             output.emit(part)
-    where = output.plain(str(directory.path))
-    if outcome.reason:
-        output.warn(f"Ended early: {outcome.reason}.")
+    where = output.plain(str(swept.path))
+    if swept.reason:
+        output.warn(f"Ended early: {swept.reason}.")
         output.say(f"To go on: influence sweep --resume {where}")
     output.say(f"To look at it: influence sweep show {where}; influence sweep report {where}; influence view {where}")
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+    if swept.exit_code:
+        raise typer.Exit(swept.exit_code)

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Static
 
 from influence_cli.errors import InfluenceError
-from influence_cli.store.control import is_paused, pause_run, stop_run, unpause_run
+from influence_cli.store.steering import is_paused, pause_run, stop_run, unpause_run
 from influence_cli.viewer import formats
 from influence_cli.viewer.cells import shown
 from influence_cli.viewer.events import RunsFound, TroubleMet
