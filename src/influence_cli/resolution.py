@@ -77,6 +77,16 @@ def find_environments(
     return [known[name]() if name in known else find_environment(name, path) for name in dict.fromkeys(names)]
 
 
+def lasting_names(
+    names: Sequence[str], environments: Sequence[Environment], folders: Sequence[Path] = ()
+) -> tuple[str, ...]:
+    """Return names of ``environments``, found as ``names``, that hold anywhere: a folder's is its absolute path."""
+    return tuple(
+        str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
+        for name, environment in zip(names, environments, strict=True)
+    )
+
+
 def known_environments(registry: PluginRegistry, folders: Iterable[Path] = ()) -> dict[str, Callable[[], Environment]]:
     """Return by name what loads each environment: plugins' own, and over them those in folders."""
     from influence_cli.environments.loading import load_environment

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -114,6 +115,30 @@ def test_shards_can_be_made_by_hand(simulate, influence, whole):
     assert influence("simulate", "--resume", "split", "--quiet", "--json").document["conversations"]["earlier"] == int(
         N
     )
+
+
+@pytest.mark.parametrize(
+    "named",
+    [["--env", "./e/tiny"], ["--env", "e/../e/tiny"], ["--env", "tiny", "--environments-dir", "e"]],
+)
+def test_shards_by_hand_name_an_environment_in_the_same_words(influence, place, tiny_folder, named):
+    shutil.copytree(tiny_folder, place / "e" / "tiny")
+    begin = ("simulate", *named, "-m", "scripted:demo", "--n", "4", "--out", "split", "-q")
+    for shard in ("1/2", "2/2"):
+        answer = influence(*begin, "--shard", shard)
+        assert answer.code == 0, answer.stderr
+    assert influence("runs", "merge", "split", "--json").document["conversations"] == 4
+    answer = influence("simulate", "--resume", "split", *named, "-q", "--json")
+    assert (answer.code, answer.document["conversations"]["earlier"]) == (0, 4)
+
+
+def test_a_shard_of_another_environment_is_refused(influence, simulate, place, tiny_folder):
+    shutil.copytree(tiny_folder, place / "e" / "tiny")
+    assert simulate("--n", "4", "--out", "split", "--shard", "1/2").code == 0
+    answer = influence(
+        "simulate", "--env", "e/tiny", "-m", "scripted:demo", "--n", "4", "--out", "split", "--shard", "2/2"
+    )
+    assert (answer.code, "was made with another value of '--env'" in answer.stderr) == (2, True)
 
 
 def test_a_shard_that_comes_while_another_makes_the_run_waits_and_takes_it_up(simulate, influence, whole):
