@@ -1,8 +1,8 @@
 """``influence train``: the loop as a user has it, with the scripted model and the scripted learner."""
 
 import io
-import os
 import json
+import os
 import shutil
 
 import pytest
