@@ -17,12 +17,11 @@ from influence_cli.errors import InfluenceError
 from influence_cli.schemas.records import EpisodeKey
 from influence_cli.store.conditions import refuse_other_run
 from influence_cli.store.connection import connect, explained, store_error
-from influence_cli.store.run_directory import RunDirectory, lock_holder
+from influence_cli.store.run_directory import RunDirectory, lock_holder, shard_files
 from influence_cli.store.schema import OF_EPISODE, SCHEMA_VERSION, check_version, is_empty, migrate
 from influence_cli.store.search import INDEX
 from influence_cli.store.word_index import empty_index
 
-SHARD_PATTERN = "run-*.db"
 SHARD_LOCKS = "run-*.lock"
 _NAMES = ("iteration", "environment", "scenario", "initial_state", "sample")
 _KEY = ", ".join(_NAMES)
@@ -44,11 +43,6 @@ _NEWER = {
     "label": (("turn", "rubric", "author"), "x.time > y.time"),
 }
 """By table: what makes two rows of a conversation one, and when the shard's x is taken in place of the run's y."""
-
-
-def shard_files(directory: RunDirectory) -> list[Path]:
-    """Return the databases of shards in the run's directory, in the order of their numbers."""
-    return sorted(directory.path.glob(SHARD_PATTERN), key=lambda path: (len(path.name), path.name))
 
 
 def merge_shards(directory: RunDirectory, sources: Sequence[Path] | None = None) -> int:

@@ -122,6 +122,7 @@ def score(
 
     See also: influence score rubrics, influence score calibrate --help.
     """
+    from influence_cli.cli.opening import tell_unmerged
     from influence_cli.cli.score.resolving import Wanted, resolve, shared
     from influence_cli.cli.score.showing import document, estimate_document, show, show_estimate
     from influence_cli.cli.score.sitting import estimated, have_scores, refuse_whole
@@ -158,6 +159,7 @@ def score(
         files=config or [],
         assignments=assignments or [],
         load=sharding is None,
+        gather=not dry_run and part is None,
     )
     if part is not None and not dry_run:
         resolved = shared(resolved, part)
@@ -171,6 +173,7 @@ def score(
     )
     request = resolved.request(asking, limit=limit, batch=batch, wait=not no_wait, poll_seconds=poll)
     if dry_run:
+        tell_unmerged(resolved.directory)
         estimate = estimated(resolved, request)
         if json:
             output.emit_json(estimate_document(resolved, request, estimate))
