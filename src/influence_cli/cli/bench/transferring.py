@@ -22,7 +22,7 @@ from influence_cli.resolution import agent_name, find_environments, role_models
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.simulation.estimate import estimate
 from influence_cli.simulation.sitting import Sitting
-from influence_cli.store.queries import conversation_counts
+from influence_cli.store.queries import is_finished
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import MANIFEST, RunDirectory
 
@@ -159,8 +159,7 @@ def _is_finished(cell: Sitting) -> bool:
     if not cell.directory.database.is_file() or cell.config.n != cell.directory.manifest.config.n:
         return False
     with RunReader(cell.directory) as run:
-        counts = conversation_counts(run)
-        return run.state() == "done" and counts["failed"] <= cell.config.max_failed_share * counts["total"]
+        return is_finished(run)
 
 
 def results(registry: PluginRegistry, planned: Planned, measures: Sequence[str]) -> dict[str, Any]:
