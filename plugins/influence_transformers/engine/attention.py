@@ -5,7 +5,8 @@ of segments, the rows of its own chunk up to itself, or rows named by a small ma
 kernel that also returns the log-sum-exp of its scores, and the parts of a row are added with those as weights. A span
 that several sequences share is read once for all of them. Invariant: the result equals softmax attention over the
 union of a row's parts, up to rounding; positions are written to a segment before they are read.
-Source of the weights: Dao et al., FlashAttention-2 (arXiv 2307.08691), section 3.1.
+Source: reading what sequences share apart from the rest, and adding the parts up: Juravsky et al., Hydragen, 2024 (arXiv
+2402.05099); kernels that keep the log-sum-exp: Dao, FlashAttention-2, 2023 (arXiv 2307.08691).
 """
 
 from __future__ import annotations
