@@ -3,28 +3,18 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 
 import pytest
+from tests.commands import conversations
 from tests.waiting import wait_until
 
 from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
 
 FAR_LONGER_THAN_THE_TEST = "60"
-
-
-def conversations(database):
-    """Return how many were begun."""
-    try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute("SELECT count(*) FROM episode").fetchone()[0]
-    except sqlite3.Error:
-        return 0
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from influence_cli.launching.protocol import Job, Launcher, Task
 from influence_cli.launching.records import add_record, record_of
 from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.registry import PluginRegistry
-from influence_cli.resolution import LOCAL, launcher_with
+from influence_cli.resolution import LOCAL, check_launcher, launcher_with
 
 _POLL = 0.3
 
@@ -49,6 +49,12 @@ class Launched:
         """Return the documented object ``influence.launched/1``."""
         facts = {"run": str(self.folder), "job": self.job, "launcher": self.launcher, "log": str(self.log)}
         return {"schema": "influence.launched/1", **facts, "code": self.code}
+
+
+def refuse_place(registry: PluginRegistry, place: Place) -> None:
+    """Raise InfluenceError for what is wrong with ``place``, before anything is made."""
+    check_launcher(registry, place.launcher or LOCAL, launcher_options(place.options))
+    parse_resources(place.resources)
 
 
 def launch(registry: PluginRegistry, folder: Path, name: str, arguments: Sequence[str], place: Place) -> Launched:

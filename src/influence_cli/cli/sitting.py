@@ -32,6 +32,7 @@ from influence_cli.resolution import (
     close_models,
     default_model,
     find_environments,
+    lasting_names,
     with_default_model,
 )
 from influence_cli.schemas.configs import SimulationConfig
@@ -88,7 +89,7 @@ def take_up(
     directory = open_run(find_run(name)).of_shard(shard)
     if directory.manifest.command == "train":
         raise of_another_command(directory)
-    before, config = directory.manifest.config, sources.over(directory, SimulationConfig, FLAGS)
+    before, config = directory.manifest.config, sources.over(registry, directory, SimulationConfig, FLAGS)
     config, environments, models = resolved(registry, config, (), load=load)
     refuse_fewer(before, config, environments, directory.path)
     refuse_changed_environments(directory, environments)
@@ -115,11 +116,7 @@ def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tup
         environment.mix(config.populations)
         environment.refuse_silent(config.cue)
     start_tally(environments, config)
-    # A run is taken up from anywhere: what was found by a relative path is remembered by its absolute one.
-    lasting = tuple(
-        str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
-        for name, environment in zip(names, environments, strict=True)
-    )
+    lasting = lasting_names(names, environments, folders)  # a run is taken up from anywhere
     return with_default_model(config.model_copy(update={"environments": lasting})), environments
 
 

@@ -117,7 +117,7 @@ def take_up(registry: PluginRegistry, name: str, sources: Sources, *, dry: bool 
     directory = open_run(find_run(name))
     if not isinstance(directory.manifest.config, TrainConfig):
         raise of_another_command(directory)
-    config = sources.over(directory, TrainConfig, FLAGS, _FREE_TO_CHANGE)
+    config = sources.over(registry, directory, TrainConfig, FLAGS, _FREE_TO_CHANGE)
     plan = _plan(registry, config, (), dry=dry)
     refuse_changed_environments(directory, plan.environments)
     plan.directory = directory

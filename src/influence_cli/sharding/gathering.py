@@ -11,8 +11,8 @@ from influence_cli.launching.signals import hearing_stops
 from influence_cli.sharding.listening import Listener
 from influence_cli.sharding.orphans import refuse_orphans
 from influence_cli.sharding.splitting import Sharding
-from influence_cli.store.merge import merge_shards, refuse_live_shards, shard_files
-from influence_cli.store.run_directory import RunDirectory
+from influence_cli.store.merge import merge_shards, refuse_live_shards
+from influence_cli.store.run_directory import RunDirectory, shard_files
 
 
 def gather_shards(directory: RunDirectory) -> None:
