@@ -43,7 +43,7 @@ def begin(place, tiny_folder):
 def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(begin, influence, place, number):
     process = begin("0.2")
     os.kill(process.pid, number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 3, stderr
     assert "Stopping: what is in flight gets 10 s to finish; once more to stop now." in stderr
     assert "Traceback" not in stderr
@@ -63,7 +63,7 @@ def test_two_signals_stop_at_once(begin, place):
         assert said, process.communicate()
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=100)
     assert time.monotonic() - asked < 8  # one signal alone would have given 10 seconds
     assert process.returncode == 3, stderr
     assert json.loads(stdout)["state"] == "stopped"
@@ -86,7 +86,7 @@ def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place,
     try:
         assert process.stdout.readline() == "1\n"
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=100)
     finally:
         process.kill()
         process.communicate()

@@ -202,7 +202,7 @@ def told(process, words):
 def test_one_signal_stops_the_asking_for_scores_and_the_run_goes_on(scoring, influence, stored, number):
     process = scoring(1.0)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=150)
+    stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 3, stderr
     assert "Stopping: what is in flight gets 10 s to finish; once more to stop now." in stderr
     document = json.loads(stdout)
@@ -221,7 +221,7 @@ def test_two_signals_stop_the_asking_for_scores_at_once(scoring, stored):
     told(process, "Stopping:")
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=150)
+    stdout, stderr = process.communicate(timeout=100)
     assert time.monotonic() - asked < 8  # one signal alone would have given 10 seconds
     assert (process.returncode, json.loads(stdout)["state"]) == (3, "stopped"), stderr
     assert "Traceback" not in stderr
