@@ -135,7 +135,7 @@ def test_the_traceback_of_a_bug_holds_no_key(watched):
     code = (
         "import os, sys; from influence_cli import __main__ as m; from influence_cli.cli import app; "
         "from influence_cli.api import remember_secret as r; r(os.environ['CAMPUS_SERVER']); "
-        "app.build_app = lambda: (lambda: open(os.environ['CAMPUS_SERVER'])); m.main()"
+        "app.build_command = lambda: (lambda: open(os.environ['CAMPUS_SERVER'])); m.main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=watched.folder, env=watched.environment, capture_output=True, check=False

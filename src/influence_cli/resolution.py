@@ -259,11 +259,15 @@ def _check_prices(config: SimulationConfig, models: Mapping[Role, RoleModel]) ->
         return
     for model in models.values():
         if model.price is None:
-            price = f"--set 'prices={{\"{model.name.base}\": {{prompt: 0.15, completion: 0.60}}}}'"
             raise InfluenceError(
                 f"--max-cost needs the price of {model.name.base}, in US dollars for a million tokens.",
-                hint=f"For instance {price}.",
+                hint=f"For instance {price_example(model.name.base)}.",
             )
+
+
+def price_example(name: str) -> str:
+    """Return what gives the model ``name`` a price on the command line."""
+    return f"--set 'prices={{\"{name}\": {{prompt: 0.15, completion: 0.60}}}}'"
 
 
 def _cached(backend: Backend, folder: str, name: ModelName, options: BaseModel) -> Backend:

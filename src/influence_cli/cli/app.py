@@ -35,18 +35,12 @@ from influence_cli.cli import (
     train,
     view,
 )
-from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, InfluenceError
+from influence_cli.cli.stops import StoppedError
+from influence_cli.errors import EXIT_DONE, EXIT_USER, InfluenceError
 from influence_cli.plugins.loading import Plugin, told
 from influence_cli.plugins.registry import PluginRegistry, make_registry
 
 _BROKEN_PIPE = 141
-_STOPPED = "stopped"
-
-
-class _StoppedError(InfluenceError):
-    """Ctrl-C, or a question that nobody answered."""
-
-    exit_code = EXIT_STOPPED
 
 
 class _ReaderGoneError(Exception):
@@ -73,10 +67,12 @@ class ErrorLineGroup(TyperGroup):
                 code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
             finally:
                 sys.stdout.flush()
+        except StoppedError as stop:
+            _leave(str(stop), stop.exit_code)
         except InfluenceError as error:
             _end(str(error), error.exit_code)
         except typer.Abort:
-            _end(_STOPPED, EXIT_STOPPED)
+            _leave(str(StoppedError()), StoppedError.exit_code)
         except (_ReaderGoneError, BrokenPipeError):
             _give_up_stdout()
             sys.exit(_BROKEN_PIPE)
@@ -116,7 +112,7 @@ def _ends_of_ours() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise _StoppedError(_STOPPED) from None
+        raise StoppedError from None
     except BrokenPipeError:
         raise _ReaderGoneError from None
 
@@ -127,7 +123,11 @@ def _give_up_stdout() -> None:
 
 
 def _end(message: str, code: int) -> None:
-    output.warn(f"error: {message}")
+    _leave(f"error: {message}", code)
+
+
+def _leave(message: str, code: int) -> None:
+    output.warn(message)
     sys.exit(code)
 
 
@@ -171,6 +171,11 @@ def build_app() -> typer.Typer:
     app.command()(doctor.doctor)
     _add_plugin_commands(app, registry)
     return app
+
+
+def build_command() -> Any:
+    """Return the command line ready to be run; SystemExit with its code when it has been."""
+    return typer.main.get_command(build_app())
 
 
 def _add_plugin_commands(app: typer.Typer, registry: PluginRegistry) -> None:

@@ -30,7 +30,7 @@ async def statuses(registry: PluginRegistry, known: list[tuple[Path, JobRecord]]
             else:
                 job = await launchers[key].attach(record.task(), record.id)
             how |= vars(await job.status())
-            if how["state"] == "lost" and _is_done(run, record):
+            if how["state"] == "lost" and _has_ended(run, record):
                 how["state"] = "ended"
         except InfluenceError as error:
             how["problem"] = str(error)
@@ -46,12 +46,12 @@ async def job_of(registry: PluginRegistry, record: JobRecord) -> tuple[Any, Job]
     return launcher, await launcher.attach(record.task(), record.id)
 
 
-def _is_done(run: Path, record: JobRecord) -> bool:
-    """Return whether the run says that it is done, and has been written since the job began: then this has ended."""
+def _has_ended(run: Path, record: JobRecord) -> bool:
+    """Return whether the run says how it ended, and has been written since the job began: then this has ended."""
     with suppress(OSError, ValueError):
         if (run / MANIFEST).is_file():
             directory = open_run(run)
             if directory.database.stat().st_mtime >= datetime.fromisoformat(record.started).timestamp():
                 with RunReader(directory) as reader:
-                    return reader.state() == "done"
+                    return reader.state() in ("done", "failed")
     return False

@@ -7,12 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from influence_cli import resolution
 from influence_cli.cli import output
+from influence_cli.resolution import default_model
 
 if TYPE_CHECKING:
     from influence_cli.plugins.registry import PluginRegistry
     from influence_cli.schemas.configs import SimulationConfig
     from influence_cli.schemas.messages import Role
     from influence_cli.simulation.models import RoleModel
+
+
+_JUDGES = ("preference", "transition", "veto", "judge")
+
+
+def tell_models(config: SimulationConfig, models: Mapping[Role, RoleModel]) -> None:
+    """Say that all roles have the default model, and which judges have the embedded one without being given it."""
+    from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE
+
+    default, told = default_model()
+    if all(model.name.base == default for model in models.values()):
+        output.say(told)
+    named = [role for role, own in config.roles.items() if own.model]
+    embedded = [role for role, model in models.items() if model.minimum_mass == EMBEDDED_MINIMUM_MASS]
+    judges = [role for role in _JUDGES if role in embedded and role not in named]
+    if judges:
+        output.say(f"{', '.join(judges)}: {EMBEDDED_NOTE}")
 
 
 def role_models(registry: PluginRegistry, config: SimulationConfig, **how: Any) -> dict[Role, RoleModel]:

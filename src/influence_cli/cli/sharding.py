@@ -8,6 +8,7 @@ from pathlib import Path
 
 from influence_cli.cli.detaching import Launched, Place, launch
 from influence_cli.cli.listening import Talk
+from influence_cli.cli.loading import tell_models
 from influence_cli.cli.logs import logged
 from influence_cli.cli.sitting import begin, take_up, talk
 from influence_cli.cli.sources import Sources
@@ -70,5 +71,6 @@ def have_conversations(sitting: Sitting, sharding: Sharding | None) -> Summary:
     if sharding is None:
         return talk(sitting)
     assert sitting.directory is not None
+    tell_models(sitting.config, sitting.models)
     with logged(sitting.directory.path / "logs"):
         return simulate_in_shards(sitting, sharding, Talk())

@@ -54,6 +54,7 @@ from influence_cli.cli.options import (
     fractions,
     given,
 )
+from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import EXIT_DONE, InfluenceError
 
 if TYPE_CHECKING:
@@ -183,13 +184,14 @@ def simulate(
     sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run or detach)
     if part is not None and (sharding is not None or detach):
         raise InfluenceError("--shard is one part, begun by hand.", hint="Leave out --shards, --launcher and --detach.")
-    load = sharding is None and not detach
-    if resume:
-        sitting = take_up(registry, run or (str(out) if out else "latest"), sources, shard=part, load=load)
-    elif part is not None and not dry_run:
-        sitting = begin_shard(registry, sources, out, part)
-    else:
-        sitting = begin(registry, sources, out, dry=dry_run, load=load)
+    load = sharding is None and not detach and not dry_run
+    with nothing_begun():
+        if resume:
+            sitting = take_up(registry, run or (str(out) if out else "latest"), sources, shard=part, load=load)
+        elif part is not None and not dry_run:
+            sitting = begin_shard(registry, sources, out, part)
+        else:
+            sitting = begin(registry, sources, out, dry=dry_run, load=load)
     if dry_run:
         _show_estimate(estimated(sitting), as_json=json)
         return
@@ -208,7 +210,11 @@ def simulate(
 
 def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], *, as_json: bool) -> None:
     """Show the resolved settings and what the run would take at most."""
+    from influence_cli.cli.costs import cost_text, tell_unpriced, unpriced
+    from influence_cli.cli.loading import tell_models
+
     config, models, estimate = dry
+    tell_models(config, models)
     if as_json:
         roles = {role: vars(entry) for role, entry in estimate.roles.items()}
         output.emit_json(
@@ -240,13 +246,13 @@ def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate]
         table.add_row(role, output.plain(str(models[role].name)), f"{entry.calls:,}", *tokens, cost)
     output.emit(Text())
     output.emit(table)
-    cost = "no price known" if estimate.cost is None else f"${estimate.cost:,.2f}"
     output.emit(
         Text(
             f"At most {estimate.conversations:,} conversations, {estimate.calls:,} calls, {estimate.tokens:,} tokens "
-            f"({cost}). Nothing was done."
+            f"({cost_text(estimate.cost)}). Nothing was done."
         )
     )
+    tell_unpriced(estimate.cost, unpriced(models.values()))
 
 
 def _show_summary(summary: Summary) -> None:
@@ -256,6 +262,11 @@ def _show_summary(summary: Summary) -> None:
     from influence_cli.cli.progress import clock
 
     tally = summary.tally
+    ended = tally.done >= tally.total and tally.stop != "alike"
+    if ended and tally.earlier_done and not tally.complete + tally.failed:
+        output.emit(Text(f"Nothing is left to do: {tally.earlier_done:,} conversations are complete."))
+        output.emit(Text(f"To look at it: influence runs show {output.plain(str(summary.path))}"))
+        return
     parts = [f"{tally.complete:,} conversations complete"]
     if tally.earlier_done:
         parts.append(f"{tally.earlier_done:,} earlier")
@@ -283,8 +294,8 @@ def _show_summary(summary: Summary) -> None:
         output.warn(note)
     where = output.plain(str(summary.path))
     if summary.reason:
-        output.warn(f"{'Ended early: ' if summary.state != 'done' else ''}{summary.reason}.")
-    if summary.state != "done":
+        output.warn(f"{'' if ended else 'Ended early: '}{summary.reason}.")
+    if not ended:
         output.emit(Text(f"To go on: influence simulate --resume {where}"))
     elif tally.failed:
         output.emit(Text(f"To try the failed ones again: influence simulate --resume {where}"))

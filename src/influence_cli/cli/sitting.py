@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from influence_cli.cli import output
 from influence_cli.cli.changes import refuse_changed_environments, refuse_fewer
-from influence_cli.cli.loading import role_models
+from influence_cli.cli.loading import role_models, tell_models
 from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, show_progress
 from influence_cli.cli.provenance import manifest
@@ -30,7 +30,6 @@ from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import (
     close_models,
-    default_model,
     find_environments,
     lasting_names,
     with_default_model,
@@ -129,10 +128,10 @@ def talk(sitting: Sitting) -> Summary:
     """Have the conversations of ``sitting``; return how it went. The store is closed and the state set in any case."""
     assert sitting.directory is not None
     directory = sitting.directory
-    if not any(model.name.base != default_model()[0] for model in sitting.models.values()):
-        output.say(default_model()[1])
-    if sitting.shard is None and sitting.resumed:
-        gather_shards(directory)
+    if sitting.shard is None:
+        tell_models(sitting.config, sitting.models)
+        if sitting.resumed:
+            gather_shards(directory)
     with directory.writer() as writer, logged(directory.path / "logs"):
         if sitting.shard is None:
             directory.remember(sitting.config)
@@ -197,7 +196,7 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
         try:
             with suppress(asyncio.CancelledError):
                 await conversations
-            state = state_of(tally)
+            state = state_of(tally, config)
         finally:
             for beside in filter(None, (pausing, display, beating)):
                 beside.cancel()

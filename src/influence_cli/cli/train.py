@@ -42,6 +42,7 @@ from influence_cli.cli.options import (
     fractions,
     given,
 )
+from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -190,10 +191,13 @@ def train(
         refuse_place(registry, place)
     elif launcher_option or resources:
         raise InfluenceError("Nothing is launched here.", hint="Add --launcher NAME or --detach.")
-    if resume:
-        plan = take_up(registry, run or (str(out) if out else "latest"), sources, dry=dry_run or elsewhere)
-    else:
-        plan = begin(registry, sources, out, dry=dry_run or elsewhere)
+    with nothing_begun():
+        if resume:
+            plan = take_up(registry, run or (str(out) if out else "latest"), sources, dry=dry_run or elsewhere)
+        else:
+            plan = begin(registry, sources, out, dry=dry_run or elsewhere)
+    for note in plan.notes:
+        output.say(note)
     if dry_run:
         _show_estimate(plan, estimated(plan), as_json=json)
         return
@@ -213,8 +217,11 @@ def train(
 
 def _show_estimate(plan: Plan, estimate: Any, *, as_json: bool) -> None:
     """Show the resolved settings and what the run takes."""
+    from influence_cli.cli.costs import tell_unpriced, unpriced
+    from influence_cli.cli.loading import tell_models
     from influence_cli.cli.training_tables import estimate_document, estimate_lines
 
+    tell_models(plan.config, plan.models)
     if as_json:
         output.emit_json(estimate_document(plan.config, plan.models, estimate))
         return
@@ -224,12 +231,15 @@ def _show_estimate(plan: Plan, estimate: Any, *, as_json: bool) -> None:
     output.emit(Text(yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).rstrip() + "\n"))
     for part in estimate_lines(plan.config, plan.models, estimate):
         output.emit(part)
+    tell_unpriced(estimate.cost, unpriced(plan.models.values()))
 
 
 def _show(result: Result) -> None:
     """Show the iterations, how the run ended, and what can be done next."""
     from influence_cli.cli.training_tables import iterations_table
 
+    if result.idle:
+        output.emit_text("Nothing is left to do.")
     output.emit(iterations_table(result.iterations))
     for note in result.notes:
         output.warn(note)

@@ -7,9 +7,9 @@ behind; models are loaded when their stage begins.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from influence_cli.backends.names import ModelName
 from influence_cli.cli import output
 from influence_cli.cli.changes import refuse_changed_environments
-from influence_cli.cli.loading import role_models
+from influence_cli.cli.loading import role_models, tell_models
 from influence_cli.cli.logs import logged
 from influence_cli.cli.progress import line, score_line, show_progress
 from influence_cli.cli.provenance import manifest
@@ -32,10 +32,11 @@ from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, Unknow
 from influence_cli.launching.signals import interrupted_by_stops
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
-from influence_cli.resolution import agent_name, default_model, roles_of
+from influence_cli.resolution import agent_name, roles_of
 from influence_cli.schemas.configs import SelectionConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
+from influence_cli.schemas.training import RowsWanted
 from influence_cli.scoring.computed import NamedScorer
 from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON
 from influence_cli.scoring.running import ScoreTally, ended
@@ -61,6 +62,7 @@ _FREE_TO_CHANGE = (
 )  # fmt: skip
 """What shapes no conversation that is to be had alike; a changed selection or algorithm holds for what is not yet learnt,
 and the run remembers that it was changed."""
+_WIDER = "Where each initial state has one conversation, the best of a scenario are looked for (selection.level)."
 _SCORE_ROLES: tuple[Role, ...] = ("judge",)
 
 
@@ -77,6 +79,8 @@ class Plan:
     directory: RunDirectory | None
     resumed: bool = False
     scorer: NamedScorer | None = None
+    notes: tuple[str, ...] = ()
+    """What was settled that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Result:
     exit_code: int
     reason: str = ""
     notes: tuple[str, ...] = field(default=())
+    idle: bool = False
+    """Whether nothing was left to do."""
 
     def document(self) -> dict[str, Any]:
         """Return the documented object ``influence.train/1``."""
@@ -145,10 +151,11 @@ def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path]
     for split in ("train", "heldout"):
         start_tally(environments, phase_config(config, 0, split))
     scorer = _reward_scorer(registry, config.selection)
-    if config.source.run is None or config.iterations > 1:
-        _check_groups(environments, config)
     algorithm = registry.component("algorithm", config.algorithm.name)
     options = validate_options(algorithm, config.algorithm.options, flag="--algo-option ")
+    notes: tuple[str, ...] = ()
+    if config.source.run is None or config.iterations > 1:
+        config, notes = _comparable(environments, config, lambda: algorithm.load()(options).wants)
     trackers: dict[str, Tracker] = {}
     for name, own in config.trackers.items():
         component = registry.component("tracker", name)
@@ -157,7 +164,7 @@ def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path]
             trackers[name] = component.load()(checked)
     models = role_models(registry, config, roles=_roles(config, scorer), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
-    return Plan(registry, config, environments, models, made, trackers, None, scorer=scorer)
+    return Plan(registry, config, environments, models, made, trackers, None, scorer=scorer, notes=notes)
 
 
 def _reward_scorer(registry: PluginRegistry, selection: SelectionConfig) -> NamedScorer | None:
@@ -183,16 +190,29 @@ def _reward_scorer(registry: PluginRegistry, selection: SelectionConfig) -> Name
     return named_scorer(registry, name, "")
 
 
-def _check_groups(environments: Sequence[Environment], config: TrainConfig) -> None:
-    """Raise InfluenceError where no two conversations of an iteration can have one initial state to be compared in."""
+def _comparable(
+    environments: Sequence[Environment], config: TrainConfig, wants: Callable[[], RowsWanted]
+) -> tuple[TrainConfig, tuple[str, ...]]:
+    """Return the settings with groups that hold two conversations, and a line on it where nobody asked for them.
+
+    Where each initial state has one conversation, and no level was named, the best of a scenario are looked for.
+    InfluenceError where that is not what was asked for, or nothing that the algorithm can learn from.
+    """
     phase = phase_config(config, 0, "train")
     states = count_episodes(environments, phase.model_copy(update={"n": None, "samples": 1}))
-    alone = config.samples == 1 and count_episodes(environments, phase) <= states
-    if alone and config.selection.level == "initial-state":
+    if config.samples > 1 or count_episodes(environments, phase) > states:
+        return config, ()
+    within = wants() in ("pairs", "all")
+    if not within and config.selection.level != "initial-state":
+        return config, ()
+    if within or "level" in config.selection.model_fields_set:
+        wider = "" if within else ", or compare more widely: --level scenario"
         raise InfluenceError(
             "Each initial state has one conversation: there is nothing to compare it with.",
-            hint="Raise --samples, or compare more widely: --level scenario.",
+            hint=f"Raise --samples{wider}.",
         )
+    selection = config.selection.model_copy(update={"level": "scenario"})
+    return config.model_copy(update={"selection": selection}), (_WIDER,)
 
 
 def _roles(config: TrainConfig, scorer: NamedScorer | None) -> tuple[Role, ...]:
@@ -217,8 +237,7 @@ def go(plan: Plan) -> Result:
     directory, algorithm = plan.directory, plan.algorithm
     assert directory is not None
     assert algorithm is not None
-    if all(model.name.base == default_model()[0] for model in plan.models.values()):
-        output.say(default_model()[1])
+    tell_models(plan.config, plan.models)
     tracking = Tracking(plan.trackers)
     training = Training(
         plan.config,
@@ -232,11 +251,13 @@ def go(plan: Plan) -> Result:
     )
     state: RunState = "failed"
     reason = ""
+    stages = -1
     with directory.writer() as writer, logged(directory.path / "logs"), output.progress_bar() as advance:
         writer.set_state("running")
         if plan.resumed:
             changed = changed_from(directory.manifest.config, plan.config)
-            writer.add_event("resume", {"stages": len(writer.finished_stages()), "changed_from": changed})
+            stages = len(writer.finished_stages())
+            writer.add_event("resume", {"stages": stages, "changed_from": changed})
         directory.remember(plan.config)
         unpause_run(directory.path)  # one that an earlier sitting left behind
         tracking.start(directory, resumed=plan.resumed)
@@ -250,8 +271,9 @@ def go(plan: Plan) -> Result:
         except KeyboardInterrupt:
             state, reason = "stopped", "stopped by a signal"
         finally:
+            idle = state == "done" and stages == len(writer.finished_stages())
             _end(writer, tracking, state, reason)
-    return _result(plan, directory, state, reason, tracking)
+    return replace(_result(plan, directory, state, reason, tracking), idle=idle)
 
 
 def _end(writer: RunWriter, tracking: Tracking, state: RunState, reason: str) -> None:

@@ -81,6 +81,7 @@ def estimate_lines(
     from rich.table import Table
     from rich.text import Text
 
+    from influence_cli.cli.costs import cost_text
     from influence_cli.training.estimate import TERAFLOPS
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -93,7 +94,7 @@ def estimate_lines(
             figures = (f"{entry.calls:,}", f"{entry.prompt_tokens:,}", f"{entry.completion_tokens:,}")
             table.add_row(phase, role, output.plain(str(models[role].name)), *figures)
     yield table
-    cost = "no price known" if estimate.cost is None else f"${estimate.cost:,.2f}"
+    cost = cost_text(estimate.cost)
     told = [
         f"At most, over {config.iterations} iterations: {estimate.conversations:,} conversations, {estimate.calls:,} "
         f"calls, {estimate.tokens:,} tokens ({cost}).",

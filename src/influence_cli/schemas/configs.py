@@ -127,7 +127,8 @@ class SelectionConfig(Frozen):
 
     level: Literal["initial-state", "scenario", "environment"] = Field(
         default="initial-state",
-        description="Among which conversations the best are looked for; initial-state: with one kind of user.",
+        description="Among which conversations the best are looked for; initial-state: with one kind of user; scenario "
+        "if each initial state has one conversation and no level is named.",
     )
     fraction: float = Field(
         default=1 / 16, gt=0.0, le=1.0, description="Share of a group that is best, and as many worst; 1/16 is allowed."

@@ -181,7 +181,7 @@ class _ShardedSimulation:
         stops = [stop for stop in self._stops if stop != "alike" or alike]
         if tally.stop is None and stops:
             tally.stop = stops[0]
-        state = state_of(tally)
+        state = state_of(tally, self._sitting.config)
         with suppress(InfluenceError):
             self._writer.set_state(state)
             if tally.stop:
@@ -192,7 +192,7 @@ class _ShardedSimulation:
             self._directory.path, state, tally, self._writer.totals().mean_rating, config, elapsed, models
         )
         lost = {shard: ending for shard, ending in over.items() if ending.verdict.why != BUDGET}
-        if state == "done" or tally.stop in ("signal", "alike") or not lost:
+        if tally.done >= tally.total or tally.stop in ("signal", "alike") or not lost:
             return summary
         reason = "; ".join(f"shard {shard} was given up: {ending.verdict.why}" for shard, ending in lost.items())
         return replace(summary, reason=reason, exit_code=EXIT_FAILURES)

@@ -30,8 +30,10 @@ class Sitting:
         return self.directory.shard if self.directory else None
 
 
-def state_of(tally: Tally) -> RunState:
-    """Return how the run ended: one that was told to stop but had nothing left to do is done."""
+def state_of(tally: Tally, config: SimulationConfig) -> RunState:
+    """Return how the run ended: one that was told to stop but had nothing left to do is done, or failed too often."""
     if tally.stop == "alike":
         return "failed"
-    return "done" if tally.done >= tally.total else "stopped"
+    if tally.done < tally.total:
+        return "stopped"
+    return "failed" if tally.failed > config.max_failed_share * tally.done else "done"

@@ -122,13 +122,12 @@ def resolve(
     flags: Mapping[str, Any],
     files: Sequence[Path],
     assignments: Sequence[str],
-    load: bool = True,
     gather: bool = True,
 ) -> Resolved:
     """Return what is to be scored, how and by whom; InfluenceError for whatever the user can mend.
 
-    Without ``load`` the models have names and settings, for who has others ask them. With ``gather`` a run whose
-    complete conversations are in its shards alone has them brought together first.
+    The models have names and settings until :func:`load_models`. With ``gather`` a run whose complete conversations are
+    in its shards alone has them brought together first.
     """
     from influence_cli.cli.score.scoring import FLAGS
 
@@ -152,6 +151,17 @@ def resolve(
     resolved = Resolved(directory, wanted, config, plan, scorers)
     if plan.metrics or plan.asks_user or plan.third_person or scorers:
         plan.environments = run_environments(registry, directory)
+    _find_models(registry, resolved, load=False)
+    return resolved
+
+
+def load_models(registry: PluginRegistry, resolved: Resolved) -> None:
+    """Load every model that is asked; InfluenceError for a key or a model that does not fit."""
+    _find_models(registry, resolved, load=True)
+
+
+def _find_models(registry: PluginRegistry, resolved: Resolved, *, load: bool) -> None:
+    directory, config, plan, wanted = resolved.directory, resolved.config, resolved.plan, resolved.wanted
     if plan.asks_judges:
         named: list[str | None] = [*dict.fromkeys(wanted.judges)] or [None]
         plan.judges = [_judge(registry, config, name, load=load) for name in named]
@@ -159,8 +169,7 @@ def resolve(
         plan.user = _user(registry, directory, config, wanted.user, load=load)
     if wanted.control:
         assert plan.user is not None
-        resolved.control = _control(registry, directory, config, plan.user, wanted.control_agent)
-    return resolved
+        resolved.control = _control(registry, directory, config, plan.user, wanted.control_agent, load=load)
 
 
 def _assignments(config: SimulationConfig) -> list[str]:
@@ -298,6 +307,8 @@ def _control(
     config: SimulationConfig,
     user: RoleModel,
     agent: str | None,
+    *,
+    load: bool,
 ) -> dict[Role, RoleModel]:
     """Return the models of the control conversations: the run's own user and transition, and a neutral agent."""
     control_config(directory.manifest)
@@ -311,4 +322,4 @@ def _control(
         ),
     }
     asked = settings.model_copy(update={"roles": {**settings.roles, **roles}})
-    return {**role_models(registry, asked, roles=("agent", "transition")), "user": user}
+    return {**role_models(registry, asked, roles=("agent", "transition"), load=load), "user": user}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -12,9 +13,9 @@ from influence_cli.cli.logs import logged
 from influence_cli.cli.score.resolving import Resolved
 from influence_cli.cli.sitting import stopping
 from influence_cli.errors import InfluenceError
-from influence_cli.resolution import default_model
 from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
-from influence_cli.scoring.running import ScoreTally
+from influence_cli.scoring.judging import Asking
+from influence_cli.scoring.running import ScoreTally, missing
 from influence_cli.scoring.shards import count_calls_since
 from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, ScoreSitting
 from influence_cli.sharding.gathering import gather_shards
@@ -22,21 +23,44 @@ from influence_cli.sharding.scoring import score_in_shards
 from influence_cli.sharding.splitting import Sharding
 from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE
 from influence_cli.store.beats import EVERY, beat_file, write_beat
+from influence_cli.store.queries import conversation_counts
 from influence_cli.store.reader import RunReader
+
+_LOOKED_AT = 256
+"""Conversations whose questions are counted; what more there are is reckoned from these."""
 
 
 def estimated(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
     """Return what a sitting would ask at most."""
-    try:
-        return _estimate(resolved, request)
-    finally:
-        asyncio.run(_close(resolved))
+    return _estimate(resolved, request)
 
 
 def _estimate(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
     with RunReader(resolved.directory) as reader:
         trajectories = islice(reader.numbered(finished=True), request.limit)
         return estimate_scores(trajectories, resolved.plan.items, request.asking, known_scores(reader))
+
+
+def tell_asked(resolved: Resolved, asking: Asking, limit: int | None) -> None:
+    """Say who judges and how many questions there are, which is reckoned from the first conversations of a long run."""
+    plan = replace(resolved.plan, asked=set(), homeless=set())
+    asked = [*plan.judges, *([plan.user] if plan.user else [])]
+    if not asked:
+        return
+    with RunReader(resolved.directory) as reader:
+        complete = conversation_counts(reader)["complete"]
+        total = min(complete, limit or complete)
+        looked_at = islice(reader.numbered(finished=True), min(total, _LOOKED_AT))
+        found = missing(looked_at, plan.items, asking, known_scores(reader), ScoreTally())
+        questions = round(sum(len(group) for group in found) * total / min(total, _LOOKED_AT))
+    about = "about " if total > _LOOKED_AT else ""
+    judges = ", ".join(dict.fromkeys(str(model.name) for model in plan.judges))
+    default = " (--judge names another)" if plan.judges and not resolved.wanted.judges else ""
+    who = [f"Judge: {judges}{default}"] if judges else []
+    who += [f"User: {plan.user.name}"] if plan.user else []
+    output.say(f"{'; '.join(who)}. To ask: {about}{questions:,} questions on {total:,} conversations.")
+    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in asked):
+        output.say(EMBEDDED_NOTE)
 
 
 def refuse_whole(in_shards: bool, *, batch: bool, control: bool) -> None:
@@ -61,11 +85,6 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
     Where the run's directory is of a shard, it tells how far it is; what scores took from ``spent_since`` on, in seconds
     of the epoch, counts against the budget.
     """
-    models = resolved.models()
-    if models and not any(model.name.base != default_model()[0] for model in models):
-        output.say(default_model()[1])
-    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models):
-        output.say(EMBEDDED_NOTE)
     if request.batch:
         _check_batch_budget(resolved, request)
     if resolved.directory.shard is None:

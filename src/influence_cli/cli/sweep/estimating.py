@@ -19,8 +19,10 @@ def estimate_document(prepared: Prepared) -> dict[str, Any]:
     config = prepared.config
     trials, count, known = _trials(prepared)
     rows: list[dict[str, Any]] = []
+    notes: dict[str, None] = {}
     for parameters in trials:
-        need = estimated(prepared.registry, prepared.base, prepared.keys, parameters)
+        need, settled = estimated(prepared.registry, prepared.base, prepared.keys, parameters)
+        notes.update(dict.fromkeys(settled))
         figures = {"conversations": need.conversations, "calls": need.calls, "tokens": need.tokens, "cost": need.cost}
         rows.append({"parameters": parameters, **figures})
     scale = config.seeds * count / len(rows)
@@ -40,6 +42,7 @@ def estimate_document(prepared: Prepared) -> dict[str, Any]:
         "calls": round(scale * sum(row["calls"] for row in rows)),
         "tokens": round(scale * sum(row["tokens"] for row in rows)),
         "cost": None if None in costs else scale * sum(costs),
+        "notes": list(notes),
     }
 
 

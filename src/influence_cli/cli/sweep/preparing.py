@@ -16,7 +16,7 @@ from typing import Any
 from influence_cli.cli import output
 from influence_cli.cli.provenance import refuse_secrets, versions
 from influence_cli.cli.sweep.running import FLAGS, TRIAL_FLAGS
-from influence_cli.cli.sweep.trying import settled_base, try_space
+from influence_cli.cli.sweep.trying import shared_settings, settled_base, try_space
 from influence_cli.credentials import without_secrets
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.options import validate_options
@@ -90,7 +90,7 @@ def begin(
     refuse_secrets(base)
     config = _with_searcher(registry, config)
     refuse_secrets(config)
-    try_space(registry, config.search, keys, base)
+    notes = try_space(registry, config.search, keys, base)
     _check_objectives(config, base)
     prepared = Prepared(registry, config, keys, base)
     if dry:
@@ -105,7 +105,9 @@ def begin(
         versions={**versions(), **registry.plugin_versions()},
         argv=tuple(map(without_secrets, sys.argv[1:])),
     )
-    directory = create_sweep(out, manifest, base.model_dump(mode="json"))
+    for note in notes:
+        output.say(note)
+    directory = create_sweep(out, manifest, shared_settings(base))
     return replace(prepared, directory=directory, fresh=True)
 
 

@@ -10,6 +10,7 @@ import typer
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.options import backend_options, given
+from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ def sweep(
     if resume:
         _go(take_up(registry, file or (str(out) if out else "latest"), asked), as_json=json)
         return
-    prepared = begin(registry, None if file is None else Path(file), asked, out, dry=dry_run)
+    with nothing_begun():
+        prepared = begin(registry, None if file is None else Path(file), asked, out, dry=dry_run)
     if dry_run:
         _show_estimate(prepared, as_json=json)
     else:
@@ -178,15 +180,19 @@ def _searcher_options(texts: Texts, pruner: str | None, storage: str | None) -> 
 
 
 def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:
+    from influence_cli.cli.costs import tell_unpriced
     from influence_cli.cli.sweep.estimating import estimate_document
     from influence_cli.cli.sweep.tables import estimate_parts
 
     document = estimate_document(prepared)
+    for note in document["notes"]:
+        output.say(note)
     if as_json:
         output.emit_json(document)
         return
     for part in estimate_parts(document):
         output.emit(part)
+    tell_unpriced(document["cost"])
 
 
 def _go(prepared: Prepared, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from influence_cli.cli import output
+from influence_cli.cli.costs import cost_text
 from influence_cli.settings import as_yaml
 from influence_cli.sweeps.figures import space_text
 
@@ -135,7 +136,7 @@ def estimate_parts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
             table.add_row(str(index), *(number(row["parameters"][name]) for name in names), *figures)
         yield Text()
         yield table
-    cost = "no price known" if document["cost"] is None else f"${document['cost']:,.2f}"
+    cost = cost_text(document["cost"])
     how = (
         "" if document["known"] and len(rows) == document["trials"] else f", reckoned from {len(rows)} draws at random"
     )

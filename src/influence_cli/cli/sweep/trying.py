@@ -48,6 +48,14 @@ class Estimated(Protocol):
         ...
 
 
+def shared_settings(base: SimulationConfig) -> dict[str, Any]:
+    """Return the settings of every trial; without the level of selection where none was named: each trial settles its own."""
+    document = base.model_dump(mode="json")
+    if isinstance(base, TrainConfig) and "level" not in base.selection.model_fields_set:
+        del document["selection"]["level"]
+    return document
+
+
 def settled_base(
     registry: PluginRegistry, base: SimulationConfig, folders: Sequence[Path], *, searched: Iterable[str]
 ) -> tuple[SimulationConfig, dict[str, str]]:
@@ -65,20 +73,23 @@ def settled_base(
 
 def try_space(
     registry: PluginRegistry, space: Mapping[str, Dimension], keys: Mapping[str, str], base: SimulationConfig
-) -> None:
-    """Raise InfluenceError, naming what is searched, if any end of it could not be set; then try the first trial."""
+) -> tuple[str, ...]:
+    """Return what the first trial settles that nobody asked for.
+
+    InfluenceError, naming what is searched, if any end of it could not be set, or if the first trial could not begin.
+    """
     first: Parameters = {name: ends(dimension)[0] for name, dimension in space.items()}
     for name, dimension in space.items():
         for value in ends(dimension):
             config = resolve_settings(
                 type(base),
-                base=base.model_dump(mode="json"),
+                base=shared_settings(base),
                 flags={keys[name]: value},
                 flag_names={keys[name]: f"--search {name}"},
             )
             if isinstance(config, TrainConfig):
                 _check_algorithm(registry, config)
-    estimated(registry, base, keys, first)
+    return estimated(registry, base, keys, first)[1]
 
 
 def _check_algorithm(registry: PluginRegistry, config: TrainConfig) -> None:
@@ -88,11 +99,12 @@ def _check_algorithm(registry: PluginRegistry, config: TrainConfig) -> None:
 
 def estimated(
     registry: PluginRegistry, base: SimulationConfig, keys: Mapping[str, str], parameters: Parameters
-) -> Estimated:
-    """Return what one run of a trial takes at most; InfluenceError if it could not begin."""
-    flags: dict[str, Any] = base.model_dump(mode="json")
+) -> tuple[Estimated, tuple[str, ...]]:
+    """Return what one run of a trial takes at most, and what it settles unasked; InfluenceError if it could not begin."""
+    flags = shared_settings(base)
     given = assignments(parameters, keys)
     if isinstance(base, TrainConfig):
-        return estimated_training(begin_training(registry, Sources(flags, assignments=given), None, dry=True))
+        plan = begin_training(registry, Sources(flags, assignments=given), None, dry=True)
+        return estimated_training(plan), plan.notes
     config, environments = settled(registry, resolve_settings(type(base), base=flags, assignments=given), ())
-    return estimate(environments, config, role_models(registry, config, load=False))
+    return estimate(environments, config, role_models(registry, config, load=False)), ()
