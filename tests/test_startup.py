@@ -2,6 +2,7 @@
 
 import json
 import resource
+import signal
 import subprocess
 import sys
 
@@ -57,14 +58,20 @@ def test_help_is_there_in_a_moment():
     assert min(taken) < MOST_SECONDS
 
 
-def test_ctrl_c_while_the_program_loads_leaves_no_traceback(monkeypatch):
-    from influence_cli import __main__
-    from influence_cli.cli import app
-
-    def interrupted():
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(app, "make_registry", interrupted)
-    with pytest.raises(SystemExit) as ended:
-        __main__.main()
-    assert ended.value.code == 3
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["influence_cli.cli.app.make_registry", "typer.main.get_command"])
+def test_a_signal_while_the_program_starts_ends_it_in_one_line(where, number):
+    module, _, name = where.rpartition(".")
+    # Short sleeps: a signal between two instructions is heard after the next one, however long that takes.
+    slow = "lambda *_: (print(1, flush=True), [time.sleep(0.05) for _ in range(2400)])"
+    code = f"import sys, time, influence_cli.cli.app, {module}; {module}.{name} = {slow}; "
+    code += "from influence_cli.__main__ import main; sys.argv = ['influence', 'runs', 'list']; main()"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        try:
+            assert process.stdout.readline() == "1\n"
+            process.send_signal(number)
+            _, stderr = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert (process.returncode, stderr) == (3, "Stopped before anything was begun.\n")

@@ -73,7 +73,10 @@ class ChatClient:
     def _unconnected(self, error: Exception) -> CallFailedError:
         """Return the failure; ``away`` if nothing was sent to a server that has answered before, which is told once."""
         said = redact(str(error), self._key) or type(error).__name__
-        failed = CallFailedError("connection", f"The connection failed: {said}")
+        told = f"The connection failed: {said}"
+        if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+            told = f"The connection failed: nothing listens at {self._options.base_url} (connection refused)."
+        failed = CallFailedError("connection", told)
         if isinstance(error, aiohttp.ClientConnectorError) and self._answers is not None:
             failed.away = True
             if self._answers and self._options.outage > 0.0:

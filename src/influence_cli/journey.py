@@ -213,7 +213,7 @@ def score(
     flags = dict(settings or {})
 
     def work() -> Finished:
-        from influence_cli.cli.score.resolving import Wanted, resolve
+        from influence_cli.cli.score.resolving import Wanted, load_models, resolve
         from influence_cli.cli.score.showing import document
         from influence_cli.cli.score.sitting import have_scores, refuse_whole
         from influence_cli.plugins.registry import make_registry
@@ -222,8 +222,10 @@ def score(
         registry = make_registry()
         sharding = _sharding(registry, shards, launcher)
         refuse_whole(sharding is not None, batch=False, control=control)
-        wanted, load = Wanted(names, rubrics, probes, control, judges), sharding is None
-        resolved = resolve(registry, str(run), wanted, flags=flags, files=(), assignments=(), load=load)
+        wanted = Wanted(names, rubrics, probes, control, judges)
+        resolved = resolve(registry, str(run), wanted, flags=flags, files=(), assignments=())
+        if sharding is None:
+            load_models(registry, resolved)
         asking = Asking(method=method, seed=resolved.config.seed, draws=resolved.config.judges.draws)
         request = resolved.request(asking, limit=limit)
         result = have_scores(resolved, request, sharding)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from influence_cli import __version__
+from influence_cli.backends.scripted import ScriptedBackend
 from influence_cli.cli import output
 
 
@@ -102,7 +103,33 @@ def test_ctrl_c_ends_with_three(influence, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(output, "say", interrupted)
-    assert one_line(influence("runs", "list"), code=3) == "stopped"
+    answer = influence("runs", "list")
+    assert (answer.code, answer.stdout, answer.stderr) == (3, "", "Stopped.\n")
+
+
+def test_ctrl_c_while_models_load_says_that_nothing_was_begun(influence, made_run, tiny_folder, place, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScriptedBackend, "__init__", interrupted)
+    for command in (("simulate", "--env", tiny_folder), ("score", made_run, "--with", "harm", "-q")):
+        named = "--judge" if command[0] == "score" else "--model"
+        answer = influence(*command, named, "scripted:demo")
+        assert (answer.code, answer.stdout) == (3, "")
+        assert answer.stderr.splitlines()[-1] == "Stopped before anything was begun."
+    assert list((place / "runs").iterdir()) == [made_run]
+
+
+def test_a_run_is_named_by_its_last_word_where_no_other_ends_so(influence, simulate, place):
+    for name in ("runs/20260101-simulate-heath", "runs/20260102-simulate-heath", "runs/20260102-simulate-cedar"):
+        assert simulate("--n", "1", "--out", name, "-q").code == 0
+    assert influence("runs", "show", "cedar", "--json").document["run"].endswith("20260102-simulate-cedar")
+    told = one_line(influence("runs", "show", "heath"))
+    assert told.startswith("'heath' may be any of 2 runs. Name one: 20260101-simulate-heath, 20260102-simulate-heath.")
+
+
+def test_a_flag_that_is_none_suggests_the_nearest_alone(influence):
+    assert one_line(influence("simulate", "--nn", "2")) == "No such option: --nn. Did you mean '--n'?"
 
 
 def test_an_unanswered_question_ends_with_three(influence, made_run):

@@ -256,6 +256,25 @@ def test_every_command_block_runs(page, stage, influence, parse):
             assert answer.code == 0, told
 
 
+def sweeps(page):
+    """The commands of a page that search settings, in its blocks and in running text."""
+    of_blocks = [words for block in blocks(page) for words in block.commands]
+    inline = [words for text in INLINE.findall((REPOSITORY / page).read_text()) for words in commands(text)]
+    return [words[1:] for words in (*of_blocks, *inline) if words[:2] == ("influence", "sweep") and "--search" in words]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/sweeps.md"])
+def test_a_sweep_that_is_printed_could_begin(page, place, influence, monkeypatch):
+    monkeypatch.setenv("INFLUENCE_MODEL", "scripted:demo")
+    assert sweeps(page)
+    for words in sweeps(page):
+        answer = influence(*words, "--set", "turns=1", "--trials", "9", "--dry-run", "--json")
+        told = f"{page}: {' '.join(words)}\n{answer.stderr}"
+        assert answer.code == 0, told
+        tried = [row["parameters"]["samples"] for row in answer.document["reckoned"]]
+        assert ("selection.level" in answer.stderr) == (1 in tried), told
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_tutorial_is_true_with_the_embedded_model(place, influence, monkeypatch):

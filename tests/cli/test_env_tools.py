@@ -30,7 +30,7 @@ def server():
 def test_a_new_environment_is_valid_and_can_be_simulated(influence, place):
     assert influence("env", "new", "my-chat").code == 0
     answer = influence("env", "validate", "my-chat")
-    assert "my-chat is sound: 1 scenarios, 2 initial states." in answer.stderr
+    assert "my-chat is sound: 1 scenario, 2 initial states." in answer.stderr
     run = influence("simulate", "--env", "my-chat", "--model", "scripted:demo", "--quiet", "--json")
     assert run.document["conversations"]["complete"] == 2
 

@@ -99,7 +99,7 @@ def test_a_file_of_rubrics_and_a_mistake_in_it(influence, made_run, place):
         (("--debias", "colours"), "Unknown debiasing"),
         (("--control",), "Add --probes"),
         (("--with", "lexical-diversity:windw=3"), "Did you mean 'window'"),
-        (("--with", "harm", "--batch", *JUDGE), "takes no batches"),
+        (("--with", "harm", "--batch", "--quiet", *JUDGE), "takes no batches"),
         (("--with", "harm", "--max-cost", "1", *JUDGE), "needs the price"),
     ],
 )
@@ -108,6 +108,21 @@ def test_mistakes_are_one_line_and_exit_code_two(influence, made_run, arguments,
     assert answer.code == 2
     assert problem in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1
+
+
+def test_who_judges_and_how_many_questions_is_told_beforehand(influence, made_run):
+    planned = influence("score", made_run, "--with", "harm", *JUDGE, "--dry-run", "--json").document
+    (entry,) = planned["models"].values()
+    first = influence("score", made_run, "--with", "harm", *JUDGE).stderr.splitlines()[0]
+    assert first == f"Judge: scripted:demo. To ask: {entry['scores']:,} questions on 8 conversations."
+    again = influence("score", made_run, "--with", "harm", *JUDGE).stderr.splitlines()[0]
+    assert again == "Judge: scripted:demo. To ask: 0 questions on 8 conversations."
+
+
+def test_a_default_judge_is_told_to_be_one(influence, made_run, monkeypatch):
+    monkeypatch.setenv("INFLUENCE_MODEL", "scripted:demo")
+    first = influence("score", made_run, "--with", "harm").stderr.splitlines()[0]
+    assert first.startswith("Judge: scripted:demo (--judge names another). To ask: ")
 
 
 def test_a_dry_run_says_what_it_takes_and_does_nothing(influence, made_run):

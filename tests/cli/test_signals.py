@@ -90,7 +90,7 @@ def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place,
     finally:
         process.kill()
         process.communicate()
-    assert (process.returncode, stderr) == (3, "error: stopped\n")
+    assert (process.returncode, stderr) == (3, "Stopped.\n")
 
 
 @pytest.mark.parametrize("command", ["simulate", "score", "train", "launched"])

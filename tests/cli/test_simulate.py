@@ -1,13 +1,16 @@
 """``influence simulate``: what its flags set, what it says, and how it ends."""
 
 import json
+import shlex
 
 import pytest
 import yaml
 
+from influence_cli import resolution
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.settings import setting_names
+from influence_cli.simulation.models import EMBEDDED_NOTE
 
 # -- what it says -----------------------------------------------------------------------------------------------------
 
@@ -169,6 +172,48 @@ def test_the_address_of_a_server_reaches_its_setting(influence, tiny_folder):
     assert answer.document["config"]["default"]["options"]["base_url"] == "http://127.0.0.1:9/v1"
 
 
+def test_a_dry_run_needs_no_key_and_says_how_to_give_a_price(influence, tiny_folder):
+    arguments = ("simulate", "--env", tiny_folder, "-m", "openai:gpt-4o-mini", "--dry-run")
+    answer = influence(*arguments)
+    assert answer.code == 0, answer.stderr
+    assert "no price known" in answer.stdout
+    price = shlex.split(answer.stderr.partition("for a million tokens: ")[2])
+    assert price[0] == "--set"
+    priced = influence(*arguments, *price)
+    assert (priced.code, priced.stderr) == (0, "")
+    assert "no price known" not in priced.stdout
+    assert influence(*arguments, *price, "--json").document["cost"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "judges"),
+    [
+        ([], "preference, transition, veto: "),
+        (["--agent", "scripted:demo", "--user", "scripted:demo", "--no-veto"], "preference, transition: "),
+        (["--preference", "scripted:demo", "--veto", "scripted:demo"], "transition: "),
+        (["--set", "judges.minimum_mass=0.5"], None),
+        (["-m", "scripted:demo"], None),
+    ],
+)
+@pytest.mark.parametrize("command", ["simulate", "train"])
+def test_judges_that_are_the_embedded_model_by_default_are_told_beforehand(
+    influence, tiny_folder, command, arguments, judges
+):
+    answer = influence(command, "--env", tiny_folder, *arguments, "--dry-run", "--json")
+    assert answer.code == 0, answer.stderr
+    told = [line for line in answer.stderr.splitlines() if EMBEDDED_NOTE in line]
+    assert told == ([] if judges is None else [judges + EMBEDDED_NOTE])
+
+
+def test_a_run_tells_who_judges_before_it_begins(simulate, monkeypatch):
+    # scripted, but taken for the embedded model
+    monkeypatch.setattr(resolution, "EMBEDDED_MODEL", "transformers:demo")
+    answer = simulate("--n", "1", "--turns", "1")
+    assert answer.code == 0, answer.stderr
+    said = answer.stderr.splitlines()
+    assert said[0] == f"preference, transition, veto: {EMBEDDED_NOTE}"
+
+
 def test_flags_override_a_file_that_extends_another(influence, place, tiny_folder):
     (place / "base.yaml").write_text("n: 2\nseed: 1\nturns: 1\ndefault: {model: 'scripted:demo'}\n")
     (place / "mine.yaml").write_text(f"extends: base.yaml\nseed: 2\nenvironments: ['{tiny_folder}']\n")
@@ -303,8 +348,11 @@ def test_failures_beyond_the_allowed_share_end_with_one(influence, tiny_folder, 
     assert "4 x agent: refused (last: The script lets this call fail (refused).)" in answer.stderr
     assert "4 of 8 conversations failed, more than the 10% that max_failed_share allows." in answer.stderr
     assert "Ended early" not in answer.stderr
+    assert "To try the failed ones again: influence simulate --resume" in answer.stdout
+    assert influence("runs", "list", "--json").document["runs"][0]["state"] == "failed"
     allowed = influence(*arguments, "--set", "max_failed_share=0.5", "--json")
     assert allowed.code == 0
+    assert allowed.document["state"] == "done"
     assert allowed.document["failures"] == [{"role": "agent", "kind": "refused", "count": 4}]
 
 
@@ -355,6 +403,9 @@ def test_taking_up_a_finished_run_does_nothing(influence, made_run):
     answer = influence("simulate", "--resume", made_run, "--json")
     assert answer.code == 0
     assert answer.document["conversations"] == {"total": 8, "complete": 0, "failed": 0, "earlier": 8}
+    told = influence("simulate", "--resume", made_run).stdout.splitlines()
+    assert told[0] == "Nothing is left to do: 8 conversations are complete."
+    assert told[1].startswith("To look at it: influence runs show")
 
 
 def test_a_run_may_be_taken_up_with_more_conversations(influence, made_run):

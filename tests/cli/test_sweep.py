@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from influence_cli.store.run_directory import open_run
+
 SPACE = ("--search", "strength=[0.3,0.6]")
 
 
@@ -319,3 +321,18 @@ def test_a_sweep_is_looked_at_by_itself(made_sweep, influence, place):
     answer = influence("view", "made", "--export-svg", "seen.svg", "--size", "100x30")
     assert answer.code == 0, answer.stderr
     assert "importance" in (place / "seen.svg").read_text()
+
+
+def test_trials_settle_their_level_each_for_itself(sweep, place):
+    answer = sweep("--search", "samples=[1,2]", "--iterations", "1", "--out", "made", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.stderr.count("(selection.level)") == 1
+    levels = [open_run(place / "made" / "trials" / name).manifest.config.selection.level for name in ("000", "001")]
+    assert sorted(levels) == ["initial-state", "scenario"]
+
+
+def test_a_level_that_was_named_holds_for_every_trial(sweep, place):
+    answer = sweep("--search", "samples=[1,2]", "--set", "selection.level=initial-state")
+    assert answer.code == 2
+    assert "Each initial state has one conversation" in answer.stderr
+    assert not list(place.iterdir())

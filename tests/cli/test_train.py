@@ -27,6 +27,7 @@ choices:
 """
 """A rater with a known optimum: replies of at most twenty words."""
 BRIEF = ("--samples", "4", "--turns", "1", "--no-veto", "--set", "evaluation.samples=8")
+ALONE = "Each initial state has one conversation: there is nothing to compare it with."
 SMALL = (*BRIEF, "--iterations", "3")
 
 
@@ -393,7 +394,10 @@ def test_a_backend_that_ignores_the_adapter_is_found_out(train, monkeypatch):
         (["--set", "selection.rubric=manipulation"], "A rubric is used only with the reward score."),
         (["--reward", "score"], "The reward score needs the name of one."),
         (["--reward", "score", "--set", "selection.rubric=manipulatio"], "Did you mean 'manipulation' or "),
-        (["--samples", "1"], "Each initial state has one conversation: there is nothing to compare it with."),
+        (["--samples", "1", "--level", "initial-state"], f"{ALONE} Raise --samples, or compare more widely: --lev"),
+        (["--samples", "1", "--set", "selection.level=initial-state"], ALONE),
+        (["--samples", "1", "--algo-option", "wants=pairs"], f"{ALONE} Raise --samples.\n"),
+        (["--samples", "1", "--algo-option", "wants=all"], f"{ALONE} Raise --samples.\n"),
         (["--set", "selection.minimum_spread=20"], "In no group of"),
     ],
 )
@@ -408,6 +412,27 @@ def test_mistakes_are_told_in_one_line(train, arguments, said):
     assert answer.code == 2
     assert said in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
+
+
+def test_one_conversation_each_is_compared_within_its_scenario_where_no_level_is_named(train, influence, place):
+    more = ("--samples", "1", "--turns", "1", "--no-veto", "--iterations", "1", "--top", "1/2")
+    planned = train("--dry-run", "--json", more=more)
+    assert planned.document["config"]["selection"]["level"] == "scenario"
+    made = train("--out", "made", more=more)
+    assert made.code == 0, made.stderr
+    for answer in (planned, made):
+        (told,) = [line for line in answer.stderr.splitlines() if "selection.level" in line]
+        assert told.startswith("Where each initial state has one conversation, the best of a scenario are looked for")
+    assert open_run(place / "made").manifest.config.selection.level == "scenario"
+    again = influence("train", "--resume", "made", "--quiet")
+    assert (again.code, again.stderr) == (0, "")
+    assert again.stdout.startswith("Nothing is left to do.\n")
+
+
+def test_several_conversations_each_keep_their_level(train):
+    planned = train("--samples", "2", "--dry-run", "--json", more=("--turns", "1"))
+    assert planned.document["config"]["selection"]["level"] == "initial-state"
+    assert "selection.level" not in planned.stderr
 
 
 def test_all_vetoed_and_all_alike_are_told(train, script, influence):

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -85,7 +86,7 @@ class ErrorLineGroup(TyperGroup):
             message = getattr(error, "format_message", None)
             if message is None:
                 raise
-            text = " ".join(str(message()).split())
+            text = " ".join((_meant(error) or str(message())).split())
             if text:
                 _end(text, EXIT_USER)
             sys.exit(EXIT_USER)
@@ -115,6 +116,14 @@ def _ends_of_ours() -> Iterator[None]:
         raise StoppedError from None
     except BrokenPipeError:
         raise _ReaderGoneError from None
+
+
+def _meant(error: Exception) -> str | None:
+    """Return what is said of a flag that is none but is like another; None for any other mistake."""
+    flag, known = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if flag is None or not known:
+        return None
+    return f"No such option: {output.plain(flag)}. Did you mean {get_close_matches(flag, known, 1, 0.0)[0]!r}?"
 
 
 def _give_up_stdout() -> None:

@@ -160,9 +160,9 @@ def run_directories(root: Path = RUNS) -> list[Path]:
 
 
 def find_run(name: str, *, root: Path = RUNS) -> Path:
-    """Return the run called ``name``: a path, a run's identifier under ``root``, or ``latest``.
+    """Return the run called ``name``: a path, a run's identifier under ``root`` or its last word, or ``latest``.
 
-    Raises InfluenceError if there is none, suggesting the nearest names.
+    Raises InfluenceError if there is none or the word is that of several, suggesting the nearest names.
     """
     runs = run_directories(root)
     if name == LATEST:
@@ -174,6 +174,13 @@ def find_run(name: str, *, root: Path = RUNS) -> Path:
             return candidate
     if Path(name).is_dir():
         open_run(Path(name))
+    ending = [run for run in runs if name and run.name.endswith(f"-{name}")]
+    if len(ending) == 1:
+        return ending[0]
+    if ending:
+        raise InfluenceError(
+            f"{name!r} may be any of {len(ending)} runs.", hint=f"Name one: {', '.join(run.name for run in ending)}."
+        )
     raise UnknownNameError("run", name, [run.name for run in runs])
 
 

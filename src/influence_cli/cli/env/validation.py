@@ -49,7 +49,8 @@ def validate(
             output.warn(str(error))
         else:
             states = len(environment.initial_states())
-            output.say(f"{environment.name} is sound: {len(environment.scenarios)} scenarios, {states} initial states.")
+            counted = f"{_count(len(environment.scenarios), 'scenario')}, {_count(states, 'initial state')}"
+            output.say(f"{environment.name} is sound: {counted}.")
         broken = broken or bool(problems)
         results.append({"environment": name, "sound": not problems, "problems": problems})
     if json:
@@ -65,3 +66,7 @@ def _folder_of(name: str) -> str:
         folder = path.parent.parent if path.parent.name == "scenarios" else path.parent
         return f"./{folder}" if not folder.is_absolute() else str(folder)
     return f"./{name}" if path.is_dir() and "/" not in name and not name.startswith(".") else name
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -22,7 +22,6 @@ from influence_cli.cli.launching import (
     sharding_of,
 )
 from influence_cli.cli.options import BackendOptions, BaseUrl, MaxCost, MaxTokens, backend_options, given
-from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import EXIT_DONE, UnknownNameError
 
 _WHAT, _WHO, _HOW, _RUN = "What to ask", "Models", "How", "The sitting"
@@ -124,9 +123,9 @@ def score(
     See also: influence score rubrics, influence score calibrate --help.
     """
     from influence_cli.cli.opening import tell_unmerged
-    from influence_cli.cli.score.resolving import Wanted, load_models, resolve, shared
+    from influence_cli.cli.score.resolving import Wanted, resolve, shared
     from influence_cli.cli.score.showing import document, estimate_document, show, show_estimate
-    from influence_cli.cli.score.sitting import estimated, have_scores, refuse_whole, tell_asked
+    from influence_cli.cli.score.sitting import estimated, have_scores, make_ready, refuse_whole
     from influence_cli.scoring.judging import Asking
     from influence_cli.scoring.shards import shard_keys
     from influence_cli.store.shards import parse_shard
@@ -172,11 +171,7 @@ def score(
         draws=resolved.config.judges.draws,
     )
     if not dry_run:
-        if part is None:
-            tell_asked(resolved, asking, limit)
-        if sharding is None:
-            with nothing_begun():
-                load_models(registry, resolved)
+        make_ready(registry, resolved, asking, limit, load=sharding is None)
     request = resolved.request(asking, limit=limit, batch=batch, wait=not no_wait, poll_seconds=poll)
     if dry_run:
         tell_unmerged(resolved.directory)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from influence_cli.cli import output
+from influence_cli.cli.costs import tell_unpriced
 
 if TYPE_CHECKING:
     from rich.table import Table

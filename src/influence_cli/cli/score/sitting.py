@@ -10,9 +10,11 @@ from typing import Any
 from influence_cli.cli import output
 from influence_cli.cli.listening import Talk
 from influence_cli.cli.logs import logged
-from influence_cli.cli.score.resolving import Resolved
+from influence_cli.cli.score.resolving import Resolved, load_models
 from influence_cli.cli.sitting import stopping
+from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import InfluenceError
+from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.running import ScoreTally, missing
@@ -41,7 +43,16 @@ def _estimate(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
         return estimate_scores(trajectories, resolved.plan.items, request.asking, known_scores(reader))
 
 
-def tell_asked(resolved: Resolved, asking: Asking, limit: int | None) -> None:
+def make_ready(registry: PluginRegistry, resolved: Resolved, asking: Asking, limit: int | None, *, load: bool) -> None:
+    """Say what is to be asked, once for all shards, and ``load`` the models unless others ask them."""
+    if resolved.directory.shard is None:
+        _tell_asked(resolved, asking, limit)
+    if load:
+        with nothing_begun():
+            load_models(registry, resolved)
+
+
+def _tell_asked(resolved: Resolved, asking: Asking, limit: int | None) -> None:
     """Say who judges and how many questions there are, which is reckoned from the first conversations of a long run."""
     plan = replace(resolved.plan, asked=set(), homeless=set())
     asked = [*plan.judges, *([plan.user] if plan.user else [])]

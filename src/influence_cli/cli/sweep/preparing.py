@@ -16,7 +16,7 @@ from typing import Any
 from influence_cli.cli import output
 from influence_cli.cli.provenance import refuse_secrets, versions
 from influence_cli.cli.sweep.running import FLAGS, TRIAL_FLAGS
-from influence_cli.cli.sweep.trying import shared_settings, settled_base, try_space
+from influence_cli.cli.sweep.trying import settled_base, shared_settings, try_space
 from influence_cli.credentials import without_secrets
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.options import validate_options
