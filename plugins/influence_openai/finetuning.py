@@ -27,7 +27,7 @@ _TRIES = 5
 
 
 class FineTuneOptions(OpenAIOptions):
-    """Settings of fine-tuning; the defaults of the three hyperparameters are the paper's."""
+    """Settings of fine-tuning; the defaults of the three hyperparameters are the published project's."""
 
     epochs: int = Field(default=1, ge=1, le=50, description="How often each row is learnt.")
     batch: int = Field(default=16, ge=1, le=256, description="Rows of one step.")

@@ -5,7 +5,8 @@ of segments, the rows of its own chunk up to itself, or rows named by a small ma
 kernel that also returns the log-sum-exp of its scores, and the parts of a row are added with those as weights. A span
 that several sequences share is read once for all of them. Invariant: the result equals softmax attention over the
 union of a row's parts, up to rounding; positions are written to a segment before they are read.
-Source of the weights: Dao et al., FlashAttention-2 (arXiv 2307.08691), section 3.1.
+Source: reading what sequences share apart from the rest, and adding the parts up: Juravsky et al., Hydragen, 2024 (arXiv
+2402.05099); kernels that keep the log-sum-exp: Dao, FlashAttention-2, 2023 (arXiv 2307.08691).
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class Write(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Rows (a range, or an index) that see all of a span."""
+    """Rows (a range, or an index) that see all of some spans, which lie one after the other; a lone row sees one span."""
 
-    span: Span
+    spans: tuple[Span, ...]
     rows: slice | torch.Tensor
     size: int
 
@@ -103,7 +104,7 @@ class Plan:
     among: list[Among] = field(default_factory=list)
     parts: torch.Tensor | None = None
     places: dict[int, int] = field(default_factory=dict)
-    seen: list[tuple[Layers, Layers]] = field(default_factory=list)
+    seen: list[list[tuple[Layers, Layers]]] = field(default_factory=list)
     lone: list[int] = field(default_factory=list)
     lone_seen: list[tuple[Layers, Layers]] = field(default_factory=list)
     single_rows: list[int] = field(default_factory=list)
@@ -113,11 +114,11 @@ class Plan:
     def seal(self, device: torch.device) -> None:
         """Work out where each row's partial results will lie, and make the views that every layer needs."""
         self.places = self.writes[0].segment.pool.shape.places
-        alone = [read for read in self.reads if read.size == 1]
-        self.reads = [read for read in self.reads if read.size > 1]
+        alone = [read for read in self.reads if read.size == 1 and len(read.spans) == 1]
+        self.reads = [read for read in self.reads if read.size > 1 or len(read.spans) > 1]
         self.lone = [row for read in alone for row in self._rows_of(read)]
-        self.lone_seen = [segment.by_layer(start, stop) for (segment, start, stop), _, _ in alone]
-        self.seen = [segment.by_layer(start, stop) for (segment, start, stop), _, _ in self.reads]
+        self.lone_seen = [segment.by_layer(start, stop) for ((segment, start, stop),), _, _ in alone]
+        self.seen = [[segment.by_layer(start, stop) for segment, start, stop in read.spans] for read in self.reads]
         singles = [write for write in self.writes if write.stop - write.start == 1]
         self.single_rows = [write.start for write in singles]
         self.single_places = [write.segment.by_layer(write.at, write.at + 1) for write in singles]
@@ -202,8 +203,10 @@ def _planned(plan: Plan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.
     partials = plan.partials_of(q.shape[1], v.shape[2])
     if plan.lone:
         partials.add(*_lone(plan, place, q, scale))
-    for (_, rows, _), (keys, values) in zip(plan.reads, plan.seen, strict=True):
-        partials.add(*_full(q[rows], keys[place], values[place], scale))
+    for (_, rows, _), views in zip(plan.reads, plan.seen, strict=True):
+        keys, values = ([view[which][place] for view in views] for which in (0, 1))
+        whole = (keys[0], values[0]) if len(views) == 1 else (torch.cat(keys, 2), torch.cat(values, 2))
+        partials.add(*_full(q[rows], *whole, scale))
     for start, stop, mask in plan.among:
         span = slice(start, stop)
         part = _causal if mask is None else _masked(mask)
@@ -215,7 +218,8 @@ def _lone(plan: Plan, place: int, q: torch.Tensor, scale: float) -> tuple[torch.
     """Return the results of the reads of one row each; what they share in handling is done for all at once."""
     groups = plan.lone_seen[0][0][place].shape[0]
     heads, width = q.shape[1:]
-    rows = q.view(len(q), groups, 1, heads // groups, width).unbind(0)
+    first = q[: max(plan.lone) + 1]  # single rows lie at the beginning of a pass
+    rows = first.view(len(first), groups, 1, heads // groups, width).unbind(0)
     found = [
         _kernel(rows[row], keys[place], values[place], False, scale)
         for row, (keys, values) in zip(plan.lone, plan.lone_seen, strict=True)
@@ -227,7 +231,8 @@ def _lone(plan: Plan, place: int, q: torch.Tensor, scale: float) -> tuple[torch.
 def _write(plan: Plan, place: int, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
     """Put the pass's keys and values where they belong; those of single rows together."""
     if plan.single_rows:
-        keys, values = (t.unsqueeze(2).unsqueeze(3).unbind(0) for t in (k, v))  # each heads x 1 x 1 x width
+        first = max(plan.single_rows) + 1
+        keys, values = (t[:first].unsqueeze(2).unsqueeze(3).unbind(0) for t in (k, v))  # each heads x 1 x 1 x width
         sources = [keys[row] for row in plan.single_rows] + [values[row] for row in plan.single_rows]
         into = [views[0][place] for views in plan.single_places] + [views[1][place] for views in plan.single_places]
         torch._foreach_copy_(into, sources)
