@@ -1,6 +1,8 @@
 """The commands as functions of the public face: the same runs, the same objects."""
 
 import asyncio
+import gc
+import signal
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,32 @@ def test_an_agent_is_trained_and_goes_on(tiny_folder):
     assert [row["iteration"] for row in trained.document["iterations"]] == [0, 1]
     more = api.resume(trained.path, settings={"iterations": 2})
     assert len(more.document["iterations"]) == 3
+
+
+@pytest.mark.parametrize("command", ["simulate", "train"])
+def test_signals_and_the_collector_are_as_they_were_when_a_function_returns(tiny_folder, command):
+    def mine(number, frame):
+        raise AssertionError
+
+    def state():
+        return [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)], gc.get_threshold(), gc.get_freeze_count()
+
+    before = {number: signal.signal(number, mine) for number in (signal.SIGINT, signal.SIGTERM)}
+    threshold = gc.get_threshold()
+    gc.unfreeze()  # whatever ran here before
+    gc.set_threshold(701, 11, 9)
+    try:
+        expected = state()
+        if command == "simulate":
+            api.simulate(tiny_folder, model=MODEL, n=1, out="runs/made")
+        else:
+            how = {"algorithm": "scripted", "iterations": 1, "settings": {"selection.fraction": 0.5}}
+            api.train(tiny_folder, model=MODEL, out="runs/made", **how)
+        assert state() == expected
+    finally:
+        gc.set_threshold(*threshold)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # -- several processes ------------------------------------------------------------------------------------------------

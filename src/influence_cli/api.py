@@ -110,6 +110,7 @@ if TYPE_CHECKING:
     from influence_cli.training.adapters import adapter_digest
     from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
     from influence_cli.training.report import training_figures
+    from influence_cli.whole_files import sync_file, sync_folder, write_whole
 
 _HOME = {
     "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
@@ -212,6 +213,7 @@ _HOME = {
     "influence_cli.training.adapters": ("adapter_digest",),
     "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
     "influence_cli.training.report": ("training_figures",),
+    "influence_cli.whole_files": ("sync_file", "sync_folder", "write_whole"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -360,6 +362,8 @@ __all__ = [
     "sweep",
     "sweep_best",
     "sweep_show",
+    "sync_file",
+    "sync_folder",
     "tethered",
     "together",
     "train",
@@ -369,6 +373,7 @@ __all__ = [
     "whole_file",
     "without_secrets",
     "write_parquet",
+    "write_whole",
 ]
 
 

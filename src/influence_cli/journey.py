@@ -167,10 +167,12 @@ def resume(
     settings: Settings | None = None,
     shards: int | None = None,
     launcher: str | Launching | None = None,
+    retry_failed: bool = False,
 ) -> Finished:
     """Take up a run of :func:`simulate` or :func:`train`, or a sweep, as ``--resume``; what was answered is not asked again.
 
-    ``shards`` and ``launcher`` are for conversations, whoever had the first of them.
+    ``shards`` and ``launcher`` are for conversations, whoever had the first of them; with ``retry_failed`` a sweep has its
+    failed trials once more.
     """
     flags, name = dict(settings or {}), str(run)
 
@@ -181,7 +183,8 @@ def resume(
 
         registry = make_registry()
         if any(map(is_sweep, (Path(name), RUNS / name))):
-            return _sweep_again(registry, name, flags, shards, launcher)
+            _refuse_split(name, (shards, launcher))
+            return _sweep_again(registry, name, flags, retry_failed=retry_failed)
         if open_run(find_run(name)).manifest.command == "train":
             return _training_again(registry, name, flags, shards, launcher)
         return _simulation_again(registry, name, flags, shards, launcher)
@@ -300,12 +303,11 @@ def _training_again(registry: PluginRegistry, name: str, flags: Settings, *split
     return _iterations(go(take_up(registry, name, Sources(flags))))
 
 
-def _sweep_again(registry: PluginRegistry, name: str, flags: Settings, *split: object) -> Finished:
+def _sweep_again(registry: PluginRegistry, name: str, flags: Settings, *, retry_failed: bool) -> Finished:
     from influence_cli.cli.sweep.going import go
     from influence_cli.cli.sweep.preparing import Asked, take_up
 
-    _refuse_split(name, split)
-    return _trials(go(take_up(registry, name, Asked(flags=flags))))
+    return _trials(go(take_up(registry, name, Asked(flags=flags, retry_failed=retry_failed))))
 
 
 def _refuse_split(name: str, split: Sequence[object]) -> None:

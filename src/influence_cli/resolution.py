@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from influence_cli.credentials import holds_secret
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -76,6 +77,16 @@ def find_environments(
     return [known[name]() if name in known else find_environment(name, path) for name in dict.fromkeys(names)]
 
 
+def lasting_names(
+    names: Sequence[str], environments: Sequence[Environment], folders: Sequence[Path] = ()
+) -> tuple[str, ...]:
+    """Return names of ``environments``, found as ``names``, that hold anywhere: a folder's is its absolute path."""
+    return tuple(
+        str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
+        for name, environment in zip(names, environments, strict=True)
+    )
+
+
 def known_environments(registry: PluginRegistry, folders: Iterable[Path] = ()) -> dict[str, Callable[[], Environment]]:
     """Return by name what loads each environment: plugins' own, and over them those in folders."""
     from influence_cli.environments.loading import load_environment
@@ -106,6 +117,21 @@ def environment_path(registry: PluginRegistry, folders: Iterable[Path] = ()) -> 
         if not folder.is_dir():
             raise InfluenceError(f"--environments-dir {folder} is no folder.")
     return search_path(asked, registry.environment_paths())
+
+
+def check_launcher(registry: PluginRegistry, name: str, options: Mapping[str, Any]) -> None:
+    """Raise InfluenceError for what is wrong with the launcher ``name`` or with ``options``, without making it.
+
+    They are kept with its jobs, and may go into scripts, so that no key may stand in them.
+    """
+    from influence_cli.plugins.options import validate_options
+
+    if holds_secret(options):
+        raise InfluenceError(
+            "An option of the launcher seems to hold a key or a password, and it is kept with the job.",
+            hint="Put it in an environment variable.",
+        )
+    validate_options(registry.component("launcher", name), options, flag="--launcher-option ")
 
 
 def launcher_with(registry: PluginRegistry, name: str, options: Mapping[str, Any]) -> Launcher:

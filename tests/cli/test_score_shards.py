@@ -148,6 +148,58 @@ def test_a_shard_is_told_all_that_was_asked_for(made_run, influence, monkeypatch
     assert (again.wanted, repeated.asking, repeated.limit) == (resolved.wanted, request.asking, request.limit)
 
 
+def test_a_run_that_is_called_like_the_command_is_scored_by_shards(made_run, influence):
+    made_run.rename(made_run.with_name("score"))
+    answer = score(influence, "score", "--shards", "2", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.document["scores"]["asked"] > 0
+
+
+def test_a_shard_that_is_none_is_refused_before_a_judge_is_loaded(made_run, influence, place):
+    answer = influence("score", made_run, "--judge", f"scripted:{place / 'nowhere.yaml'}", "--shard", "3/2")
+    told = "error: --shard '3/2' is not NUMBER/OF. For instance 2/4: the second of four.\n"
+    assert (answer.code, answer.stderr) == (2, told)
+
+
+@pytest.fixture
+def by_hand(simulate, place):
+    """A run whose eight conversations are in its two shards alone."""
+    for shard in ("1/2", "2/2"):
+        assert simulate("--n", "8", "--out", "runs/made", "--quiet", "--shard", shard).code == 0
+    return place / "runs" / "made"
+
+
+def test_what_shards_by_hand_hold_is_scored(by_hand, influence):
+    told = "error: What runs/made holds is in its shards alone. Bring it together: influence runs merge runs/made\n"
+    for command in (["runs", "show", "made"], ["runs", "check", "made"], ["score", "made", "--dry-run"]):
+        answer = influence(*command)
+        assert (answer.code, answer.stderr) == (2, told)
+    assert told.removeprefix("error: ") in influence("runs", "list").stderr
+    assert influence("score", "made", "--with", "reply-length", "--json").document["figures"][0]["n"] > 8
+    assert influence("runs", "show", "made", "--json").document["conversations"]["complete"] == 8
+
+
+def test_a_run_whose_complete_conversations_are_in_shards_is_scored(by_hand, influence):
+    with open_run(by_hand).writer():
+        pass  # it has a database now, and nothing in it
+    answer = influence("score", "made", "--shard", "1/2", "--with", "reply-length")
+    told = "has no complete conversation to score: none. Its shards hold more: influence runs merge runs/made"
+    assert (answer.code, told in answer.stderr) == (2, True)
+    assert influence("score", "made", "--with", "reply-length", "--shards", "2", "-q").code == 0
+
+
+def test_an_estimate_says_what_shards_alone_hold(simulate, influence):
+    for shard in ("1/2", "2/2"):
+        assert simulate("--n", "8", "--out", "runs/made", "--quiet", "--shard", shard).code == 0
+        if shard == "1/2":
+            assert influence("runs", "merge", "made").code == 0
+    answer = influence("score", "made", "--with", "reply-length", "--dry-run")
+    assert (answer.code, "4 conversations of runs/made, or scores of them, are in its shards" in answer.stderr) == (
+        0,
+        True,
+    )
+
+
 def test_scores_that_no_shard_could_make_are_missing_and_told(made_run, influence, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "no number")  # no Python starts with this, and its exit code is 1
     answer = score(influence, made_run, "--shards", "1", "--restarts", "0", "--json")

@@ -18,9 +18,9 @@ from influence_cli.errors import EXIT_FAILURES
 from influence_cli.launching.commands import program
 from influence_cli.launching.protocol import Job, Launcher, Task
 from influence_cli.launching.records import add_record, record_of
-from influence_cli.launching.signals import on_stop_signals
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.registry import PluginRegistry
-from influence_cli.resolution import LOCAL, launcher_with
+from influence_cli.resolution import LOCAL, check_launcher, launcher_with
 
 _POLL = 0.3
 
@@ -49,6 +49,12 @@ class Launched:
         """Return the documented object ``influence.launched/1``."""
         facts = {"run": str(self.folder), "job": self.job, "launcher": self.launcher, "log": str(self.log)}
         return {"schema": "influence.launched/1", **facts, "code": self.code}
+
+
+def refuse_place(registry: PluginRegistry, place: Place) -> None:
+    """Raise InfluenceError for what is wrong with ``place``, before anything is made."""
+    check_launcher(registry, place.launcher or LOCAL, launcher_options(place.options))
+    parse_resources(place.resources)
 
 
 def launch(registry: PluginRegistry, folder: Path, name: str, arguments: Sequence[str], place: Place) -> Launched:
@@ -96,14 +102,14 @@ async def _attended(launcher: Launcher, task: Task, folder: Path, named: str) ->
             end = job.cancel if not cancelling else launcher.aclose
             cancelling.append(asyncio.create_task(end()))
 
-        on_stop_signals(asked_to_stop)
-        following = asyncio.create_task(follow(task.log, begins))
-        try:
-            code = await job.wait()
-        finally:
-            await asyncio.sleep(_POLL)
-            following.cancel()
-            await asyncio.gather(following, *cancelling, return_exceptions=True)
+        with hearing_stops(asked_to_stop):
+            following = asyncio.create_task(follow(task.log, begins))
+            try:
+                code = await job.wait()
+            finally:
+                await asyncio.sleep(_POLL)
+                following.cancel()
+                await asyncio.gather(following, *cancelling, return_exceptions=True)
         return Launched(folder, job.id, named, task.log, code)
     finally:
         await launcher.aclose()

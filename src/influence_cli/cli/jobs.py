@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.options import AsJson
+from influence_cli.errors import InfluenceError
+
+if TYPE_CHECKING:
+    from influence_cli.launching.records import JobRecord
 
 app = typer.Typer(help="List, read and cancel what was started with --detach.", no_args_is_help=True)
 
@@ -24,19 +28,17 @@ def list_jobs(
     folder: Annotated[Path, typer.Argument(help="The folder that holds runs.")] = RUNS,
     json: AsJson = False,
 ) -> None:
-    """List the jobs of the runs in a folder, and how they are."""
+    """List the jobs of the runs and sweeps in a folder, and how they are."""
     import asyncio
 
     from influence_cli.cli.job_statuses import statuses
-    from influence_cli.launching.records import read_records
 
-    known = [(run, record) for run in _runs(folder) for record in read_records(run)]
-    rows = asyncio.run(statuses(registry_of(ctx), known))
+    rows = asyncio.run(statuses(registry_of(ctx), _known(folder)))
     if json:
         output.emit_json({"schema": "influence.jobs.list/1", "jobs": rows})
         return
     if not rows:
-        output.say(f"No job was started for a run in {folder}.")
+        output.say(f"No job was started for a run or sweep in {folder}.")
         return
     from rich.table import Table
 
@@ -60,14 +62,11 @@ def logs(
     lines: Annotated[int | None, typer.Option("--lines", "-n", min=1, help="Only the last ones.")] = None,
 ) -> None:
     """Show what a job has said."""
+    from influence_cli.launching.logs import read_end
     from influence_cli.launching.records import find_record
 
-    _, record = find_record(_runs(folder), name)
-    try:
-        text = Path(record.log).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        text = ""
-    shown = text.splitlines()[-(lines or 0) :]
+    _, record = find_record(_known(folder, name), name)
+    shown, ends = read_end(Path(record.log), lines)
     if shown:
         output.emit_text("\n".join(shown))
     if follow:
@@ -75,7 +74,7 @@ def logs(
 
         from influence_cli.cli.detaching import follow as following
 
-        asyncio.run(following(Path(record.log), len(text.encode())))
+        asyncio.run(following(Path(record.log), ends))
     elif not shown:
         output.say(f"{name} has said nothing yet.")
 
@@ -90,7 +89,7 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: AsJson =
     from influence_cli.sharding.orphans import SHARD_PREFIX
     from influence_cli.sweeps.directory import is_sweep
 
-    run, record = find_record(_runs(folder), name)
+    run, record = find_record(_known(folder, name), name)
 
     async def end() -> dict[str, Any]:
         launcher, job = await job_of(registry_of(ctx), record)
@@ -109,9 +108,29 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: AsJson =
         output.say(f"{record.id} has ended. To go on: --resume {run}")
 
 
-def _runs(folder: Path) -> list[Path]:
-    """Return the runs in ``folder``; itself, if it is one, or a sweep, which knows the jobs of its trials."""
-    from influence_cli.store.run_directory import MANIFEST, run_directories
-    from influence_cli.sweeps.directory import is_sweep
+def _known(folder: Path, name: str | None = None) -> list[tuple[Path, JobRecord]]:
+    """Return the jobs of the runs and sweeps in ``folder``, oldest first, each with where it is of.
 
-    return [folder] if (folder / MANIFEST).is_file() or is_sweep(folder) else run_directories(folder)
+    What cannot be read is told and left out; InfluenceError where it is of ``folder`` itself, or of the run called ``name``.
+    """
+    from influence_cli.launching.records import is_called, read_records
+
+    known: list[tuple[Path, JobRecord]] = []
+    for run in _runs(folder):
+        try:
+            known += [(run, record) for record in read_records(run)]
+        except InfluenceError as error:
+            if run == folder or (name is not None and is_called(run, name)):
+                raise
+            output.warn(str(error))
+    return sorted(known, key=lambda entry: entry[1].started)
+
+
+def _runs(folder: Path) -> list[Path]:
+    """Return the runs and sweeps in ``folder``; itself, if it is one."""
+    from influence_cli.store.run_directory import MANIFEST, run_directories
+    from influence_cli.sweeps.directory import is_sweep, sweep_directories
+
+    if (folder / MANIFEST).is_file() or is_sweep(folder):
+        return [folder]
+    return [*run_directories(folder), *sweep_directories(folder)]

@@ -95,17 +95,17 @@ def sharding_of(
 
     InfluenceError for what is wrong.
     """
-    from influence_cli.resolution import LOCAL
+    from influence_cli.resolution import LOCAL, check_launcher
     from influence_cli.sharding.splitting import Launching, sharding_with
 
     if shards is None and launcher is None:
         if options or resources:
             raise InfluenceError("Nothing is launched here.", hint="Add --shards N or --launcher NAME.")
         return None
-    asked = parse_resources(resources)
+    how = Launching(launcher or LOCAL, launcher_options(options), parse_resources(resources), patience, restarts)
     if dry:
+        check_launcher(registry, how.name, how.options)
         return None
-    how = Launching(launcher or LOCAL, launcher_options(options), asked, patience, restarts)
     return sharding_with(registry, shards, how)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,12 +26,13 @@ from influence_cli.environments.environment import Environment
 from influence_cli.environments.questions import with_questions
 from influence_cli.environments.sampling import episodes
 from influence_cli.errors import InfluenceError
-from influence_cli.launching.signals import on_stop_signals, signals_given_back
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import (
     close_models,
     default_model,
     find_environments,
+    lasting_names,
     with_default_model,
 )
 from influence_cli.schemas.configs import SimulationConfig
@@ -39,6 +40,7 @@ from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.settings import changed_from
 from influence_cli.sharding.gathering import gather_shards
+from influence_cli.sharding.minding import Stoppable
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import Estimate, conversations_in_cache, estimate
 from influence_cli.simulation.gate import follow
@@ -57,6 +59,8 @@ from influence_cli.store.writer import RunWriter
 C = TypeVar("C", bound=SimulationConfig)
 _COLLECT_AFTER = 20_000
 """Objects made before the collector looks for cycles among them."""
+IN_TIME = f"gets {GRACE:.0f} s to finish"
+"""What becomes of what is in flight when a run is told to stop."""
 
 
 def begin(
@@ -85,7 +89,7 @@ def take_up(
     directory = open_run(find_run(name)).of_shard(shard)
     if directory.manifest.command == "train":
         raise of_another_command(directory)
-    before, config = directory.manifest.config, sources.over(directory, SimulationConfig, FLAGS)
+    before, config = directory.manifest.config, sources.over(registry, directory, SimulationConfig, FLAGS)
     config, environments, models = resolved(registry, config, (), load=load)
     refuse_fewer(before, config, environments, directory.path)
     refuse_changed_environments(directory, environments)
@@ -112,11 +116,7 @@ def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tup
         environment.mix(config.populations)
         environment.refuse_silent(config.cue)
     start_tally(environments, config)
-    # A run is taken up from anywhere: what was found by a relative path is remembered by its absolute one.
-    lasting = tuple(
-        str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
-        for name, environment in zip(names, environments, strict=True)
-    )
+    lasting = lasting_names(names, environments, folders)  # a run is taken up from anywhere
     return with_default_model(config.model_copy(update={"environments": lasting})), environments
 
 
@@ -140,19 +140,33 @@ def talk(sitting: Sitting) -> Summary:
 
 
 def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
-    # Conversations make much short-lived data and few cycles: what start-up left behind need not be looked at again and
-    # again, which is a fifth of the client's CPU otherwise (benchmarks/results/orchestration.json).
+    try:
+        import uvloop
+    except ImportError:
+        with _few_collections():
+            return asyncio.run(work())
+    with _few_collections():
+        summary: Summary = uvloop.run(work())
+    return summary
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Spare the collector, during the block, what was there before.
+
+    Conversations make much short-lived data and few cycles: to look at what start-up left behind again and again is a
+    fifth of the client's CPU otherwise (benchmarks/results/orchestration.json).
+    """
+    threshold, frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     try:
-        import uvloop
-    except ImportError:
-        with signals_given_back():
-            return asyncio.run(work())
-    with signals_given_back():
-        summary: Summary = uvloop.run(work())
-    return summary
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        if not frozen:  # what somebody else froze stays so
+            gc.unfreeze()
 
 
 async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) -> Summary:
@@ -170,31 +184,31 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     if shard is None:
         unpause_run(directory.path)  # one that an earlier sitting left behind
     loop = asyncio.get_running_loop()
-    conversations = asyncio.ensure_future(runner.simulate())
-    on_signals(runner, conversations, tally)
     notes = {"Run": str(directory.path), "Model": ", ".join(sorted({str(m.name) for m in sitting.models.values()}))}
-    pausing = asyncio.create_task(
-        follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally))
-    )
-    display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
-    beating = None if shard is None else asyncio.create_task(_beat(directory, tally))
     started = loop.time()
     state: RunState = "failed"
-    try:
-        with suppress(asyncio.CancelledError):
-            await conversations
-        state = state_of(tally)
-    finally:
-        for beside in filter(None, (pausing, display, beating)):
-            beside.cancel()
-            await asyncio.gather(beside, return_exceptions=True)
-        await close_models(sitting.models)
-        rating = None
-        with suppress(InfluenceError):
-            rating = writer.totals().mean_rating
-            writer.set_state(state)
-            if tally.stop:
-                writer.add_event("stop", {"reason": tally.stop})
+    conversations = asyncio.ensure_future(runner.simulate())
+    with stopping(conversations, tally, runner.stop, IN_TIME):
+        pausing = asyncio.create_task(
+            follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally))
+        )
+        display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
+        beating = None if shard is None else asyncio.create_task(_beat(directory, tally))
+        try:
+            with suppress(asyncio.CancelledError):
+                await conversations
+            state = state_of(tally)
+        finally:
+            for beside in filter(None, (pausing, display, beating)):
+                beside.cancel()
+                await asyncio.gather(beside, return_exceptions=True)
+            await close_models(sitting.models)
+            rating = None
+            with suppress(InfluenceError):
+                rating = writer.totals().mean_rating
+                writer.set_state(state)
+                if tally.stop:
+                    writer.add_event("stop", {"reason": tally.stop})
     if not output.is_quiet() and not output.talk_console().is_terminal:
         output.say(line(tally))
     return summarised(directory.path, state, tally, rating, config, loop.time() - started, sitting.models)
@@ -247,14 +261,16 @@ def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any]) -> 
     output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
 
 
-def on_signals(runner: Runner, conversations: asyncio.Future[Tally], tally: Tally) -> None:
-    """First SIGINT or SIGTERM: finish what is in flight. Second: stop now."""
+@contextmanager
+def stopping(work: asyncio.Future[Any], tally: Stoppable, stop: Callable[[], None], in_flight: str) -> Iterator[None]:
+    """First SIGINT or SIGTERM during the block: ``stop``, and say what becomes of what is ``in_flight``. Second: stop now."""
 
     def asked_to_stop() -> None:
         if tally.stop is None:
-            runner.stop()
-            output.say(f"Stopping: what is in flight gets {GRACE:.0f} s to finish; once more to stop now.")
+            stop()
+            output.say(f"Stopping: what is in flight {in_flight}; once more to stop now.")
         else:
-            conversations.cancel()
+            work.cancel()
 
-    on_stop_signals(asked_to_stop)
+    with hearing_stops(asked_to_stop):
+        yield

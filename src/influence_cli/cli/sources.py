@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from influence_cli.cli.changes import FREE_TO_CHANGE, refuse_changes
+from influence_cli.cli.changes import refuse_changes
 from influence_cli.cli.provenance import refuse_secrets
 from influence_cli.errors import InfluenceError
+from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import find_environments, lasting_names
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.settings import resolve_settings
+from influence_cli.store.conditions import NO_CONDITIONS
 from influence_cli.store.run_directory import RunDirectory
 
 C = TypeVar("C", bound=SimulationConfig)
@@ -39,15 +42,23 @@ class Sources:
 
     def over(
         self,
+        registry: PluginRegistry,
         directory: RunDirectory,
         model: type[C],
         flag_names: Mapping[str, str],
-        free: Sequence[str] = FREE_TO_CHANGE,
+        free: Sequence[str] = NO_CONDITIONS,
     ) -> C:
-        """Return the settings that a run goes on with; InfluenceError if one that is not ``free`` to change would."""
+        """Return the settings that a run goes on with; InfluenceError if one that is not ``free`` to change would.
+
+        An environment may be named as when the run was begun, by another path to the same folder too.
+        """
         before = directory.manifest.config
         config = self._resolved(model, flag_names, before.model_dump(mode="json"))
         refuse_secrets(config)
+        if config.environments != before.environments:
+            names = tuple(dict.fromkeys(config.environments))
+            lasting = lasting_names(names, find_environments(registry, names, self.folders), self.folders)
+            config = config.model_copy(update={"environments": lasting})
         refuse_changes(before, config, directory.path, free)
         return config
 

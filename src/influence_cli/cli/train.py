@@ -138,7 +138,7 @@ def train(
 
     [bold]influence train --algo expert-iteration --env therapy --iterations 5[/bold]
     """
-    from influence_cli.cli.detaching import Place, launch, show_launched
+    from influence_cli.cli.detaching import Place, launch, refuse_place, show_launched
     from influence_cli.cli.sources import Sources
     from influence_cli.cli.training import begin, estimated, go, laid_out, take_up
 
@@ -185,6 +185,11 @@ def train(
     registry = registry_of(ctx)
     sources = Sources(flags, config or (), assignments or (), environments_dir or ())
     elsewhere = launcher is not None or detach
+    place = Place(launcher, launcher_option, resources, detach)
+    if elsewhere:
+        refuse_place(registry, place)
+    elif launcher_option or resources:
+        raise InfluenceError("Nothing is launched here.", hint="Add --launcher NAME or --detach.")
     if resume:
         plan = take_up(registry, run or (str(out) if out else "latest"), sources, dry=dry_run or elsewhere)
     else:
@@ -194,13 +199,7 @@ def train(
         return
     if elsewhere:
         folder = laid_out(plan, out).path
-        launched = launch(
-            registry,
-            folder,
-            "train",
-            ("--resume", str(folder.resolve())),
-            Place(launcher, launcher_option, resources, detach),
-        )
+        launched = launch(registry, folder, "train", ("--resume", str(folder.resolve())), place)
         show_launched(launched, as_json=json)
         return
     result = go(plan)

@@ -7,8 +7,6 @@ behind; models are loaded when their stage begins.
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,16 +19,17 @@ from influence_cli.cli import output
 from influence_cli.cli.changes import refuse_changed_environments
 from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
-from influence_cli.cli.progress import line, show_progress
+from influence_cli.cli.progress import line, score_line, show_progress
 from influence_cli.cli.provenance import manifest
 from influence_cli.cli.score.resolving import named_scorer
-from influence_cli.cli.sitting import on_signals, settled
+from influence_cli.cli.sitting import IN_TIME, settled, stopping
 from influence_cli.cli.sources import Sources, of_another_command
 from influence_cli.cli.train import FLAGS
 from influence_cli.cli.training_source import check_source, open_source, settled_source
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
+from influence_cli.launching.signals import interrupted_by_stops
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import agent_name, default_model, roles_of
@@ -39,12 +38,14 @@ from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.scoring.computed import NamedScorer
 from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON
+from influence_cli.scoring.running import ScoreTally, ended
 from influence_cli.settings import changed_from
 from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.simulation.tally import Tally
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
+from influence_cli.store.steering import unpause_run
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.conversing import Models, Stopped, asked_scores, phase_config
 from influence_cli.training.estimate import TrainEstimate, estimate_training
@@ -116,7 +117,7 @@ def take_up(registry: PluginRegistry, name: str, sources: Sources, *, dry: bool 
     directory = open_run(find_run(name))
     if not isinstance(directory.manifest.config, TrainConfig):
         raise of_another_command(directory)
-    config = sources.over(directory, TrainConfig, FLAGS, _FREE_TO_CHANGE)
+    config = sources.over(registry, directory, TrainConfig, FLAGS, _FREE_TO_CHANGE)
     plan = _plan(registry, config, (), dry=dry)
     refuse_changed_environments(directory, plan.environments)
     plan.directory = directory
@@ -237,10 +238,11 @@ def go(plan: Plan) -> Result:
             changed = changed_from(directory.manifest.config, plan.config)
             writer.add_event("resume", {"stages": len(writer.finished_stages()), "changed_from": changed})
         directory.remember(plan.config)
+        unpause_run(directory.path)  # one that an earlier sitting left behind
         tracking.start(directory, resumed=plan.resumed)
-        _take_signals()
         try:
-            Loop(training, writer, _Conductor(plan, advance)).run()
+            with interrupted_by_stops():
+                Loop(training, writer, _Conductor(plan, advance)).run()
             state = "done"
         except Stopped as stop:
             state = "stopped"
@@ -248,7 +250,6 @@ def go(plan: Plan) -> Result:
         except KeyboardInterrupt:
             state, reason = "stopped", "stopped by a signal"
         finally:
-            _give_signals_back()
             _end(writer, tracking, state, reason)
     return _result(plan, directory, state, reason, tracking)
 
@@ -283,18 +284,6 @@ def unlikelier(figures: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _take_signals() -> None:
-    """Let SIGINT and SIGTERM interrupt what runs outside of an event loop; only the main thread hears them."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-def _give_signals_back() -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 class _Conductor:
     """Loads models by name, and shows how conversations and training go."""
 
@@ -311,31 +300,41 @@ class _Conductor:
         return role_models(self._plan.registry, config, roles=_roles(config, self._plan.scorer), agent=agent)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` in an event loop of its own, which has the signals while it runs."""
+        """Run ``work`` in an event loop of its own."""
         try:
             import uvloop
         except ImportError:
             asyncio.run(work)
         else:
             uvloop.run(work)
-        finally:
-            _take_signals()
 
     async def converse(self, runner: Runner, tally: Tally, title: str) -> None:
         """Have the conversations, showing how they go."""
         output.say(f"{title} ...")
         conversations = asyncio.ensure_future(runner.simulate())
-        on_signals(runner, conversations, tally)
         notes = {"Run": title}
-        display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
-        try:
-            with suppress(asyncio.CancelledError):
-                await conversations
-        finally:
-            if display is not None:
-                display.cancel()
-                await asyncio.gather(display, return_exceptions=True)
+        with stopping(conversations, tally, runner.stop, IN_TIME):
+            display = (
+                None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
+            )
+            try:
+                with suppress(asyncio.CancelledError):
+                    await conversations
+            finally:
+                if display is not None:
+                    display.cancel()
+                    await asyncio.gather(display, return_exceptions=True)
         output.say(line(tally))
+
+    async def judge(self, asking: asyncio.Future[None], tally: ScoreTally) -> None:
+        """Have scores asked for."""
+        with stopping(asking, tally, tally.halt, IN_TIME):
+            await ended(asking, tally)
+        output.say(score_line(tally))
+
+    def step(self, title: str, share: float) -> None:
+        """Show how far a step is."""
+        self._advance(title, share)
 
     def told(self, share: float, words: str) -> None:
         """Show how far training is."""

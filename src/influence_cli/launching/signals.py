@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM while an event loop works: heard by it, and given back."""
+"""SIGINT and SIGTERM while something works: heard by it, and given back.
+
+Invariant: after a block of this module, signals do what they did before it, whoever called.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,43 @@ from contextlib import contextmanager, suppress
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
-def on_stop_signals(asked_to_stop: Callable[[], None]) -> None:
-    """Let SIGINT and SIGTERM call ``asked_to_stop`` in the running event loop; only the main thread's hears them."""
+@contextmanager
+def hearing_stops(asked_to_stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM call ``asked_to_stop`` in the running event loop during the block.
+
+    One block at a time, and only in the main thread: elsewhere nothing is heard.
+    """
     loop = asyncio.get_running_loop()
-    for number in STOPS:
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, asked_to_stop)
+    heard: list[signal.Signals] = []
+    with _given_back():
+        try:
+            for number in STOPS:
+                with suppress(NotImplementedError, RuntimeError, ValueError):
+                    loop.add_signal_handler(number, asked_to_stop)
+                    heard.append(number)
+            yield
+        finally:
+            for number in heard:
+                loop.remove_signal_handler(number)
 
 
 @contextmanager
-def signals_given_back() -> Iterator[None]:
-    """Let signals after the block do what they did before it: an event loop that ends leaves SIGTERM to end the process."""
+def interrupted_by_stops() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt during the block, whatever they did before; in the main thread."""
+    with _given_back() as own:
+        for number in STOPS if own else ():
+            signal.signal(number, signal.default_int_handler)
+        yield
+
+
+@contextmanager
+def _given_back() -> Iterator[bool]:
+    """Let signals after the block do what they did before it; yield whether this thread has them."""
     own = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in STOPS} if own else {}
     try:
-        yield
+        yield own
     finally:
         for number, handler in before.items():
-            if handler is not None:
+            if handler is not None:  # one that was not set from Python cannot be set from it
                 signal.signal(number, handler)

@@ -99,7 +99,7 @@ class ScoreSitting:
 
     def stop(self) -> None:
         """Begin no further question; what is in flight is stored."""
-        self.tally.stop = self.tally.stop or "signal"
+        self.tally.halt()
         if self._runner is not None:
             self._runner.stop()
 

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from influence_cli.launching.records import drop_records
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.sharding.listening import Listener
 from influence_cli.sharding.orphans import refuse_orphans
 from influence_cli.sharding.splitting import Sharding
-from influence_cli.store.merge import merge_shards, refuse_live_shards, shard_files
-from influence_cli.store.run_directory import RunDirectory
+from influence_cli.store.merge import merge_shards, refuse_live_shards
+from influence_cli.store.run_directory import RunDirectory, shard_files
 
 
 def gather_shards(directory: RunDirectory) -> None:
@@ -37,16 +38,17 @@ async def gathering(
         yield names
     except BaseException as error:  # noqa: BLE001 - it is raised below
         errors.append(error)
-    try:
-        if names:
-            gather()
-    except Exception as error:  # noqa: BLE001 - it is raised or told below
-        errors.append(error)
-    try:
-        await sharding.launcher.aclose()
-        drop_records(folder, names)
-    except Exception as error:  # noqa: BLE001 - it is raised or told below
-        errors.append(error)
+    with hearing_stops(lambda: heard.say("What the shards have stored is brought together first.")):
+        try:
+            if names:
+                gather()
+        except Exception as error:  # noqa: BLE001 - it is raised or told below
+            errors.append(error)
+        try:
+            await sharding.launcher.aclose()
+            drop_records(folder, names)
+        except Exception as error:  # noqa: BLE001 - it is raised or told below
+            errors.append(error)
     for later in errors[1:]:
         heard.warn(f"Then: {later}")
     if errors:

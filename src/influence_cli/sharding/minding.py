@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from influence_cli.launching.protocol import Launcher, Task
-from influence_cli.launching.signals import on_stop_signals
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.launching.supervision import Care, Ending, Supervisor, Verdict
 from influence_cli.sharding.listening import Listener
 from influence_cli.sharding.orphans import remember_job
@@ -38,17 +39,18 @@ async def mind_shards(
     started = partial(remember_job, folder, sharding)
     care = Care(patience=sharding.how.hang_after, retries=sharding.how.restarts)
     supervisor = Supervisor(sharding.launcher, care, sign=sign, judge=judge, told=told, started=started)
-    _on_signals(tally, supervisor.stop, sharding.launcher, heard)
-    display = asyncio.create_task(show)
-    try:
-        return await supervisor.mind(tasks)
-    finally:
-        display.cancel()
-        await asyncio.gather(display, return_exceptions=True)
+    with _stopping(tally, supervisor.stop, sharding.launcher, heard):
+        display = asyncio.create_task(show)
+        try:
+            return await supervisor.mind(tasks)
+        finally:
+            display.cancel()
+            await asyncio.gather(display, return_exceptions=True)
 
 
-def _on_signals(tally: Stoppable, stop: Callable[[], None], launcher: Launcher, heard: Listener) -> None:
-    """First SIGINT or SIGTERM: tell the tasks to stop. Second: end them now."""
+@contextmanager
+def _stopping(tally: Stoppable, stop: Callable[[], None], launcher: Launcher, heard: Listener) -> Iterator[None]:
+    """First SIGINT or SIGTERM during the block: tell the tasks to stop. Second: end them now."""
     ending: list[asyncio.Task[None]] = []
 
     def asked_to_stop() -> None:
@@ -59,4 +61,5 @@ def _on_signals(tally: Stoppable, stop: Callable[[], None], launcher: Launcher, 
         elif not ending:
             ending.append(asyncio.create_task(launcher.aclose()))
 
-    on_stop_signals(asked_to_stop)
+    with hearing_stops(asked_to_stop):
+        yield

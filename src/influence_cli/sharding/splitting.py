@@ -8,7 +8,7 @@ from typing import Any
 
 from influence_cli.launching.protocol import Launcher, Resources
 from influence_cli.plugins.registry import PluginRegistry
-from influence_cli.resolution import LOCAL, launcher_with
+from influence_cli.resolution import LOCAL, check_launcher, launcher_with
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,5 @@ class Sharding:
 
 def sharding_with(registry: PluginRegistry, count: int | None, how: Launching) -> Sharding:
     """Return how work is split, into one part unless said otherwise; InfluenceError for what is wrong."""
+    check_launcher(registry, how.name, how.options)
     return Sharding(count or 1, launcher_with(registry, how.name, how.options), how)

@@ -113,6 +113,15 @@ def test_a_restart_pays_for_no_second_job(tuned, job, lost):
     assert outcome.adapter == f"ft:test-model:org::ftjob-{jobs}"
 
 
+@pytest.mark.parametrize("kept", [b"", b'{"file": "fi', b'["ftjob-1"]'])
+def test_a_damaged_record_of_the_job_is_one_error_and_pays_for_none(tuned, job, kept):
+    asked = job()
+    (Path(asked.folder) / "openai.json").write_bytes(kept)
+    with pytest.raises(InfluenceError, match=r"openai\.json does not tell which fine-tuning job was made\. Write "):
+        learner(tuned).train(asked, told)
+    assert (tuned.tuning()["jobs"], tuned.tuning()["files"]) == ({}, {})
+
+
 @pytest.mark.parametrize(
     ("ends", "said"),
     [

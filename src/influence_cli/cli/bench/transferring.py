@@ -21,8 +21,10 @@ from influence_cli.report.catalogues import catalogue_of
 from influence_cli.resolution import agent_name, find_environments, role_models
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.simulation.estimate import estimate
+from influence_cli.simulation.sitting import Sitting
+from influence_cli.store.queries import is_finished
 from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import RunDirectory, open_run
+from influence_cli.store.run_directory import MANIFEST, RunDirectory
 
 _KEPT = ("roles", "default", "veto", "judges", "prices", "concurrency", "questions", "max_failed_share")
 """What all cells take from the first run: who speaks as users and judges, and how."""
@@ -139,26 +141,25 @@ def simulate_cells(registry: PluginRegistry, planned: Planned) -> int:
     for agent, environment in _cells(planned):
         path, flags = planned.path(agent, environment), planned.flags(agent, environment)
         output.say(f"{agent.label} in {Path(environment).name} ...")
-        if not (path / "run.yaml").is_file():
-            code = talk(begin(registry, Sources(flags), path)).exit_code
-        elif _state(path) == "done" and _same(path, flags):
+        if not (path / MANIFEST).is_file():
+            sitting = begin(registry, Sources(flags), path)
+        elif _is_finished(take_up(registry, str(path), Sources(flags), load=False)):
             continue
         else:
-            code = talk(take_up(registry, str(path), Sources(flags))).exit_code
+            sitting = take_up(registry, str(path), Sources(flags))
+        code = talk(sitting).exit_code
         if code != EXIT_DONE:
             return code
     return EXIT_DONE
 
 
-def _state(path: Path) -> str:
-    with RunReader(open_run(path)) as run:
-        return str(run.state)
-
-
-def _same(path: Path, flags: dict[str, Any]) -> bool:
-    """Return whether a finished cell is what is asked for now; otherwise taking it up says what differs."""
-    had = open_run(path).manifest.config.model_dump(mode="json")
-    return all(had[name] == flags.get(name, had[name]) for name in ("n", "samples", "turns", "seed"))
+def _is_finished(cell: Sitting) -> bool:
+    """Return whether nothing is left to be had of a cell that was begun, nor to be tried again."""
+    assert cell.directory is not None
+    if not cell.directory.database.is_file() or cell.config.n != cell.directory.manifest.config.n:
+        return False
+    with RunReader(cell.directory) as run:
+        return is_finished(run)
 
 
 def results(registry: PluginRegistry, planned: Planned, measures: Sequence[str]) -> dict[str, Any]:

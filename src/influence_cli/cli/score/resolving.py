@@ -7,6 +7,7 @@ to is not loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -31,12 +32,14 @@ from influence_cli.scoring.plan import FIRST_PERSON, METRICS, THIRD_PERSON, WHOL
 from influence_cli.scoring.rubric_files import meant_by, pick_rubrics, shipped_rubrics, tags_of
 from influence_cli.scoring.sitting import ScoreRequest, control_config
 from influence_cli.settings import assignment, parse_assignment, resolve_settings
+from influence_cli.sharding.gathering import gather_shards
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.shards import shard_config
+from influence_cli.store.merge import unmerged
 from influence_cli.store.queries import conversation_counts
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, find_run, open_run
-from influence_cli.store.shards import parse_shard
+from influence_cli.store.shards import Shard
 
 CORE = "core"
 COMPUTED = "computed"
@@ -120,16 +123,20 @@ def resolve(
     files: Sequence[Path],
     assignments: Sequence[str],
     load: bool = True,
+    gather: bool = True,
 ) -> Resolved:
     """Return what is to be scored, how and by whom; InfluenceError for whatever the user can mend.
 
-    Without ``load`` the models have names and settings, for who has others ask them.
+    Without ``load`` the models have names and settings, for who has others ask them. With ``gather`` a run whose
+    complete conversations are in its shards alone has them brought together first.
     """
     from influence_cli.cli.score.scoring import FLAGS
 
     if wanted.control and not wanted.probes:
         raise InfluenceError("--control compares what probes find.", hint="Add --probes.")
     directory = open_run(find_run(run))
+    if gather and not _has_complete(directory):
+        gather_shards(directory)
     _refuse_nothing_to_score(directory)
     of_run = directory.manifest.config.model_dump(mode="json", include={"prices", "judges"})
     config = resolve_settings(
@@ -162,10 +169,16 @@ def _assignments(config: SimulationConfig) -> list[str]:
     return [assignment(key, value) for key, value in told.items()]
 
 
-def shared(resolved: Resolved, text: str) -> Resolved:
-    """Return what one shard, written as ``2/4``, has to score: its part of the run and of the limits."""
-    shard = parse_shard(text)
+def shared(resolved: Resolved, shard: Shard) -> Resolved:
+    """Return what one shard has to score: its part of the run and of the limits."""
     return replace(resolved, directory=resolved.directory.of_shard(shard), config=shard_config(resolved.config, shard))
+
+
+def _has_complete(directory: RunDirectory) -> bool:
+    """Return whether a conversation is complete in the run's own database."""
+    with suppress(InfluenceError), RunReader(directory) as reader:
+        return conversation_counts(reader)["complete"] > 0
+    return False
 
 
 def _refuse_nothing_to_score(directory: RunDirectory) -> None:
@@ -178,6 +191,8 @@ def _refuse_nothing_to_score(directory: RunDirectory) -> None:
     command = directory.manifest.command
     if state == "running":
         hint = "It is being made: come again when some are complete."
+    elif unmerged(directory):
+        hint = f"Its shards hold more: influence runs merge {directory.path}"
     elif command in ("simulate", "train"):
         hint = f"Go on with it: influence {command} --resume {directory.path}"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -121,11 +122,13 @@ def score(
 
     See also: influence score rubrics, influence score calibrate --help.
     """
+    from influence_cli.cli.opening import tell_unmerged
     from influence_cli.cli.score.resolving import Wanted, resolve, shared
     from influence_cli.cli.score.showing import document, estimate_document, show, show_estimate
     from influence_cli.cli.score.sitting import estimated, have_scores, refuse_whole
     from influence_cli.scoring.judging import Asking
     from influence_cli.scoring.shards import shard_keys
+    from influence_cli.store.shards import parse_shard
 
     output.set_quiet(quiet)
     if method not in _METHODS:
@@ -142,10 +145,12 @@ def score(
         }
     )
     turned = _debiasing(debias)
+    limit = limit and min(limit, sys.maxsize)
     registry = registry_of(ctx)
     where = (shards, launcher, launcher_option, resources)
     sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run)
     refuse_whole(sharding is not None or shard is not None, batch=batch, control=control)
+    part = parse_shard(shard) if shard is not None else None
     resolved = resolve(
         registry,
         run,
@@ -154,9 +159,10 @@ def score(
         files=config or [],
         assignments=assignments or [],
         load=sharding is None,
+        gather=not dry_run and part is None,
     )
-    if shard is not None and not dry_run:
-        resolved = shared(resolved, shard)
+    if part is not None and not dry_run:
+        resolved = shared(resolved, part)
     asking = Asking(
         method=method,  # type: ignore[arg-type]
         votes=votes,
@@ -167,6 +173,7 @@ def score(
     )
     request = resolved.request(asking, limit=limit, batch=batch, wait=not no_wait, poll_seconds=poll)
     if dry_run:
+        tell_unmerged(resolved.directory)
         estimate = estimated(resolved, request)
         if json:
             output.emit_json(estimate_document(resolved, request, estimate))

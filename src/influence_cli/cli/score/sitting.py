@@ -10,8 +10,8 @@ from influence_cli.cli import output
 from influence_cli.cli.listening import Talk
 from influence_cli.cli.logs import logged
 from influence_cli.cli.score.resolving import Resolved
+from influence_cli.cli.sitting import stopping
 from influence_cli.errors import InfluenceError
-from influence_cli.launching.signals import on_stop_signals, signals_given_back
 from influence_cli.resolution import default_model
 from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
 from influence_cli.scoring.running import ScoreTally
@@ -70,7 +70,7 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
         _check_batch_budget(resolved, request)
     if resolved.directory.shard is None:
         gather_shards(resolved.directory)
-    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance, signals_given_back():
+    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance:
         sitting = ScoreSitting(resolved.directory, request, advance)
         if spent_since is not None and resolved.directory.database.is_file():
             with RunReader(resolved.directory) as reader:
@@ -80,30 +80,22 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
 
 async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
     work = asyncio.ensure_future(sitting.score())
-    beating = None if resolved.directory.shard is None else asyncio.create_task(_beat(resolved, sitting.tally))
-
-    def asked_to_stop() -> None:
-        if sitting.tally.stop is None:
-            sitting.stop()
-            output.say("Stopping: what is in flight is still stored; once more to stop now.")
+    with stopping(work, sitting.tally, sitting.stop, "is still stored"):
+        beating = None if resolved.directory.shard is None else asyncio.create_task(_beat(resolved, sitting.tally))
+        ended = False
+        try:
+            result = await work
+            ended = True
+        except asyncio.CancelledError:
+            return ScoreResult(sitting.tally)
         else:
-            work.cancel()
-
-    on_stop_signals(asked_to_stop)
-    ended = False
-    try:
-        result = await work
-        ended = True
-    except asyncio.CancelledError:
-        return ScoreResult(sitting.tally)
-    else:
-        return result
-    finally:
-        if beating is not None:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
-            _tell(resolved, sitting.tally, ended=ended, failed=dict(sitting.tally.failed))
-        await _close(resolved)
+            return result
+        finally:
+            if beating is not None:
+                beating.cancel()
+                await asyncio.gather(beating, return_exceptions=True)
+                _tell(resolved, sitting.tally, ended=ended, failed=dict(sitting.tally.failed))
+            await _close(resolved)
 
 
 async def _beat(resolved: Resolved, tally: ScoreTally) -> None:

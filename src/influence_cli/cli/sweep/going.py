@@ -14,7 +14,7 @@ from influence_cli.cli.sweep.preparing import Prepared
 from influence_cli.cli.sweep.showing import document_of
 from influence_cli.cli.sweep.tables import number, parameters_text
 from influence_cli.errors import InfluenceError
-from influence_cli.launching.signals import on_stop_signals
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.options import validate_options
 from influence_cli.resolution import launcher_with
 from influence_cli.schemas.sweeps import TrialRecord
@@ -27,12 +27,13 @@ from influence_cli.sweeps.sweep import Outcome, Sweep
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sitting came to: the sweep's folder, its exit code, why it ended early, and all figures of the sweep."""
+    """What a sitting came to: the sweep's folder, its exit code and why, all figures, and whether no trial is left."""
 
     path: Path
     exit_code: int
     reason: str
     figures: dict[str, Any]
+    over: bool
 
     def document(self) -> dict[str, Any]:
         """Return the documented object ``influence.sweep.show/1``, with the reason."""
@@ -43,7 +44,7 @@ def go(prepared: Prepared) -> Swept:
     """Have the trials of ``prepared`` that are missing; return what the sweep came to."""
     directory, outcome = _had(prepared)
     figures = document_of(prepared.registry, directory, None)
-    return Swept(directory.path, outcome.exit_code, outcome.reason, figures)
+    return Swept(directory.path, outcome.exit_code, outcome.reason, figures, outcome.over)
 
 
 def _had(prepared: Prepared) -> tuple[SweepDirectory, Outcome]:
@@ -75,17 +76,17 @@ def _searcher(prepared: Prepared, directory: SweepDirectory) -> Searcher:
 async def _sweep(prepared: Prepared, directory: SweepDirectory, store: TrialStore, searcher: Searcher) -> Outcome:
     config = prepared.config.launcher
     launcher = launcher_with(prepared.registry, config.name, config.options)
-    sweep = Sweep(directory, store, searcher, launcher, _tell)
+    sweep = Sweep(directory, store, searcher, launcher, _tell, retry_failed=prepared.retry_failed)
 
     def asked_to_stop() -> None:
         output.say("Stopping: trials end resumably.")
         sweep.stop()
 
-    on_stop_signals(asked_to_stop)
-    try:
-        return await sweep.run()
-    finally:
-        await launcher.aclose()
+    with hearing_stops(asked_to_stop):
+        try:
+            return await sweep.run()
+        finally:
+            await launcher.aclose()
 
 
 def _tell(trial: TrialRecord) -> None:

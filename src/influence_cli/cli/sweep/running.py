@@ -106,6 +106,9 @@ def sweep(
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of all trials.", rich_help_panel=_SWEEP)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the sweep.", rich_help_panel=_SWEEP)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Take a sweep up again.", rich_help_panel=_SWEEP)] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: failed trials once more.", rich_help_panel=_SWEEP)
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show trials and calls.", rich_help_panel=_SWEEP)] = False,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.", rich_help_panel=_SWEEP)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_SWEEP)] = False,
@@ -152,10 +155,13 @@ def sweep(
         files=tuple(config or ()),
         assignments=tuple(assignments or ()),
         folders=tuple(environments_dir or ()),
+        retry_failed=retry_failed,
     )
     registry = registry_of(ctx)
     if resume and dry_run:
         raise InfluenceError("--dry-run is for a new sweep.", hint="See `influence sweep show`.")
+    if retry_failed and not resume:
+        raise InfluenceError("--retry-failed is for a sweep that is taken up.", hint="Add --resume.")
     if resume:
         _go(take_up(registry, file or (str(out) if out else "latest"), asked), as_json=json)
         return
@@ -196,8 +202,11 @@ def _go(prepared: Prepared, *, as_json: bool) -> None:
             output.emit(part)
     where = output.plain(str(swept.path))
     if swept.reason:
-        output.warn(f"Ended early: {swept.reason}.")
+        output.warn(f"{'' if swept.over else 'Ended early: '}{swept.reason}.")
+    if not swept.over:
         output.say(f"To go on: influence sweep --resume {where}")
+    if any(trial["state"] == "failed" for trial in swept.figures["trials"]):
+        output.say(f"To try the failed trials again: influence sweep --resume {where} --retry-failed")
     output.say(f"To look at it: influence sweep show {where}; influence sweep report {where}; influence view {where}")
     if swept.exit_code:
         raise typer.Exit(swept.exit_code)

@@ -123,7 +123,8 @@ class RunsScreen(ViewerScreen):
         if line.problem is not None:
             self.tell(line.problem, severe=True)
         elif line.conversations == 0 and line.state == "empty":
-            self.tell(f"{line.name} holds no conversation yet. Take it up: influence simulate --resume {line.path}")
+            again = f"influence {line.command} --resume {line.path}"
+            self.tell(f"{line.name} holds no conversation yet. Take it up: {again}")
         else:
             self.viewer.open_run(line.path)
 
