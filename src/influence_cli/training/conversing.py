@@ -186,11 +186,10 @@ def _check(tally: Tally, config: SimulationConfig) -> None:
         raise InfluenceError(f"All conversations failed alike: {tally.last_failure.rstrip('.')}.", hint=_AGAIN)
     if tally.stop is not None or tally.done < tally.total:
         raise Stopped(tally.stop or "signal")
-    ended = tally.complete + tally.failed
-    if ended and tally.failed / ended > config.max_failed_share:
+    if tally.failed > config.max_failed_share * tally.done:
         error = InfluenceError(
-            f"{tally.failed:,} of {ended:,} conversations failed (last: {tally.last_failure.rstrip('.')}), more than the "
-            f"{config.max_failed_share:.0%} that max_failed_share allows.",
+            f"{tally.failed:,} of {tally.done:,} conversations failed (last: {tally.last_failure.rstrip('.')}), more than "
+            f"the {config.max_failed_share:.0%} that max_failed_share allows.",
             hint=_AGAIN,
         )
         error.exit_code = EXIT_FAILURES
