@@ -15,6 +15,7 @@ import itertools
 import json
 import random
 import subprocess
+import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -200,7 +201,9 @@ def main():
         if run is None:
             run = Path(scratch) / "run"
             command = [
-                "influence",
+                sys.executable,
+                "-m",
+                "influence_cli",
                 "simulate",
                 "--env",
                 str(arguments.env),

@@ -33,7 +33,7 @@ OPTIMUM = 10.0
 TARGET = 0.25
 COMMON = {
     "learning_rate": 2e-4, "lr_decay": 1.0, "batch": 4, "micro_batch": 4, "epochs": 2, "max_length": 256,
-    "dtype": "bfloat16", "probe_rows": 8, "threads": 2,
+    "dtype": "float32", "probe_rows": 8, "threads": 2,
 }  # fmt: skip
 ARMS = {
     "expert-iteration": ("expert-iteration", {}, ()),

@@ -1,8 +1,10 @@
 """The command line as a process of its own, and what a run holds by its own export."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +28,12 @@ def said(run: Path) -> dict[tuple[str, str, int], Any]:
         messages = sorted((m["turn"], m["speaker"], m["text"]) for m in document["messages"])
         found[key] = messages, document["judgements"], document["status"]
     return found
+
+
+def conversations(database: Path) -> int:
+    """Return how many conversations were begun in a run that may be written just now."""
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT count(*) FROM episode").fetchone()[0])
+    except sqlite3.Error:
+        return 0

@@ -108,3 +108,31 @@ def test_a_setting_whose_name_says_key_is_refused_whatever_it_holds(name):
 @pytest.mark.parametrize("name", ["api_key_env", "tokens", "max_tokens", "token_limit_field", "key", "secretary"])
 def test_settings_that_only_sound_like_keys_are_taken(name):
     assert not holds_secret({name: "SOME_VALUE"}, {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "export OPENAI_API_KEY=correct-horse",
+        'OPENAI_API_KEY="correct-horse" influence doctor',
+        "module load cuda; HF_TOKEN='correct-horse'",
+        "--export=ALL,DB_PASSWORD=correct-horse",
+    ],
+)
+def test_a_line_of_a_script_that_sets_a_key_holds_one(line):
+    assert holds_secret({"setup": [line]}, {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "export OPENAI_API_KEY=$MY_OWN_API_KEY",
+        'export OPENAI_API_KEY="$(cat token.txt)"',
+        "OPENAI_API_KEY=EMPTY",
+        "SSH_KEY=/home/me/.ssh/id",
+        "export KEYBOARD=correct-horse",
+        "--export=ALL",
+    ],
+)
+def test_a_line_that_says_where_a_key_is_holds_none(line):
+    assert not holds_secret({"setup": [line]}, {})

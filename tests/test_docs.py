@@ -6,7 +6,6 @@ from pathlib import Path
 
 from influence_cli.benchmarking import sycophancy, toxicity
 from influence_cli.benchmarking.items import Beginning
-from influence_cli.cli.launching import OF_LAUNCHING
 from influence_cli.cli.score.scoring import score
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.cli.sweep.running import FLAGS as SWEEP_FLAGS
@@ -19,6 +18,12 @@ from influence_cli.schemas.sweeps import SweepConfig
 from influence_cli.settings import setting_names
 from influence_cli.sweeps.keys import SHORT_NAMES
 from influence_cli.sweeps.objectives import KINDS
+
+_CITED = re.compile(
+    r"\b(?!January|February|March|April|May|June|July|August|September|October|November|December)"
+    r"([A-Z][a-z]+)(?: et al\.|(?:,| and) [A-Z][^|;()]*?)?,? \(?((?:18|19|20)\d{2})\b(?!-)"
+)
+"""Author and year, as in *Rao and Wu, 1988*."""
 
 
 def text(repository: Path, name: str) -> str:
@@ -63,7 +68,9 @@ def test_every_flag_of_scoring_and_every_key_of_a_rubric_is_documented(repositor
 
 def test_every_flag_of_launching_is_documented(repository):
     documented = text(repository, "docs/clusters.md")
-    assert [flag for flag in (*OF_LAUNCHING, "--shard", "--detach") if f"`{flag}`" not in documented] == []
+    flags = re.findall(r'"(--[a-z-]+)", (?:min|help)', text(repository, "src/influence_cli/cli/launching.py"))
+    assert {"--shards", "--shard", "--launcher", "--detach", "--restarts"} <= set(flags)
+    assert [flag for flag in flags if f"`{flag}`" not in documented] == []
 
 
 def test_every_measure_is_documented(repository):
@@ -74,8 +81,24 @@ def test_every_measure_is_documented(repository):
     documented = text(repository, "docs/bench.md")
     names = {name if name.startswith("toxicity") else name.partition(":")[0] for name in bench}
     assert [name for name in names if not re.search(rf"`{name}[:`]", documented)] == []
-    of_runs = text(repository, "docs/measures.md")
-    assert [each.id for each in BASE if f"`{each.id}`" not in of_runs] == []
+    every = text(repository, "docs/measures.md")
+    objectives = [name for name, kind in KINDS.items() if kind.steps]
+    wanted = [*names, *objectives, *(each.id for each in BASE)]
+    assert [name for name in wanted if not re.search(rf"`{name}[:`]", every)] == []
+
+
+def test_every_source_that_is_cited_is_listed_and_every_listed_one_is_cited(repository):
+    page, _, sources = text(repository, "docs/measures.md").partition("## Sources")
+    listed = [" ".join(each.split()) for each in sources.split("\n* ")[1:]]
+    pages = [path.read_text() for path in (repository / "docs").glob("*.md") if path.name != "measures.md"]
+    found = {each.groups() for each in _CITED.finditer("\n".join([page, *pages, text(repository, "README.md")]))}
+    assert len(found) >= 30
+    assert [cited for cited in sorted(found) if not any(_names(source, *cited) for source in listed)] == []
+    assert [source for source in listed if not any(_names(source, *cited) for cited in found)] == []
+
+
+def _names(source: str, author: str, year: str) -> bool:
+    return source.startswith(author) and re.search(rf"\b{year}\b", source) is not None
 
 
 def test_links_between_documents_lead_somewhere(repository):

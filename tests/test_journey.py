@@ -1,6 +1,8 @@
 """The commands as functions of the public face: the same runs, the same objects."""
 
 import asyncio
+import gc
+import signal
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,146 @@ def test_an_agent_is_trained_and_goes_on(tiny_folder):
     assert [row["iteration"] for row in trained.document["iterations"]] == [0, 1]
     more = api.resume(trained.path, settings={"iterations": 2})
     assert len(more.document["iterations"]) == 3
+
+
+@pytest.mark.parametrize("command", ["simulate", "train"])
+def test_signals_and_the_collector_are_as_they_were_when_a_function_returns(tiny_folder, command):
+    def mine(number, frame):
+        raise AssertionError
+
+    def state():
+        return [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)], gc.get_threshold(), gc.get_freeze_count()
+
+    before = {number: signal.signal(number, mine) for number in (signal.SIGINT, signal.SIGTERM)}
+    threshold = gc.get_threshold()
+    gc.unfreeze()  # whatever ran here before
+    gc.set_threshold(701, 11, 9)
+    try:
+        expected = state()
+        if command == "simulate":
+            api.simulate(tiny_folder, model=MODEL, n=1, out="runs/made")
+        else:
+            how = {"algorithm": "scripted", "iterations": 1, "settings": {"selection.fraction": 0.5}}
+            api.train(tiny_folder, model=MODEL, out="runs/made", **how)
+        assert state() == expected
+    finally:
+        gc.set_threshold(*threshold)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# -- several processes ------------------------------------------------------------------------------------------------
+
+
+def conversations(run) -> list[dict]:
+    """What was said in a run and how it was rated, without times."""
+    with api.read_run(run) as reader:
+        return [
+            {name: trajectory[name] for name in ("scenario", "initial_state", "sample", "population", "mean_rating")}
+            | {"said": [(m["turn"], m["speaker"], m["text"]) for m in trajectory["messages"]]}
+            for trajectory in reader.trajectories()
+        ]
+
+
+def scores(run) -> list[tuple]:
+    with api.read_run(run) as reader:
+        query = "SELECT e.scenario, e.initial_state, e.sample, s.turn, s.rubric, s.value FROM score s JOIN episode e"
+        return sorted(tuple(row) for row in reader.rows(f"{query} ON e.id = s.episode_id"))
+
+
+def test_a_run_in_shards_is_the_run_of_one_process_and_so_are_its_scores(made, tiny_folder, capfd):
+    split = api.simulate(tiny_folder, model=MODEL, n=4, out="runs/split", settings={"turns": 2}, shards=2)
+    assert split.exit_code == 0
+    assert conversations("split") == conversations("made")
+    for name in ("conversations", "turns", "tokens", "mean_rating"):
+        assert split.document[name] == made.document[name], name
+    how = {"judges": [MODEL], "settings": {"judges.draws": 7}}
+    parted = api.score("split", ["harm", "reply-length"], launcher=api.Launching(restarts=1), shards=2, **how)
+    whole = api.score("made", ["harm", "reply-length"], **how)
+    assert (parted.exit_code, parted.document["scores"]) == (0, whole.document["scores"])
+    assert scores("split") == scores("made")
+    told = capfd.readouterr()
+    assert (told.out, told.err) == ("", "")
+
+
+def test_a_run_of_one_process_goes_on_in_shards_from_where_a_loop_runs(tiny_folder):
+    short = {"budget.tokens": 300, "concurrency": 1}
+    first = api.simulate(tiny_folder, model=MODEL, n=4, out="runs/made", settings=short)
+    assert (first.exit_code, first.document["state"]) == (3, "stopped")
+
+    async def notebook():
+        return api.resume("made", settings={"budget.tokens": 10**6}, shards=2)
+
+    again = asyncio.run(notebook())
+    assert again.exit_code == 0
+    done = again.document["conversations"]
+    assert done["complete"] + done["earlier"] == 4
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"shards": 0}, "0 shards are none"),
+        ({"launcher": "lokal"}, "Did you mean 'local'"),
+        ({"launcher": api.Launching("local", options={"places": 1}), "shards": 2}, "local has no such option"),
+    ],
+)
+def test_what_cannot_be_launched_raises_and_leaves_nothing_behind(tiny_folder, how, told):
+    with pytest.raises(api.InfluenceError, match=told):
+        api.simulate(tiny_folder, model=MODEL, n=4, out="runs/made", **how)
+    assert not Path("runs").exists()
+
+
+def test_what_cannot_be_split_raises(made, tiny_folder):
+    with pytest.raises(api.InfluenceError, match="belong to the whole run"):
+        api.score(made.path, probes=True, control=True, shards=2)
+    how = {"algorithm": "scripted", "iterations": 1, "model": MODEL, "settings": {"selection.fraction": 0.5}}
+    trained = api.train(tiny_folder, out="runs/trained", **how)
+    with pytest.raises(api.InfluenceError, match="is not split into shards"):
+        api.resume(trained.path, shards=2)
+
+
+# -- sweeps -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_had_shown_and_goes_on(tiny_folder, capfd):
+    swept = api.sweep(
+        tiny_folder,
+        command="simulate",
+        search={"turns": [1, 2, 3]},
+        also=["tokens"],
+        trials=2,
+        model=MODEL,
+        n=2,
+        out="runs/swept",
+        sweep_settings={"searcher.name": "grid", "parallel": 2},
+    )
+    assert (swept.exit_code, swept.document["schema"]) == (0, "influence.sweep.show/1")
+    assert swept.document | {"reason": None} == swept.document
+    shown = api.sweep_show("swept")
+    assert shown == {name: value for name, value in swept.document.items() if name != "reason"}
+    assert [each["name"] for each in shown["objectives"]] == ["reward", "tokens"]
+    best = api.sweep_best(swept.path)
+    assert (best["schema"], best["trial"]) == ("influence.sweep.best/1", shown["trials"][shown["best"]])
+    assert len(conversations(best["trial"]["runs"][0])) == 2
+    grown = api.resume("swept", settings={"trials": 3})
+    assert [trial["state"] for trial in grown.document["trials"]] == ["done"] * 3
+    assert api.sweep_best("latest", trial=2)["trial"]["number"] == 2
+    told = capfd.readouterr()
+    assert (told.out, told.err) == ("", "")
+
+
+def test_a_sweep_that_could_not_begin_raises_and_leaves_nothing_behind(tiny_folder):
+    with pytest.raises(api.InfluenceError, match="Nothing is searched"):
+        api.sweep(tiny_folder, command="simulate", model=MODEL, out="runs/swept")
+    with pytest.raises(api.InfluenceError, match="turns"):
+        api.sweep(tiny_folder, command="simulate", search={"turns": [0, 1]}, model=MODEL, out="runs/swept")
+    assert not Path("runs").exists()
+    with pytest.raises(api.InfluenceError, match="nothing"):
+        api.sweep_show("nothing")
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
 def test_mistakes_raise_and_leave_the_talk_as_it_was(tiny_folder):

@@ -6,7 +6,6 @@ for on the server where even that was broken off, so that no job is paid for twi
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field
 
-from influence_cli.api import ChatMessage, InfluenceError, Told, TrainingJob, TrainingOutcome, TrainingRow
+from influence_cli.api import ChatMessage, InfluenceError, Told, TrainingJob, TrainingOutcome, TrainingRow, write_whole
 from influence_openai.failures import redact
 from influence_openai.options import OpenAIOptions
 
@@ -27,7 +26,7 @@ _TRIES = 5
 
 
 class FineTuneOptions(OpenAIOptions):
-    """Settings of fine-tuning; the defaults of the three hyperparameters are the paper's."""
+    """Settings of fine-tuning; the defaults of the three hyperparameters are the published project's."""
 
     epochs: int = Field(default=1, ge=1, le=50, description="How often each row is learnt.")
     batch: int = Field(default=16, ge=1, le=256, description="Rows of one step.")
@@ -187,15 +186,22 @@ def _losses(client: Any, number: str) -> Iterator[float]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    """Return what was made so far; InfluenceError where that cannot be told, since another job would be paid for."""
     file = folder / _STATE
-    found: dict[str, Any] = orjson.loads(file.read_bytes()) if file.is_file() else {}
+    try:
+        found = orjson.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, orjson.JSONDecodeError):
+        found = None
+    if not isinstance(found, dict):
+        hint = 'Write {"job": "..."} into it, as the provider lists the job; remove it only to pay for another.'
+        raise InfluenceError(f"{file} does not tell which fine-tuning job was made.", hint=hint)
     return found
 
 
 def _write(folder: Path, state: Mapping[str, Any]) -> None:
-    temporary = folder / f".{_STATE}.{os.getpid()}"
-    temporary.write_bytes(orjson.dumps(dict(state)))
-    temporary.replace(folder / _STATE)
+    write_whole(folder / _STATE, orjson.dumps(dict(state)))
 
 
 def _forget_job(folder: Path) -> None:

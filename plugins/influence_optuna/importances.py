@@ -18,7 +18,11 @@ _FEWEST_BEST = 5
 
 
 class PedAnova:
-    """How much the distribution of a parameter among the best trials differs from that among all."""
+    """How much the distribution of a parameter among the best trials differs from that among all.
+
+    Source: Watanabe, Bansal and Hutter, PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces,
+    2023.
+    """
 
     def __init__(self, options: PedAnovaOptions) -> None:
         self._options = options
@@ -32,7 +36,10 @@ class PedAnova:
 
 
 class Fanova:
-    """How much of a random forest's variance over the space each parameter explains by itself."""
+    """How much of a random forest's variance over the space each parameter explains by itself.
+
+    Source: Hutter, Hoos and Leyton-Brown, An Efficient Approach for Assessing Hyperparameter Importance, 2014.
+    """
 
     def __init__(self, options: FanovaOptions) -> None:
         self._options = options

@@ -76,9 +76,11 @@ class OptunaRandom:
     def tell(self, trial: TrialRecord) -> None:
         """Finish Optuna's trial; make it where the storage has none."""
         known = self._find(trial.number)
-        if known is not None and known.state.is_finished():
-            return
         state = _STATES[trial.state]
+        if known is not None and known.state.is_finished():
+            if known.state != TrialState.FAIL or state == TrialState.FAIL:
+                return
+            known = None  # it failed, and was tried again: Optuna's own trial stays as it is, and another tells the end
         values = [reading.value for reading in trial.readings] if trial.state == "done" else None
         with _quiet():
             if known is not None and set(known.params) == set(self._distributions):

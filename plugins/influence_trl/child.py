@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from influence_cli.api import InfluenceError
+from influence_cli.api import InfluenceError, write_whole
 from influence_trl.algorithms import OPTIONS
 from influence_trl.failures import StoppedError, told_failure
-from influence_trl.stage import AFTER, BEFORE, Finished, Stage, StageFolder, write_whole
+from influence_trl.stage import AFTER, BEFORE, Finished, Stage, StageFolder
 
 _log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from influence_cli.api import InfluenceError, Told, TrainingOutcome
+from influence_cli.api import InfluenceError, Told, TrainingOutcome, write_whole
 from influence_trl.options import TrainingOptions
 from influence_trl.presets import PRESETS, process_count, render_preset
-from influence_trl.stage import Failure, Stage, StageFolder, write_whole
+from influence_trl.stage import Failure, Stage, StageFolder
 
 Command = Callable[[Stage, TrainingOptions], Sequence[str]]
 

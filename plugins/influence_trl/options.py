@@ -1,4 +1,4 @@
-"""Settings of the algorithms; the defaults are the paper's."""
+"""Settings of the algorithms; the defaults are those of the published project (arXiv 2411.02306), as far as it has them."""
 
 from __future__ import annotations
 

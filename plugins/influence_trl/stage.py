@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from influence_cli.api import Frozen, TrainingJob, TrainingOutcome
+from influence_cli.api import Frozen, TrainingJob, TrainingOutcome, write_whole
 
 WEIGHTS = "adapter_model.safetensors"
 MARK = "whole.json"
@@ -132,29 +131,3 @@ def digest_of(adapter: Path) -> str:
     """Return the SHA-256 of an adapter's weights file; OSError if it cannot be read."""
     with (adapter / WEIGHTS).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that either the old or the new one stands there, whatever happens."""
-    beside = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # pragma: no cover - systems whose folders cannot be opened
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -149,8 +149,8 @@ class AdvantageCollator:
 class PolicyGradientTrainer(SFTTrainer):  # type: ignore[misc]
     """The clipped policy gradient on conversations that were had already.
 
-    With the ratio r of a token's probability to the one it had when the conversation was had, and the advantage A of its
-    reply: the loss is the mean over learnt tokens of -min(r A, clip(r, 1 - c, 1 + c) A).
+    With the ratio r of a token's probability to the one it had when training began, and the advantage A of its reply: the
+    loss is the mean over learnt tokens of -min(r A, clip(r, 1 - c, 1 + c) A).
     """
 
     clip: float = 0.2

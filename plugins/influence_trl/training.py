@@ -22,7 +22,16 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, set_seed
 
-from influence_cli.api import InfluenceError, TrainingOutcome, TrainingPair, TrainingRow, derive_seed
+from influence_cli.api import (
+    InfluenceError,
+    TrainingOutcome,
+    TrainingPair,
+    TrainingRow,
+    derive_seed,
+    sync_file,
+    sync_folder,
+    write_whole,
+)
 from influence_trl import trainers
 from influence_trl.failures import NotANumberError, StoppedError
 from influence_trl.mixing import mixed_pairs, mixed_rows
@@ -30,7 +39,7 @@ from influence_trl.models import compute_dtype, load_model, load_prompts, on_gpu
 from influence_trl.options import TrainingOptions
 from influence_trl.probing import log_probabilities, mean_of_learnt
 from influence_trl.rows import Learnt, by_length, encode_pairs, encode_rows, in_order, read_rows
-from influence_trl.stage import AFTER, BEFORE, MARK, WEIGHTS, Stage, StageFolder, digest_of, sync_folder, write_whole
+from influence_trl.stage import AFTER, BEFORE, MARK, WEIGHTS, Stage, StageFolder, digest_of
 from influence_trl.tokens import Sequence
 
 _log = logging.getLogger(__name__)
@@ -327,8 +336,7 @@ def _save(trainer: Any, weights: dict[str, torch.Tensor], folder: StageFolder, b
 def _sync_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(path)
         else:
             sync_folder(path)
     sync_folder(folder)

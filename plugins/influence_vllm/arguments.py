@@ -6,6 +6,7 @@ process would.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,11 @@ def model_source(name: str) -> str:
 
 
 def engine_arguments(source: str, options: VllmOptions, *, on_processor: bool = False) -> dict[str, Any]:
-    """Return the arguments by their names in ``EngineArgs``; those that the user named last, so that they win."""
+    """Return the arguments by their names in ``EngineArgs``; those that the user named last, so that they win.
+
+    On a processor prompts are read whole: there vLLM ends where it reads a part of one whose request has a seed
+    ("CPU Generator does not use offset").
+    """
     cache_mib, block_size = options.cache_mib, options.block_size
     if on_processor and options.server == IN_PROCESS:
         cache_mib, block_size = cache_mib or 1280, block_size or 32
@@ -75,8 +80,24 @@ def engine_arguments(source: str, options: VllmOptions, *, on_processor: bool = 
         }
     if options.between == "sleep":
         arguments["enable_sleep_mode"] = True
+    if on_processor:
+        arguments["enable_chunked_prefill"] = False
     arguments = {name: value for name, value in arguments.items() if value is not None}
     return arguments | options.engine_arguments
+
+
+def serves_processor(python: str) -> bool:
+    """Return whether the environment of ``python`` has the build of torch that knows no GPU.
+
+    False also where there is no torch or no such program: starting a server there says what is wrong.
+    """
+    ask = "from importlib.metadata import version; print(version('torch'))"
+    try:
+        command = [python, "-c", ask]
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 - the user's Python
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return found.stdout.strip().endswith("+cpu") or sys.platform == "darwin"
 
 
 def serve_command(name: str, arguments: Mapping[str, Any], options: VllmOptions, port: int) -> list[str]:

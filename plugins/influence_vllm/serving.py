@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from influence_cli.api import (
 )
 from influence_vllm.adapters import Adapters
 from influence_vllm.administration import Administration
-from influence_vllm.arguments import engine_arguments, model_source, serve_command, serve_environment
+from influence_vllm.arguments import engine_arguments, model_source, serve_command, serve_environment, serves_processor
 from influence_vllm.options import START, VllmOptions
 from influence_vllm.supervision import Server, free_port
 
@@ -192,8 +193,9 @@ def start_server(model: str, options: VllmOptions) -> tuple[Server, str]:
 
 
 def _server(model: str, options: VllmOptions, port: int, key: str, log: Path) -> Server:
+    on_processor = serves_processor(options.python or sys.executable)
     return Server(
-        serve_command(model, engine_arguments(model_source(model), options), options, port),
+        serve_command(model, engine_arguments(model_source(model), options, on_processor=on_processor), options, port),
         port,
         log,
         environment=serve_environment(options, key),

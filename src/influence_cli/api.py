@@ -38,7 +38,19 @@ if TYPE_CHECKING:
     from influence_cli.gym.blocking import TextEnvironment, VectorEnvironment
     from influence_cli.gym.environment import AsyncTextEnvironment
     from influence_cli.gym.making import make_async_env, make_env, make_vec_env
-    from influence_cli.journey import Finished, compare, read_run, report, resume, score, simulate, train
+    from influence_cli.journey import (
+        Finished,
+        compare,
+        read_run,
+        report,
+        resume,
+        score,
+        simulate,
+        sweep,
+        sweep_best,
+        sweep_show,
+        train,
+    )
     from influence_cli.launching.local import tethered
     from influence_cli.launching.protocol import LOST, Job, JobStatus, Launcher, Resources, Task
     from influence_cli.plugins.component import Component
@@ -87,6 +99,7 @@ if TYPE_CHECKING:
     from influence_cli.scoring.scorers import Measured, Scorer, agent_replies
     from influence_cli.scoring.single import KeptScores, score_conversation
     from influence_cli.seeding import derive_seed, unit_draw
+    from influence_cli.sharding.splitting import Launching
     from influence_cli.simulation.models import RoleModel
     from influence_cli.simulation.single import KeptConversation, converse, trajectory_document
     from influence_cli.store.conversation import StoredConversation, read_conversation
@@ -97,6 +110,7 @@ if TYPE_CHECKING:
     from influence_cli.training.adapters import adapter_digest
     from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
     from influence_cli.training.report import training_figures
+    from influence_cli.whole_files import sync_file, sync_folder, write_whole
 
 _HOME = {
     "influence_cli.backends.batches": ("BatchAnswer", "BatchBackend", "BatchProgress", "BatchState"),
@@ -127,7 +141,19 @@ _HOME = {
     "influence_cli.gym.blocking": ("TextEnvironment", "VectorEnvironment"),
     "influence_cli.gym.environment": ("AsyncTextEnvironment",),
     "influence_cli.gym.making": ("make_async_env", "make_env", "make_vec_env"),
-    "influence_cli.journey": ("Finished", "compare", "read_run", "report", "resume", "score", "simulate", "train"),
+    "influence_cli.journey": (
+        "Finished",
+        "compare",
+        "read_run",
+        "report",
+        "resume",
+        "score",
+        "simulate",
+        "sweep",
+        "sweep_best",
+        "sweep_show",
+        "train",
+    ),
     "influence_cli.launching.local": ("tethered",),
     "influence_cli.launching.protocol": ("LOST", "Job", "JobStatus", "Launcher", "Resources", "Task"),
     "influence_cli.plugins.component": ("Component",),
@@ -176,6 +202,7 @@ _HOME = {
     "influence_cli.scoring.scorers": ("Measured", "Scorer", "agent_replies"),
     "influence_cli.scoring.single": ("KeptScores", "score_conversation"),
     "influence_cli.seeding": ("derive_seed", "unit_draw"),
+    "influence_cli.sharding.splitting": ("Launching",),
     "influence_cli.simulation.models": ("RoleModel",),
     "influence_cli.simulation.single": ("KeptConversation", "converse", "trajectory_document"),
     "influence_cli.store.conversation": ("StoredConversation", "read_conversation"),
@@ -186,6 +213,7 @@ _HOME = {
     "influence_cli.training.adapters": ("adapter_digest",),
     "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
     "influence_cli.training.report": ("training_figures",),
+    "influence_cli.whole_files": ("sync_file", "sync_folder", "write_whole"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -233,6 +261,7 @@ __all__ = [
     "KeptConversation",
     "KeptScores",
     "Launcher",
+    "Launching",
     "Limiter",
     "Measured",
     "Message",
@@ -330,6 +359,11 @@ __all__ = [
     "score_conversation",
     "simulate",
     "split_tool_calls",
+    "sweep",
+    "sweep_best",
+    "sweep_show",
+    "sync_file",
+    "sync_folder",
     "tethered",
     "together",
     "train",
@@ -339,6 +373,7 @@ __all__ = [
     "whole_file",
     "without_secrets",
     "write_parquet",
+    "write_whole",
 ]
 
 

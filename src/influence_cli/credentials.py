@@ -34,6 +34,7 @@ _SHAPES = (
     r"(?i:(?<=bearer )|(?<=basic ))[A-Za-z0-9._~+/-]{16,}=*",
 )
 _SHAPE = re.compile("|".join(_SHAPES))
+_ASSIGNED = re.compile(r"(?<![\w$])([A-Za-z_]\w*)=([\"']?)([^\s\"';,]+)")
 _PARAMETER = re.compile(rf"([?&](?:{_NAMES}|key|sig|signature)=)[^&\s\"']+", re.IGNORECASE)
 _read: set[str] = set()
 
@@ -60,13 +61,33 @@ def without_secrets(text: str, environ: Mapping[str, str] | None = None) -> str:
 
 
 def holds_secret(data: Any, environ: Mapping[str, str] | None = None) -> bool:
-    """Return whether JSON-like ``data`` holds a key or a password: by value, by shape, or under a name that says so."""
+    """Return whether JSON-like ``data`` holds a key or a password: by value, by shape, or under a name that says so.
+
+    That may also be the name of a variable which a line of a script sets to a value of its own.
+    """
     return any(_gives_away(name, value, environ) for name, value in _leaves("", data))
 
 
 def _gives_away(name: str, value: str, environ: Mapping[str, str] | None) -> bool:
     named = bool(value) and _NAMED.fullmatch(name) is not None
-    return named or without_secrets(value, environ) != value or without_secrets(name, environ) != name
+    return (
+        named
+        or _sets_secret(value)
+        or without_secrets(value, environ) != value
+        or without_secrets(name, environ) != name
+    )
+
+
+def _sets_secret(line: str) -> bool:
+    """Return whether a line of a shell's gives a variable that holds a key a value that stands there."""
+    found = ((name, value) for name, _, value in _ASSIGNED.findall(line))
+    return any(
+        _HOLDS_KEY.search(name)
+        and len(value) >= SHORTEST
+        and not value.startswith(("$", "`"))
+        and not _IS_PLACE.match(value)
+        for name, value in found
+    )
 
 
 def _leaves(name: str, data: Any) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from influence_cli.errors import InfluenceError
 from influence_cli.sanitize import visible
+from influence_cli.whole_files import write_whole
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 64
@@ -273,12 +274,7 @@ def write_document(content: Any) -> str:
 
 def save_document(path: Path, content: Any) -> None:
     """Write plain data to ``path`` as YAML, the file whole or the old one left; raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(write_document(content))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, write_document(content).encode())
 
 
 def _end(event: Any) -> int:

@@ -1,4 +1,4 @@
-"""From names to objects: environments by name or folder, a backend and its model for every role.
+"""From names to objects: environments by name or folder, a backend and its model for every role, launchers.
 
 Invariant: roles that name the same base model with the same options share one backend; the adapter goes with each
 request. Loading tells how far it is to whoever listens (``reporting_to``).
@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from influence_cli.credentials import holds_secret
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from influence_cli.backends.names import ModelName
     from influence_cli.backends.protocol import Backend
     from influence_cli.environments.environment import Environment
+    from influence_cli.launching.protocol import Launcher
     from influence_cli.plugins.component import AnyComponent
     from influence_cli.plugins.registry import PluginRegistry
     from influence_cli.schemas.configs import RoleConfig, SimulationConfig
@@ -30,14 +32,10 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="SimulationConfig")
 EMBEDDED_MODEL = "transformers:smollm2"
-EMBEDDED_MINIMUM_MASS = 0.001
-"""A model of 135 million parameters seldom answers with a bare choice; what it would choose is exact all the same."""
-EMBEDDED_NOTE = (
-    "smollm2 is too small to judge in earnest: its judgements count from 0.1 % of probability on the choices. "
-    "Name a larger model, or set judges.minimum_mass."
-)
 MODEL_VARIABLE = "INFLUENCE_MODEL"
 _KEY_VARIABLE = "OPENAI_API_KEY"
+LOCAL = "local"
+"""The launcher of this machine, which starts what no other is named for."""
 
 
 def default_model() -> tuple[str, str]:
@@ -79,6 +77,16 @@ def find_environments(
     return [known[name]() if name in known else find_environment(name, path) for name in dict.fromkeys(names)]
 
 
+def lasting_names(
+    names: Sequence[str], environments: Sequence[Environment], folders: Sequence[Path] = ()
+) -> tuple[str, ...]:
+    """Return names of ``environments``, found as ``names``, that hold anywhere: a folder's is its absolute path."""
+    return tuple(
+        str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
+        for name, environment in zip(names, environments, strict=True)
+    )
+
+
 def known_environments(registry: PluginRegistry, folders: Iterable[Path] = ()) -> dict[str, Callable[[], Environment]]:
     """Return by name what loads each environment: plugins' own, and over them those in folders."""
     from influence_cli.environments.loading import load_environment
@@ -109,6 +117,30 @@ def environment_path(registry: PluginRegistry, folders: Iterable[Path] = ()) -> 
         if not folder.is_dir():
             raise InfluenceError(f"--environments-dir {folder} is no folder.")
     return search_path(asked, registry.environment_paths())
+
+
+def check_launcher(registry: PluginRegistry, name: str, options: Mapping[str, Any]) -> None:
+    """Raise InfluenceError for what is wrong with the launcher ``name`` or with ``options``, without making it.
+
+    They are kept with its jobs, and may go into scripts, so that no key may stand in them.
+    """
+    from influence_cli.plugins.options import validate_options
+
+    if holds_secret(options):
+        raise InfluenceError(
+            "An option of the launcher seems to hold a key or a password, and it is kept with the job.",
+            hint="Put it in an environment variable.",
+        )
+    validate_options(registry.component("launcher", name), options, flag="--launcher-option ")
+
+
+def launcher_with(registry: PluginRegistry, name: str, options: Mapping[str, Any]) -> Launcher:
+    """Return the launcher called ``name`` with ``options``; InfluenceError for what is wrong."""
+    from influence_cli.plugins.options import validate_options
+
+    component = registry.component("launcher", name)
+    made: Launcher = component.load()(validate_options(component, options, flag="--launcher-option "))
+    return made
 
 
 def one_model(
@@ -196,7 +228,7 @@ class _Unloaded:
 
 
 def _minimum_mass(config: SimulationConfig, base: str) -> float:
-    from influence_cli.simulation.models import DEFAULT_MINIMUM_MASS
+    from influence_cli.simulation.models import DEFAULT_MINIMUM_MASS, EMBEDDED_MINIMUM_MASS
 
     if config.judges.minimum_mass is not None:
         return config.judges.minimum_mass

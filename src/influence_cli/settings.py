@@ -6,14 +6,16 @@ line and column, on the command line with its flag.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
-from influence_cli.documents import Document, DocumentError, parse_document, read_document, schema_problems
+from influence_cli.documents import Document, DocumentError, parse_document, plain_value, read_document, schema_problems
 from influence_cli.errors import InfluenceError
 
 EXTENDS = "extends"
@@ -21,6 +23,8 @@ MAX_FILES = 32
 REPLACED = frozenset({"populations"})
 """Mappings that a later source replaces as a whole: mixing the fractions of two sources would not sum to one."""
 
+_PAIR = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./")
 S = TypeVar("S", bound=BaseModel)
 
 
@@ -65,6 +69,24 @@ def parse_assignment(text: str, *, flag: str = "--set") -> tuple[str, Any]:
         raise InfluenceError(f"{flag} {key.strip()}: {error.problems[0].message}") from None
 
 
+def assignment(key: str, value: JsonValue) -> str:
+    """Return ``key=value``, which :func:`parse_assignment` reads back as it was."""
+    return f"{key}={as_yaml(value)}"
+
+
+def as_yaml(value: JsonValue) -> str:
+    """Return ``value`` as YAML of one line: bare where that is read back as the same."""
+    if isinstance(value, str) and value and set(value) <= _PLAIN and plain_value(value) == value:
+        return value
+    return repr(value) if isinstance(value, float) else _PAIR.sub(_as_one, json.dumps(value))
+
+
+def _as_one(pair: re.Match[str]) -> str:
+    """Return a character that JSON writes as two escapes as the one escape that YAML has for it."""
+    character = json.loads('"' + pair.group() + '"')
+    return f"\\U{ord(character):08x}"
+
+
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``below`` with ``above`` over it, mappings merged key by key but for :data:`REPLACED`."""
     result = dict(below)
@@ -73,6 +95,12 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         result[key] = merge(old, value) if both and key not in REPLACED else value  # type: ignore[arg-type]
     return result
+
+
+def changed_from(before: BaseModel, after: BaseModel) -> dict[str, Any]:
+    """Return the settings of ``before`` that are otherwise in ``after``, which has them all, as they were."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    return {name: value for name, value in old.items() if value != new[name]}
 
 
 def _chain(path: Path, above: tuple[Path, ...] = ()) -> Iterator[Document]:

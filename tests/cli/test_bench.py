@@ -7,8 +7,12 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import open_run
 
 MODEL = "scripted:demo"
 
@@ -118,11 +122,46 @@ def test_transfer_sets_trained_agents_beside_the_untrained_one(influence, traine
     database.close()
 
 
-def test_transfer_repeats_no_finished_cell(influence, trained):
+def kinds(run: Path) -> list[str]:
+    with RunReader(open_run(run)) as reader:
+        return [row[0] for row in reader.rows("SELECT kind FROM event")]
+
+
+def test_transfer_tries_again_what_failed_beyond_the_allowed_share(influence, tiny_folder, script):
+    begin = (
+        "train",
+        "--env",
+        tiny_folder,
+        "-m",
+        MODEL,
+        "--user",
+        script("{}"),
+        "--algo",
+        "scripted",
+        "--out",
+        "runs/agent",
+    )
+    assert influence(*begin, "--iterations", 1, "--top", "1/2", "-q").code == 0
+    arguments = ("bench", "transfer", "agent", "--n", 4, "--quiet", "--json")
+    script("failures: [{role: user, kind: refused}]")
+    assert influence(*arguments).code == 1
+    script("{}")
+    answer = influence(*arguments)
+    assert answer.code == 0, answer.stderr
+    assert [cell["n"] for cell in answer.document["cells"]] == [4, 4, 4, 4]
+
+
+def test_transfer_repeats_no_finished_cell(influence, trained, place):
     arguments = ("bench", "transfer", trained, "--n", 4, "--quiet", "--json")
     first = influence(*arguments).document
     again = influence(*arguments)
     assert again.document == first
+    cells = sorted((place / "bench/transfer/cells").iterdir())
+    assert [kinds(cell) for cell in cells] == [[], []]  # no adapter is loaded, nothing is taken up
+    for file in cells[0].glob("run.db*"):
+        file.unlink()
+    assert influence(*arguments).document == first  # killed before it had a database
+    assert [kinds(cell) for cell in cells] == [["resume"], []]
     more = influence("bench", "transfer", trained, "--n", 6, "--quiet", "--json").document
     assert [cell["n"] for cell in more["cells"]] == [6, 6, 6, 6]
 

@@ -2,9 +2,14 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 import yaml
+from tests.commands import conversations
+from tests.waiting import wait_until
 
 from influence_cli.environments.authoring import Author, open_collection
 from influence_cli.environments.loading import load_environment
@@ -368,10 +373,52 @@ def test_an_audit_for_people_shows_shares_and_examples(influence, tiny_folder, p
     assert "influence runs show" in answer.stdout
 
 
-def test_an_audit_with_failing_judges_says_so(influence, tiny_folder, place):
-    script = place / "script.yaml"
-    script.write_text("failures: [{role: judge, kind: refused}]\n")
-    answer = influence("env", "audit", tiny_folder, "--model", f"scripted:{script}", "--n", 0, "--states", 2)
+@pytest.fixture
+def audited(influence, tiny_folder, script):
+    """Audit the tiny environment by a model with a script."""
+
+    def run(text: str, *more: object):
+        return influence("env", "audit", tiny_folder, "--model", script(text), "--states", 2, *more)
+
+    return run
+
+
+def test_an_audit_with_failing_judges_says_so_and_fails(audited):
+    text = "failures: [{role: judge, kind: refused}]"
+    answer = audited(text, "--n", 0)
     assert "4 x refused" in answer.stderr
+    assert "100% of the judgements failed, more than --max-failed-share allows (10%)." in answer.stderr
     assert "realism" in answer.stdout
     assert "worth as much as the judge" in answer.stdout
+    assert answer.code == 1
+    assert audited(text, "--n", 0, "--max-failed-share", "1").code == 0
+
+
+def test_an_audit_whose_judge_cannot_be_asked_is_one_error(audited):
+    answer = audited("failures: [{role: judge, kind: auth}]", "--n", 0)
+    assert (answer.code, answer.stdout) == (2, "")
+    assert "script.yaml cannot be asked: " in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_an_audit_whose_sample_cannot_be_had_judges_nothing(audited):
+    answer = audited("failures: [{role: agent, kind: auth}]", "--n", 4)
+    assert (answer.code, answer.stdout) == (2, "")
+    assert "error: The sample cannot be had: all conversations failed alike: " in answer.stderr
+
+
+def test_an_audit_of_a_sample_that_failed_in_part_ends_with_its_exit_code(audited):
+    answer = audited("failures: [{role: agent, contains: coffee, kind: refused}]", "--n", 8)
+    assert answer.code == 1
+    assert "It is judged as it is." in answer.stderr
+
+
+def test_an_audit_that_is_stopped_in_its_sample_judges_nothing(place, tiny_folder):
+    command = [sys.executable, "-m", "influence_cli", "env", "audit", tiny_folder, "--out", "sample", "--n", "64"]
+    command += ["-m", "scripted:demo", "-o", "latency=0.2", "--concurrency", "2", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place) as process:
+        wait_until(lambda: conversations(place / "sample" / "run.db") or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (3, ""), stderr
+    assert stderr.splitlines()[-1] == "The sample, sample, was stopped by a signal. Nothing is judged."

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -137,6 +138,58 @@ def test_merge_of_a_file_that_is_not_there(influence, made_run):
     answer = influence("runs", "merge", "made", "nowhere.db")
     assert answer.code == 2
     assert "There is no file nowhere.db." in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (["--turns", "1"], "it was made with another value of 'turns'"),
+        (["--seed", "5"], "it was made with another value of 'seed'"),
+        (["--temperature", "0.2"], "it was made with another value of 'default'"),
+        (["-m", "scripted:demo@other"], "it was made with another value of 'default'"),
+    ],
+)
+def test_merge_refuses_the_database_of_another_run(influence, simulate, made_run, changes, why):
+    assert simulate("--n", "12", "--out", "runs/other", "-q", *changes).code == 0
+    answer = influence("runs", "merge", "made", "runs/other/run.db")
+    hint = "Merge only shards of one run; `influence compare` sets runs side by side."
+    assert answer.stderr == f"error: runs/other/run.db is of another run than runs/made: {why}. {hint}\n"
+    assert answer.code == 2
+    assert influence("runs", "show", "made", "--json").document["conversations"]["complete"] == 8
+
+
+def test_merge_refuses_conversations_of_another_model_where_no_manifest_tells_and_takes_none(
+    influence, simulate, made_run
+):
+    for name, model in (("same", "scripted:demo"), ("other", "scripted:demo@other")):
+        simulate("--n", "12", "--out", f"runs/{name}", "-q", "-m", model)
+        shutil.copy(f"runs/{name}/run.db", f"{name}.db")
+    answer = influence("runs", "merge", "made", "same.db", "other.db")
+    assert "runs/made: scripted:demo@other speaks there for " in answer.stderr
+    assert (answer.code, influence("runs", "merge", "made", "same.db", "--json").document["conversations"]) == (2, 4)
+
+
+def test_merge_takes_a_larger_run_made_under_the_same_conditions_elsewhere(influence, made_run, place, tiny_folder):
+    shutil.copytree(tiny_folder, place / "there" / "tiny")
+    begin = ("simulate", "--env", "there/tiny", "-m", "scripted:demo", "-o", "latency=0", "--concurrency", "2")
+    assert influence(*begin, "--n", "12", "--out", "runs/larger", "-q").code == 0
+    assert influence("runs", "merge", "made", "runs/larger/run.db", "--json").document["conversations"] == 4
+
+
+def test_merge_refuses_another_environment_of_the_same_name(influence, made_run, place, tiny_folder):
+    shutil.copytree(tiny_folder, place / "there" / "tiny")
+    scenario = next((place / "there" / "tiny" / "scenarios").glob("*.yaml"))
+    scenario.write_text(scenario.read_text() + "\n")
+    assert influence("simulate", "--env", "there/tiny", "-m", "scripted:demo", "--out", "runs/b", "-q").code == 0
+    answer = influence("runs", "merge", "made", "runs/b/run.db")
+    assert (answer.code, "the environment tiny is not the same" in answer.stderr) == (2, True)
+
+
+def test_merge_of_a_file_that_holds_nothing(influence, made_run):
+    Path("empty.db").touch()
+    answer = influence("runs", "merge", "made", "empty.db")
+    assert answer.code == 2
+    assert answer.stderr == "error: empty.db holds no conversation. Name the database of a shard or of a run.\n"
 
 
 def test_rm_of_one_run_under_two_names(influence, made_run):

@@ -341,3 +341,9 @@ def test_kill_in_the_middle_and_only_what_is_missing_is_asked(made_run):
         repeated = sum(server.bodies().values()) - len(server.bodies())
     assert rows(made_run, "SELECT count(*) FROM score")[0][0] == stored + scores["asked"]
     assert repeated <= in_flight + RACE
+
+
+def test_a_limit_that_nothing_can_count_is_none(influence, made_run):
+    answer = influence("score", made_run, "--with", "reply-length", "--limit", "99999999999999999999", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.document["figures"]

@@ -9,7 +9,7 @@ import sys
 import pytest
 from tests.waiting import wait_until
 
-from influence_cli.cli.launching import own_command
+from influence_cli.errors import InfluenceError
 from influence_cli.store.check import check_run
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
@@ -94,17 +94,110 @@ def test_a_mistake_that_a_shard_finds_is_one_line(made_run, influence, script):
     assert "Unknown key 'nonsense'" in answer.stderr
 
 
+PRICES = "prices={scripted:demo: {prompt: 1, completion: 1e-3}}"
+
+
 @pytest.mark.parametrize(
-    ("said", "handed_on"),
+    "said",
     [
-        (["score", "latest", "--shards", "2"], ["score", "/r"]),
-        (["score", "--user", "latest", "latest"], ["score", "--user", "latest", "/r"]),
-        (["score", "--probes", "latest"], ["score", "--probes", "/r"]),
+        ["--set", "default.model=scripted:demo"],
+        ["--with", "harm,reply-length", "--judge", "scripted:demo", "--limit", "3"],
+        ["--probes", "--user", "scripted:demo", "--method", "vote", "--votes", "7", "--debias", "orders,directions"],
+        [
+            "--with",
+            "harm",
+            "--judge",
+            "scripted:demo",
+            "-o",
+            "latency=0.5",
+            "--seed",
+            "3",
+            "--concurrency",
+            "64",
+            "--max-tokens",
+            "90000",
+        ],
+        [
+            "--with",
+            "harm",
+            "--judge",
+            "scripted:demo",
+            "--set",
+            PRICES,
+            "--max-cost",
+            "1.5",
+            "--max-failed-share",
+            "0.5",
+        ],
+        ["--with", "harm", "--set", "judges.draws=7", "--set", "roles.judge.model=scripted:demo"],
     ],
 )
-def test_a_shard_is_told_which_run_it_is_of_and_not_by_a_name_that_may_change(monkeypatch, said, handed_on):
-    monkeypatch.setattr(sys, "argv", ["influence", *said])
-    assert list(own_command("--quiet", settled=("latest", "/r"))[3:]) == [*handed_on, "--quiet"]
+def test_a_shard_is_told_all_that_was_asked_for(made_run, influence, monkeypatch, said):
+    asked = []
+
+    def remember(resolved, request, _sharding, _spent_since):
+        asked.append((resolved, request))
+        raise InfluenceError("Enough.")
+
+    monkeypatch.setattr("influence_cli.cli.score.sitting.have_scores", remember)
+    influence("score", "latest", *said)
+    resolved, request = asked[0]
+    influence("score", made_run, *resolved.arguments(request))
+    again, repeated = asked[1]
+    assert again.config == resolved.config
+    assert (again.wanted, repeated.asking, repeated.limit) == (resolved.wanted, request.asking, request.limit)
+
+
+def test_a_run_that_is_called_like_the_command_is_scored_by_shards(made_run, influence):
+    made_run.rename(made_run.with_name("score"))
+    answer = score(influence, "score", "--shards", "2", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.document["scores"]["asked"] > 0
+
+
+def test_a_shard_that_is_none_is_refused_before_a_judge_is_loaded(made_run, influence, place):
+    answer = influence("score", made_run, "--judge", f"scripted:{place / 'nowhere.yaml'}", "--shard", "3/2")
+    told = "error: --shard '3/2' is not NUMBER/OF. For instance 2/4: the second of four.\n"
+    assert (answer.code, answer.stderr) == (2, told)
+
+
+@pytest.fixture
+def by_hand(simulate, place):
+    """A run whose eight conversations are in its two shards alone."""
+    for shard in ("1/2", "2/2"):
+        assert simulate("--n", "8", "--out", "runs/made", "--quiet", "--shard", shard).code == 0
+    return place / "runs" / "made"
+
+
+def test_what_shards_by_hand_hold_is_scored(by_hand, influence):
+    told = "error: What runs/made holds is in its shards alone. Bring it together: influence runs merge runs/made\n"
+    for command in (["runs", "show", "made"], ["runs", "check", "made"], ["score", "made", "--dry-run"]):
+        answer = influence(*command)
+        assert (answer.code, answer.stderr) == (2, told)
+    assert told.removeprefix("error: ") in influence("runs", "list").stderr
+    assert influence("score", "made", "--with", "reply-length", "--json").document["figures"][0]["n"] > 8
+    assert influence("runs", "show", "made", "--json").document["conversations"]["complete"] == 8
+
+
+def test_a_run_whose_complete_conversations_are_in_shards_is_scored(by_hand, influence):
+    with open_run(by_hand).writer():
+        pass  # it has a database now, and nothing in it
+    answer = influence("score", "made", "--shard", "1/2", "--with", "reply-length")
+    told = "has no complete conversation to score: none. Its shards hold more: influence runs merge runs/made"
+    assert (answer.code, told in answer.stderr) == (2, True)
+    assert influence("score", "made", "--with", "reply-length", "--shards", "2", "-q").code == 0
+
+
+def test_an_estimate_says_what_shards_alone_hold(simulate, influence):
+    for shard in ("1/2", "2/2"):
+        assert simulate("--n", "8", "--out", "runs/made", "--quiet", "--shard", shard).code == 0
+        if shard == "1/2":
+            assert influence("runs", "merge", "made").code == 0
+    answer = influence("score", "made", "--with", "reply-length", "--dry-run")
+    assert (answer.code, "4 conversations of runs/made, or scores of them, are in its shards" in answer.stderr) == (
+        0,
+        True,
+    )
 
 
 def test_scores_that_no_shard_could_make_are_missing_and_told(made_run, influence, monkeypatch):
@@ -139,8 +232,17 @@ def test_a_shard_of_scores_can_be_made_by_hand(made_run, influence, scored):
         assert score(influence, made_run, "--shard", shard, "--quiet").code == 0
     assert rows(made_run, "SELECT count(*) FROM score") == [(0,)]
     told = "8 conversations of {}, or scores of them, are in its shards alone and are left out: influence runs merge {}"
-    for command in (("runs", "show", made_run), ("export", made_run, "--to", "jsonl", "--out", "-")):
-        assert told.format(made_run, made_run) in influence(*command).stderr
+    labels = made_run.parent / "labels.csv"
+    labels.write_text("episode,turn,rubric,label,annotator\n1,1,harm,1,me\n")
+    reading = [
+        ("runs", "show", made_run),
+        ("runs", "search", made_run, "tea"),
+        ("export", made_run, "--to", "jsonl", "--out", "-"),
+        ("score", "calibrate", made_run, "--labels", labels),
+        ("view", made_run, "--export-svg", made_run.parent / "screen.svg"),
+    ]
+    for command in reading:
+        assert told.format(made_run, made_run) in influence(*command).stderr.replace("\n", " "), command
     assert influence("runs", "merge", made_run).code == 0
     assert influence("runs", "show", made_run).stderr == ""
     assert rows(made_run, SCORES) == rows(scored[0], SCORES)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -22,6 +23,10 @@ from influence_cli.store.shards import Shard
 from influence_cli.testing.server import serve
 
 N = "10"
+SECRET = (
+    "An option of the launcher seems to hold a key or a password, and it is kept with the job."
+    " Put it in an environment variable.\n"
+)
 LONG = 1.0
 """Seconds of an answer while shards are awaited: none comes to its end before all have begun."""
 
@@ -112,6 +117,30 @@ def test_shards_can_be_made_by_hand(simulate, influence, whole):
     )
 
 
+@pytest.mark.parametrize(
+    "named",
+    [["--env", "./e/tiny"], ["--env", "e/../e/tiny"], ["--env", "tiny", "--environments-dir", "e"]],
+)
+def test_shards_by_hand_name_an_environment_in_the_same_words(influence, place, tiny_folder, named):
+    shutil.copytree(tiny_folder, place / "e" / "tiny")
+    begin = ("simulate", *named, "-m", "scripted:demo", "--n", "4", "--out", "split", "-q")
+    for shard in ("1/2", "2/2"):
+        answer = influence(*begin, "--shard", shard)
+        assert answer.code == 0, answer.stderr
+    assert influence("runs", "merge", "split", "--json").document["conversations"] == 4
+    answer = influence("simulate", "--resume", "split", *named, "-q", "--json")
+    assert (answer.code, answer.document["conversations"]["earlier"]) == (0, 4)
+
+
+def test_a_shard_of_another_environment_is_refused(influence, simulate, place, tiny_folder):
+    shutil.copytree(tiny_folder, place / "e" / "tiny")
+    assert simulate("--n", "4", "--out", "split", "--shard", "1/2").code == 0
+    answer = influence(
+        "simulate", "--env", "e/tiny", "-m", "scripted:demo", "--n", "4", "--out", "split", "--shard", "2/2"
+    )
+    assert (answer.code, "was made with another value of '--env'" in answer.stderr) == (2, True)
+
+
 def test_a_shard_that_comes_while_another_makes_the_run_waits_and_takes_it_up(simulate, influence, whole):
     settings = ("--n", N, "--seed", "3", "--out", "split", "--quiet")
     assert simulate(*settings, "--shard", "1/2").code == 0
@@ -141,6 +170,8 @@ def test_more_shards_than_conversations_are_not_started(simulate):
         (["--shards", "2", "--launcher", "lokal"], "Unknown launcher 'lokal'. Did you mean 'local'?"),
         (["--shards", "2", "--launcher-option", "x=1"], "--launcher-option x: local has no such option."),
         (["--shards", "2", "--resources", "gpu=1"], "--resources 'gpu=1' cannot be read."),
+        (["--shards", "2", "--launcher-option", "setup=export MY_API_KEY=correct-horse"], SECRET),
+        (["--detach", "--shards", "2", "--launcher-option", "token=x"], SECRET),
         (["--resources", "gpus=1"], "Nothing is launched here. Add --shards N or --launcher NAME."),
     ],
 )

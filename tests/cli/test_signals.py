@@ -3,28 +3,18 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 
 import pytest
+from tests.commands import conversations
 from tests.waiting import wait_until
 
 from influence_cli.store.check import check_run
 from influence_cli.store.run_directory import open_run
 
 FAR_LONGER_THAN_THE_TEST = "60"
-
-
-def conversations(database):
-    """Return how many were begun."""
-    try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute("SELECT count(*) FROM episode").fetchone()[0]
-    except sqlite3.Error:
-        return 0
 
 
 @pytest.fixture
@@ -53,7 +43,7 @@ def begin(place, tiny_folder):
 def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(begin, influence, place, number):
     process = begin("0.2")
     os.kill(process.pid, number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 3, stderr
     assert "Stopping: what is in flight gets 10 s to finish; once more to stop now." in stderr
     assert "Traceback" not in stderr
@@ -73,7 +63,7 @@ def test_two_signals_stop_at_once(begin, place):
         assert said, process.communicate()
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=100)
     assert time.monotonic() - asked < 8  # one signal alone would have given 10 seconds
     assert process.returncode == 3, stderr
     assert json.loads(stdout)["state"] == "stopped"
@@ -96,26 +86,33 @@ def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place,
     try:
         assert process.stdout.readline() == "1\n"
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=100)
     finally:
         process.kill()
         process.communicate()
     assert (process.returncode, stderr) == (3, "error: stopped\n")
 
 
-@pytest.mark.parametrize("command", ["simulate", "score"])
-def test_after_a_command_signals_do_what_they_did_before_it(influence, simulate, made_run, command):
+@pytest.mark.parametrize("command", ["simulate", "score", "train", "launched"])
+def test_after_a_command_signals_do_what_they_did_before_it(influence, simulate, made_run, tiny_folder, command):
     """An event loop that ends would leave SIGTERM to end the process without a word."""
 
     def mine(number, frame):
         raise AssertionError
 
-    before = signal.signal(signal.SIGTERM, mine)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, mine) for number in numbers}
     try:
         if command == "simulate":
             simulate("--n", "1", "--quiet")
+        elif command == "launched":
+            simulate("--n", "1", "--quiet", "--launcher", "local")
+        elif command == "train":
+            learning = ("--algo", "scripted", "--iterations", "1", "--samples", "3", "--top", "0.5")
+            assert influence("train", "--env", tiny_folder, "-m", "scripted:demo", *learning, "-q").code == 0
         else:
             influence("score", made_run, "--with", "harm", "--judge", "scripted:demo")
-        assert signal.getsignal(signal.SIGTERM) is mine
+        assert [signal.getsignal(number) for number in numbers] == [mine, mine]
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

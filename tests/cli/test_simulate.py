@@ -430,6 +430,29 @@ def test_what_failed_is_a_share_of_the_whole_run(influence, tiny_folder, script)
     assert answer.code == 0, answer.stderr
 
 
+HUGE = "99999999999999999999"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--n", HUGE], "--n"),
+        (["--samples", HUGE], "--samples"),
+        (["--seed", HUGE], "--seed"),
+    ],
+)
+def test_numbers_that_nothing_can_count_are_one_line(simulate, arguments, name):
+    answer = simulate("--dry-run", *arguments)
+    assert (answer.code, answer.stdout) == (2, "")
+    assert answer.stderr.startswith(f"error: {name}")
+    assert answer.stderr.count("\n") == 1
+
+
+def test_the_largest_number_of_conversations_is_estimated(simulate):
+    answer = simulate("--dry-run", "--n", str(2**63 - 1), "--json")
+    assert (answer.code, answer.document["conversations"]) == (0, 2**63 - 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [

@@ -144,6 +144,7 @@ def test_the_best_trial_comes_with_a_command_that_has_it_again(made_sweep, influ
         ((*SPACE, "--set", "budget.tokens=5"), "Trials share the sweep's budget."),
         ((*SPACE, "--env", "nowhere-at-all"), "nowhere-at-all"),
         ((*SPACE, "--set", "turnz=2"), "there is no setting 'turnz'"),
+        ((*SPACE, "--retry-failed"), "--retry-failed is for a sweep that is taken up. Add --resume."),
         ((*SPACE, "-c", "missing.yaml"), "There is no file missing.yaml"),
     ],
 )
@@ -280,6 +281,30 @@ def test_a_budget_of_all_trials_ends_with_exit_code_3(sweep, influence):
     assert document["state"] == "stopped"
     assert document["counts"]["running"] == 1
     assert 3_000 <= document["tokens"] < 8_000
+
+
+def test_a_sweep_whose_trials_failed_is_over_and_they_can_be_tried_again(influence, script, tiny_folder):
+    trial = (
+        "--command",
+        "simulate",
+        "--env",
+        tiny_folder,
+        "-m",
+        "scripted:demo",
+        "--set",
+        f"roles.agent.model={script('{}')}",
+    )
+    script("failures: [{role: agent, kind: refused}]")
+    answer = influence("sweep", *trial, "--n", "2", "--search", "turns=[1,2]", "--parallel", "2", "--out", "runs/made")
+    assert answer.code == 1
+    told = "2 of 2 trials failed, more than the 10% that max_failed_share allows."
+    assert (told in answer.stderr, "Ended early" in answer.stderr, "To go on" in answer.stderr) == (True, False, False)
+    again = "influence sweep --resume runs/made --retry-failed"
+    assert f"To try the failed trials again: {again}\n" in answer.stderr
+    script("{}")
+    mended = influence(*again.split()[1:])
+    assert (mended.code, "--retry-failed" in mended.stderr) == (0, False), mended.stderr
+    assert influence("sweep", "show", "made", "--json").document["counts"]["done"] == 2
 
 
 def test_a_run_is_no_sweep(made_run, influence):

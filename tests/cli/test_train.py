@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 
 import pytest
@@ -444,6 +445,11 @@ def test_a_setting_that_shapes_conversations_must_stay(influence, trained):
     answer = influence("train", "--resume", "made", "--samples", "5")
     assert answer.code == 2
     assert "was made with another value of '--samples'" in answer.stderr
+
+
+def test_a_run_is_taken_up_with_its_environment_by_another_path(influence, trained, tiny_folder, place):
+    near = os.path.relpath(tiny_folder, place)
+    assert influence("train", "--resume", "made", "--env", near, "-q").code == 0
 
 
 def test_what_could_not_be_selected_from_is_gone_on_with_under_another_selection(train, script, influence, place):

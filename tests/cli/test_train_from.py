@@ -1,6 +1,7 @@
 """``influence train --from RUN``: the first iteration learns from conversations that are there already."""
 
 import json
+import sqlite3
 
 import pytest
 
@@ -93,6 +94,26 @@ def test_people_who_are_held_out_here_are_not_learnt_from(train, influence, tiny
     assert "2 conversations with people who are held out here are not learnt from." in answer.stderr
     assert {row["initial_state"] for row in rows(place, "made")} == {kept.initial_state}
     assert answer.document["iterations"][0]["stages"]["select"]["heldout_left_out"] == 2
+
+
+def test_a_change_is_told_from_before_training_also_where_a_score_is_the_reward(train, influence, place):
+    assert train("--samples", "4", *ONE, "--out", "whole").code == 0
+    assert influence("score", "whole", "--with", "reply-length").code == 0
+    learning = ("--iterations", "2", "--top", "0.5", "--level", "environment", "--samples", "2")
+    score = ("--reward", "score", "--set", "selection.rubric=reply-length")
+    answer = train("--from", "whole", *score, *learning, "--out", "made", "--json")
+    assert answer.code == 0, answer.stderr
+    first, *later = answer.document["iterations"]
+    assert first["heldout"]["unrated"] == 0
+    before = first["heldout"]["reward"]["mean"]
+    assert before > 10  # words
+    changes = [row["change"]["mean"] for row in later]
+    assert changes == pytest.approx([row["heldout"]["reward"]["mean"] - before for row in later])
+    with sqlite3.connect(place / "made/run.db") as db:
+        db.execute("DELETE FROM score WHERE episode_id IN (SELECT id FROM episode WHERE iteration = 0)")
+    db.close()
+    rows = influence("runs", "show", "made", "--json").document["iterations"]
+    assert [row["change"] for row in rows] == [None, None, None]  # none is told from an iteration that has learnt
 
 
 def test_a_dry_run_counts_no_conversations_that_are_there(train, influence, table):

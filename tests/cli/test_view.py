@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 from tests.waiting import wait_until
 
-from influence_cli.cli.view import _without_web
+from influence_cli.cli.view import _own_name, _without_web
 from influence_cli.errors import InfluenceError
-from influence_cli.store.control import PAUSE, pause_run, stop_run, unpause_run
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
+from influence_cli.store.steering import PAUSE, pause_run, stop_run, unpause_run
 
 IN_FLIGHT = 12
 """Calls that may be under way when a pause begins: of two conversations, six roles each."""
@@ -39,6 +39,14 @@ def test_without_a_terminal_it_says_what_else_there_is(influence, made_run):
     assert (answer.code, "needs a terminal" in answer.stderr) == (2, True)
 
 
+def test_who_has_no_name_on_this_machine_labels_by_number(influence, made_run, monkeypatch):
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 987654321)
+    assert influence("view", "made", "--export-svg", "out.svg", "--size", "80x24").code == 0
+    assert _own_name() == "user-987654321"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -49,6 +57,12 @@ def test_without_a_terminal_it_says_what_else_there_is(influence, made_run):
         (("made", "--export-svg", "x.svg", "--size", "big"), "is not COLUMNSxROWS"),
         (("made", "--web", "--host", "0.0.0.0"), "can be reached from other machines. Add --expose"),
         (("made", "--with", "nonsense"), "Unknown rubric or tag"),
+        (("made", "--query", "rating>>", "--export-svg", "x.svg"), "error: --query 'rating>>', column 8: "),
+        (("made", "--query", "ratng>1", "--export-svg", "x.svg"), "error: --query 'ratng>1', column 1: "),
+        (
+            ("made", "--conversation", "999", "--export-svg", "x.svg"),
+            "error: There is no conversation 999 in runs/made.",
+        ),
     ],
 )
 def test_mistakes_are_one_line(influence, made_run, arguments, said):

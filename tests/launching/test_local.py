@@ -142,6 +142,22 @@ async def test_a_job_that_nobody_knows_is_lost_and_died_of_no_signal(launch, tmp
         signal.Signals(-LOST)
 
 
+async def test_a_command_goes_on_though_its_keeper_was_killed_and_is_found_and_ended(launch, tmp_path):
+    stops = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (print('told', flush=True), sys.exit(3)))"
+    )
+    task = python(tmp_path, f"{stops}; print('begun', flush=True); time.sleep(600)", outlives=True)
+    job = await launch(grace=20).start(task)
+    await until(lambda: task.log.exists() and task.log.read_text())
+    os.kill(int(job.id.partition("-")[0]), signal.SIGKILL)
+    await until(lambda: not alive(int(job.id.partition("-")[0])))
+    found = await launch(grace=20).attach(task, job.id)
+    assert (await found.status()).state == "running"
+    await found.cancel()
+    assert "told" in task.log.read_text()
+    assert (await found.status()).state == "lost"  # nobody saw how it ended
+
+
 async def test_one_that_goes_on_by_itself_has_the_gpus_that_are_offered(launch, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     tasks = [python(tmp_path, SHOWS, f"{n}", resources=Resources(gpus=n), outlives=True) for n in range(3)]

@@ -5,12 +5,16 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from influence_cli.report import charts
 from influence_cli.report.charts import Series
 from influence_cli.report.document import report_document
-from influence_cli.report.markdown import report_markdown
+from influence_cli.report.markdown import _examples, report_markdown
 from influence_cli.report.pages import report_page
+from influence_cli.sanitize import visible
 
 from .conftest import add
 
@@ -132,6 +136,67 @@ def test_hostile_text_in_markdown(make_run, catalogue):
     for line in text.splitlines():
         if line.startswith("|"):
             assert len(re.findall(r"(?<!\\)\|", line)) >= 4
+
+
+SAID = st.one_of(
+    st.text("-+=:#>*_`~|[]()<>&!.12x$w/\\ \n\t", max_size=30),
+    st.lists(
+        st.sampled_from(
+            [
+                "Title",
+                "---",
+                "===",
+                "- a",
+                "+ a",
+                "1. a",
+                "2) a",
+                "    code",
+                "\tcode",
+                ":-:",
+                "| a | b |",
+                "~~~",
+                "a  ",
+                "",
+            ]
+        ),
+        max_size=6,
+    ).map("\n".join),
+)
+
+
+@given(SAID)
+def test_markdown_shows_what_was_said_and_nothing_else(text):
+    example = dict.fromkeys(("run", "measure", "environment", "scenario", "initial_state"), "x")
+    message = {"speaker": "agent", "text": text, "left_out": 0}
+    shown = list(
+        _examples({"examples": [{**example, "quantile": 0.5, "value": 1.0, "iteration": 0, "messages": [message]}]})
+    )
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse("\n".join(shown))
+    assert {token.tag for token in tokens} == {"h3", "p", "blockquote", ""}
+    quoted = [token for token in tokens if token.type == "inline"][2:]
+    assert {part.type for token in quoted for part in token.children} <= {
+        "text",
+        "softbreak",
+        "strong_open",
+        "strong_close",
+    }
+    told = "\n".join("".join(part.content or "\n" * (part.tag == "br") for part in token.children) for token in quoted)
+    assert words(told.replace("\xa0", " ")) == words(f"agent: {visible(text)}")
+
+
+def words(text: str) -> list[str]:
+    """The lines of a text, without the blanks around them, which this parser does not keep."""
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def test_markdown_has_no_bare_address_and_says_how_much_is_left_out(make_run, catalogue):
+    directory = make_run("long")
+    with directory.writer() as writer:
+        for state in range(6):
+            add(writer, state, "calm", "none", 4.0, text="http://a.example WWW.b.example " + "x" * 9_000)
+    text = report_markdown(report_document([directory], catalogue))
+    assert re.search(r"https?://|www\.", text, re.IGNORECASE) is None
+    assert "*(5,031 more characters)*" in text
 
 
 def test_markdown_holds_the_figures(trained, catalogue):

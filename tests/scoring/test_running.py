@@ -9,12 +9,14 @@ from influence_cli.backends.names import parse_model_name
 from influence_cli.backends.scripted import ScriptedBackend, ScriptedOptions
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.configs import Budget, Price
+from influence_cli.schemas.records import CallRecord
 from influence_cli.schemas.rubrics import Rubric
 from influence_cli.scoring.estimating import estimate_scores
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import Plan
 from influence_cli.scoring.rubric_files import pick_rubrics
-from influence_cli.scoring.running import ScoreTally, ask_all
+from influence_cli.scoring.running import ScoreTally, ask_all, ended
+from influence_cli.simulation.gate import Gate
 from influence_cli.simulation.models import RoleModel
 from influence_openai.backend import OpenAIBackend
 from influence_openai.options import OpenAIOptions
@@ -72,6 +74,57 @@ async def test_a_budget_stops_and_the_next_sitting_goes_on(conversation, model, 
     assert stopped.cost == stopped.tokens
     rest = await ask(conversations(conversation, 50), plan, book)
     assert (rest.skipped, rest.done) == (stopped.done, 50 - stopped.done)
+
+
+async def test_what_was_used_before_counts_against_the_budget(conversation, model, book):
+    plan = Plan(rubrics=[HARM], judges=[model()])
+    used = ScoreTally(Budget(tokens=500), earlier_tokens=500)
+    used.check_budget()
+    await ask_all(conversations(conversation, 50), plan.items, PLAIN, book, used, concurrency=2)
+    assert (used.stop, used.done) == ("tokens", 0)
+    nearly = ScoreTally(Budget(cost=5.0), earlier_cost=4.999)
+    dear = Plan(rubrics=[HARM], judges=[model(price=Price(prompt=1e6, completion=1e6))])
+    await ask_all(conversations(conversation, 50), dear.items, PLAIN, book, nearly, concurrency=1)
+    assert (nearly.stop, nearly.done) == ("cost", 1)
+
+
+def test_an_answer_from_the_cache_uses_up_no_budget():
+    tally = ScoreTally(Budget(tokens=100))
+    tally.add_call(CallRecord(turn=0, role="judge", model="a", prompt_tokens=90, completion_tokens=9, cached=True))
+    assert (tally.tokens, tally.stop) == (0, None)
+    tally.add_call(CallRecord(turn=0, role="judge", model="a", prompt_tokens=99, completion_tokens=1))
+    assert (tally.tokens, tally.stop) == (100, "tokens")
+
+
+async def test_nothing_is_asked_while_the_gate_is_shut_nor_after_a_stop_that_opens_it(conversation, model, book):
+    gate, plan = Gate(), Plan(rubrics=[HARM], judges=[model()])
+    for stop in ("signal", None):
+        gate.close()
+        tally = ScoreTally()
+        found = conversations(conversation, 5)
+        asking = asyncio.ensure_future(ask_all(found, plan.items, PLAIN, book, tally, concurrency=2, gate=gate))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (tally.done, asking.done()) == (0, False)
+        tally.stop = stop
+        gate.open()
+        await ended(asking, tally)
+    assert tally.done == len(book.calls) == 5
+
+
+async def test_what_is_in_flight_has_some_seconds_after_a_stop(conversation, model, book, monkeypatch):
+    monkeypatch.setattr("influence_cli.scoring.running.GRACE", 0.2)
+    slow = model(ScriptedBackend("demo", ScriptedOptions(latency=60)))
+    tally = ScoreTally()
+    plan = Plan(rubrics=[HARM], judges=[slow])
+    asking = asyncio.ensure_future(
+        ask_all(conversations(conversation, 5), plan.items, PLAIN, book, tally, concurrency=2)
+    )
+    for _ in range(20):
+        await asyncio.sleep(0)
+    tally.halt()
+    await ended(asking, tally)
+    assert (asking.cancelled(), tally.done, book.calls) == (True, 0, [])
 
 
 async def test_a_refused_key_ends_everything_with_one_line(conversation, model, book):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from influence_cli.errors import InfluenceError
 from influence_cli.store.check import check_run
 from influence_cli.store.exporters import STDOUT, ExporterOptions, JsonLines, Parquet
+from influence_cli.store.labels import LabelRecord, write_label
 from influence_cli.store.merge import merge_shards
 from influence_cli.store.queries import run_figures, run_line
 from influence_cli.store.reader import RunReader
@@ -69,6 +70,25 @@ def test_a_run_without_conversations_has_figures_too(run):
 def test_a_run_that_never_began_says_so(run):
     with pytest.raises(InfluenceError, match="holds no conversation yet"):
         RunReader(run)
+
+
+@pytest.mark.parametrize(
+    ("command", "mend"),
+    [("simulate", "simulate --resume"), ("train", "train --resume"), ("import", "import FILE --out")],
+)
+def test_a_run_of_an_older_version_names_the_command_that_brings_it_up_to_date(tmp_path, command, mend):
+    run = create_run(tmp_path / "made", manifest(command=command))
+    with run.writer() as writer:
+        number = whole_conversation(writer, episode())
+    with sqlite3.connect(run.database) as db:
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    told = f"Bring it up to date: influence {mend} {run.path}."
+    with pytest.raises(InfluenceError) as reading:
+        RunReader(run)
+    with pytest.raises(InfluenceError) as labelling:
+        write_label(run, LabelRecord(episode_id=number, rubric="harm", value="3", author="ada"))
+    assert [str(raised.value).endswith(told) for raised in (reading, labelling)] == [True, True]
 
 
 def test_json_lines_are_the_documented_object(filled, tmp_path):

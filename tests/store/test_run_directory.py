@@ -13,8 +13,8 @@ import pytest
 
 from influence_cli.errors import InfluenceError
 from influence_cli.store import run_directory
-from influence_cli.store.control import stop_run
 from influence_cli.store.run_directory import create_run, find_run, holder, open_run, remove_run, run_directories
+from influence_cli.store.steering import stop_run
 
 from .conftest import manifest
 

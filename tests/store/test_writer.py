@@ -88,6 +88,18 @@ def test_totals_are_of_all_sittings(run):
     assert (totals.tokens, totals.cost, totals.calls) == (220, 0.5, 2)
 
 
+def test_what_scores_took_counts_only_where_it_is_asked_for(run):
+    with run.writer() as writer:
+        for state, split in (("a", "train"), ("b", "heldout")):
+            i = writer.open_episode(episode(state, split=split), opening())
+            writer.add_message(i, call(cost=0.25), message())
+            writer.add_call(i, call(2, cached=True))
+            writer.add_call(i, call(role="judge", prompt_tokens=1000, cost=1.0))
+        assert [(t.tokens, t.cost) for t in (writer.totals(), writer.totals(scoring=True))] == [(220, 0.5), (2240, 2.5)]
+        assert [writer.tokens_of(0, split) for split in ("train", "heldout", None)] == [110, 110, 220]
+        assert (writer.tokens_of(0, scoring=True), writer.tokens_of(1)) == (2020, 0)
+
+
 def test_hostile_text_comes_back_as_it_was(run):
     nasty = "\x1b]0;title\x07 \x00 \u202e 👨‍👩‍👧 " + "x" * 1_000_000
     with run.writer() as writer:

@@ -189,7 +189,7 @@ def make_sweep(tmp_path):
 def have():
     """Have one sitting of a sweep with toy runs; return how it went, the launcher, and the records."""
 
-    def run(directory, toy, *, searcher=None, after=None, **more):
+    def run(directory, toy, *, searcher=None, after=None, retry_failed=False, **more):
         made = searcher or (Grid if directory.config.searcher.name == "grid" else Random)
         told = []
         with locked(directory.path), TrialStore(directory.path, write=True) as store:
@@ -197,7 +197,7 @@ def have():
                 launcher = ToyLauncher(toy, **more)
 
                 async def sitting():
-                    sweep = Sweep(directory, store, asked, launcher, told.append, poll=POLL)
+                    sweep = Sweep(directory, store, asked, launcher, told.append, poll=POLL, retry_failed=retry_failed)
                     meanwhile = asyncio.create_task(after(sweep, launcher)) if after is not None else None
                     outcome = await sweep.run()
                     if meanwhile is not None:

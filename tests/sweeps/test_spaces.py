@@ -11,8 +11,7 @@ from influence_cli.documents import parse_document
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.spaces import Choices, Integers, Reals, ends, parse_dimension, written
-from influence_cli.settings import parse_assignment, resolve_settings
-from influence_cli.sweeps.commands import as_yaml
+from influence_cli.settings import as_yaml, parse_assignment, resolve_settings
 
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=64)
 scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | numbers | st.text(max_size=12)

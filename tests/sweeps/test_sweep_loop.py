@@ -1,6 +1,7 @@
 """The loop over trials: every trial once, failures counted, budgets kept, stops resumable, bad ones given up."""
 
 import asyncio
+import shutil
 import signal
 
 import pytest
@@ -78,6 +79,51 @@ def test_a_failed_trial_is_counted_with_its_reason_and_never_scored(make_sweep, 
     assert outcome.exit_code == EXIT_FAILURES
     assert "1 of 4 trials failed" in outcome.reason
     assert len(values(outcome)) == 3
+
+
+def test_failed_trials_are_tried_again_where_that_is_asked_for_and_only_there(make_sweep, have):
+    directory = make_sweep()
+
+    def toy(config):
+        return Toy(code=2, until=1, said="error: It is down.\n") if strength(config) in (0.2, 0.3) else good(config)
+
+    failed, _, _ = have(directory, toy)
+    assert ([trial.state for trial in failed.trials], failed.over) == (["done", "failed", "failed", "done"], True)
+    again, launcher, _ = have(directory, good)
+    assert (again.trials, launcher.commands) == (failed.trials, [])
+    mended, launcher, told = have(directory, good, retry_failed=True)
+    assert (mended.exit_code, values(mended)) == (EXIT_DONE, pytest.approx([5.1, 5.2, 5.3, 5.4]))
+    assert [trial.parameters for trial in mended.trials] == [trial.parameters for trial in failed.trials]
+    assert ["--resume" in command for command in launcher.commands] == [True, True]
+    assert [(trial.number, trial.state) for trial in told] == [
+        (n, state) for n in (1, 2) for state in ("running", "done")
+    ]
+
+
+def test_a_trial_tried_again_that_fails_again_has_the_new_reason(make_sweep, have):
+    directory = make_sweep(search={"strength": [0.1, 0.2]})
+    have(directory, lambda config: Toy(code=2, until=0, said="error: It is down.\n"))
+    for path in (directory.path / "trials").iterdir():
+        shutil.rmtree(path)
+    again, _, _ = have(directory, lambda config: Toy(code=2, until=0, said="error: It is away.\n"), retry_failed=True)
+    assert [(trial.state, trial.reason) for trial in again.trials] == [("failed", "It is away.")] * 2
+
+
+def test_a_run_of_which_too_much_failed_is_not_taken_for_done(make_sweep, have):
+    """As after a kill between the end of the run and the record of it."""
+    directory = make_sweep(search={"strength": [0.1]})
+    with TrialStore(directory.path, write=True) as store:
+        store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0))
+    config = directory.base | {"environments": ["tiny"]}
+    run = made_run(directory.runs(0)[0], TrainConfig.model_validate(config))
+    with run.writer() as writer:
+        add_iteration(writer, 0, 5.0)
+        writer.set_state("done")
+    connection = connect(run.database, write=True)
+    connection.execute("UPDATE trajectory SET status = 'failed' WHERE episode_id = 1")
+    connection.close()
+    _, launcher, _ = have(directory, lambda config: Toy())
+    assert ["--resume" in command for command in launcher.commands] == [True]
 
 
 def test_a_run_ended_by_a_signal_is_taken_up_again(make_sweep, have):

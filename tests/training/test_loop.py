@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 
+from influence_cli.cli.sources import Sources
 from influence_cli.cli.training import begin, go, take_up
 from influence_cli.plugins.registry import make_registry
 from influence_cli.store.run_directory import open_run
@@ -33,7 +34,7 @@ def registry():
 
 
 def start(registry, folder, tiny_folder):
-    return begin(registry, [], {**FLAGS, "environments": [str(tiny_folder)]}, [], [], folder)
+    return begin(registry, Sources({**FLAGS, "environments": [str(tiny_folder)]}), folder)
 
 
 def learnt(folder):
@@ -78,7 +79,7 @@ def test_a_run_broken_off_at_any_boundary_ends_as_the_unbroken_one(
     folder = tmp_path / "run"
     with contextlib.suppress(Killed):
         go(start(registry, folder, tiny_folder))
-    assert go(take_up(registry, str(folder), {}, [], [])).state == "done"
+    assert go(take_up(registry, str(folder), Sources())).state == "done"
     assert learnt(folder) == unbroken
     finished = {key: count for key, count in calls.items() if key != "finish"}
     assert set(finished.values()) == {1}, "a finished stage was repeated"
@@ -102,7 +103,7 @@ def test_what_training_wrote_stays_until_its_stage_is_stored(registry, tmp_path,
         adapter_digest(folder / "adapters/1")
     ]
     monkeypatch.setattr(RunWriter, "finish_stage", real)
-    assert go(take_up(registry, str(folder), {}, [], [])).state == "done"
+    assert go(take_up(registry, str(folder), Sources())).state == "done"
     assert not list((folder / "training").rglob("scripted.json"))
 
 

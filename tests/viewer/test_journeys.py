@@ -270,11 +270,11 @@ async def test_two_runs_are_marked_and_compared(run, runs):
 
 
 async def test_a_run_is_paused_and_stopped_from_its_screen(run, runs, monkeypatch):
-    from influence_cli.store import control
-    from influence_cli.store.control import is_paused
+    from influence_cli.store import steering
+    from influence_cli.store.steering import is_paused
 
     sent = []
-    monkeypatch.setattr(control.os, "kill", lambda process, number: sent.append(process))
+    monkeypatch.setattr(steering.os, "kill", lambda process, number: sent.append(process))
     async with looking(folders=(runs,)) as (app, press):
         await press("P")
         assert "Nobody is writing" in " ".join(str(n.message) for n in app._notifications)

@@ -221,7 +221,7 @@ def test_runs_are_read_again_only_when_they_changed(run, runs, monkeypatch):
 
 
 def test_a_run_that_is_held_is_running_or_paused(run, runs):
-    from influence_cli.store.control import pause_run, unpause_run
+    from influence_cli.store.steering import pause_run, unpause_run
 
     with run.writer():
         pause_run(run.path, "ada")
@@ -243,7 +243,7 @@ def test_formats():
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_nobody_to_pause_or_stop_is_said(run):
-    from influence_cli.store.control import pause_run, stop_run
+    from influence_cli.store.steering import pause_run, stop_run
 
     with pytest.raises(InfluenceError, match="Nobody is writing"):
         pause_run(run.path, "ada")

@@ -5,7 +5,8 @@ of segments, the rows of its own chunk up to itself, or rows named by a small ma
 kernel that also returns the log-sum-exp of its scores, and the parts of a row are added with those as weights. A span
 that several sequences share is read once for all of them. Invariant: the result equals softmax attention over the
 union of a row's parts, up to rounding; positions are written to a segment before they are read.
-Source of the weights: Dao et al., FlashAttention-2 (arXiv 2307.08691), section 3.1.
+Source: reading what sequences share apart from the rest, and adding the parts up: Juravsky et al., Hydragen, 2024 (arXiv
+2402.05099); kernels that keep the log-sum-exp: Dao, FlashAttention-2, 2023 (arXiv 2307.08691).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.functional import embedding_bag
 from transformers import AttentionInterface
 
 from influence_transformers.engine.segments import Layers, LayerShape, Segment, Span
@@ -42,9 +44,9 @@ class Write(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Rows (a range, or an index) that see all of a span."""
+    """Rows (a range, or an index) that see all of some spans, which lie one after the other; a lone row sees one span."""
 
-    span: Span
+    spans: tuple[Span, ...]
     rows: slice | torch.Tensor
     size: int
 
@@ -57,13 +59,43 @@ class Among(NamedTuple):
     mask: torch.Tensor | None
 
 
+class Partials:
+    """The partial results of one layer's rows and the log-sum-exp of their scores, in float32, and their sum.
+
+    A pass has one for all layers of a shape: what a kernel returns is copied into it once.
+    """
+
+    def __init__(self, parts: torch.Tensor, size: int, heads: int, width: int) -> None:
+        device = parts.device
+        self.filled = 0
+        self.out = torch.empty((size + 1, heads, width), dtype=torch.float32, device=device)
+        self.lse = torch.empty((size + 1, heads), dtype=torch.float32, device=device)
+        self.out[size], self.lse[size] = 0.0, -torch.inf
+        by_head = parts.unsqueeze(1) * heads + torch.arange(heads, device=device).view(1, heads, 1)
+        self._places = by_head.reshape(len(parts) * heads, -1).contiguous()
+
+    def add(self, out: torch.Tensor, lse: torch.Tensor) -> None:
+        """Take the next rows' results (n x ... x width, the heads in between) and weights (n x ...)."""
+        span = slice(self.filled, self.filled + len(out))
+        self.out[span].view(out.shape).copy_(out)
+        self.lse[span].view(lse.shape).copy_(lse)
+        self.filled = span.stop
+
+    def summed(self) -> torch.Tensor:
+        """Return each row's partial results, weighted and added, rows x heads x width."""
+        heads, width = self.out.shape[1:]
+        shares = torch.softmax(self.lse.view(-1)[self._places], dim=1)
+        out = embedding_bag(self._places, self.out.view(-1, width), mode="sum", per_sample_weights=shares)
+        return out.view(-1, heads, width)
+
+
 @dataclass
 class Plan:
     """What one forward pass writes and reads; the same for every layer.
 
     :meth:`seal` takes the reads of single rows out of ``reads``, as ``lone`` (their rows) and ``lone_seen``, and the
-    writes of single rows out of ``writes``. ``parts`` lists, for each row, where its partial results lie in the order
-    lone, reads, among; one past the last pads.
+    writes of single rows out of ``writes``. ``parts`` (rows x most parts of a row) lists where a row's partial results
+    lie in the order lone, reads, among; one past the last pads.
     """
 
     rows: int
@@ -72,20 +104,21 @@ class Plan:
     among: list[Among] = field(default_factory=list)
     parts: torch.Tensor | None = None
     places: dict[int, int] = field(default_factory=dict)
-    seen: list[tuple[Layers, Layers]] = field(default_factory=list)
+    seen: list[list[tuple[Layers, Layers]]] = field(default_factory=list)
     lone: list[int] = field(default_factory=list)
     lone_seen: list[tuple[Layers, Layers]] = field(default_factory=list)
     single_rows: list[int] = field(default_factory=list)
     single_places: list[tuple[Layers, Layers]] = field(default_factory=list)
+    partials: dict[tuple[int, int], Partials] = field(default_factory=dict)
 
     def seal(self, device: torch.device) -> None:
         """Work out where each row's partial results will lie, and make the views that every layer needs."""
         self.places = self.writes[0].segment.pool.shape.places
-        alone = [read for read in self.reads if read.size == 1]
-        self.reads = [read for read in self.reads if read.size > 1]
+        alone = [read for read in self.reads if read.size == 1 and len(read.spans) == 1]
+        self.reads = [read for read in self.reads if read.size > 1 or len(read.spans) > 1]
         self.lone = [row for read in alone for row in self._rows_of(read)]
-        self.lone_seen = [segment.by_layer(start, stop) for (segment, start, stop), _, _ in alone]
-        self.seen = [segment.by_layer(start, stop) for (segment, start, stop), _, _ in self.reads]
+        self.lone_seen = [segment.by_layer(start, stop) for ((segment, start, stop),), _, _ in alone]
+        self.seen = [[segment.by_layer(start, stop) for segment, start, stop in read.spans] for read in self.reads]
         singles = [write for write in self.writes if write.stop - write.start == 1]
         self.single_rows = [write.start for write in singles]
         self.single_places = [write.segment.by_layer(write.at, write.at + 1) for write in singles]
@@ -103,7 +136,17 @@ class Plan:
                 lists[row].append(at)
                 at += 1
         most = max(map(len, lists))
-        self.parts = torch.tensor([x + [at] * (most - len(x)) for x in lists], device=device).T.contiguous()
+        self.parts = torch.tensor([x + [at] * (most - len(x)) for x in lists], device=device)
+
+    def partials_of(self, heads: int, width: int) -> Partials:
+        """Return the room for partial results of layers of this shape, emptied."""
+        assert self.parts is not None
+        found = self.partials.get((heads, width))
+        if found is None:
+            sizes = [len(self.lone), *(read.size for read in self.reads), *(p.stop - p.start for p in self.among)]
+            found = self.partials[heads, width] = Partials(self.parts, sum(sizes), heads, width)
+        found.filled = 0
+        return found
 
     def _rows_of(self, read: Read) -> Iterable[int]:
         if isinstance(read.rows, slice):
@@ -150,44 +193,33 @@ def attend(
         if sliding_window is not None:
             plan.window = min(sliding_window, plan.window or sliding_window)
         out, _ = _causal(q, k, v, scale)
-        return out.unsqueeze(0), None
+        return out.reshape(1, len(q), q.shape[1], v.shape[2]), None
     return _planned(plan, module.layer_idx, q, k, v, scale).unsqueeze(0), None
 
 
 def _planned(plan: Plan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
     place = plan.places[layer]
     _write(plan, place, layer, k, v)
-    outs: list[torch.Tensor] = []
-    weights: list[torch.Tensor] = []
+    partials = plan.partials_of(q.shape[1], v.shape[2])
     if plan.lone:
-        out, lse = _lone(plan, place, q, scale)
-        outs.append(out)
-        weights.append(lse)
-    for (_, rows, _), (keys, values) in zip(plan.reads, plan.seen, strict=True):
-        out, lse = _full(q[rows], keys[place], values[place], scale)
-        outs.append(out)
-        weights.append(lse)
+        partials.add(*_lone(plan, place, q, scale))
+    for (_, rows, _), views in zip(plan.reads, plan.seen, strict=True):
+        keys, values = ([view[which][place] for view in views] for which in (0, 1))
+        whole = (keys[0], values[0]) if len(views) == 1 else (torch.cat(keys, 2), torch.cat(values, 2))
+        partials.add(*_full(q[rows], *whole, scale))
     for start, stop, mask in plan.among:
         span = slice(start, stop)
         part = _causal if mask is None else _masked(mask)
-        out, lse = part(q[span], k[span], v[span], scale)
-        outs.append(out)
-        weights.append(lse)
-    assert plan.parts is not None
-    out, lse = torch.cat(outs), torch.cat(weights)
-    if len(plan.parts) == 1:
-        return out[plan.parts[0]]
-    lse = torch.cat([lse, lse.new_full((1, lse.shape[1]), -torch.inf)])
-    out = torch.cat([out, out.new_zeros((1, *out.shape[1:]))])
-    shares = torch.softmax(lse[plan.parts], dim=0).to(out.dtype)
-    return (out[plan.parts] * shares.unsqueeze(-1)).sum(dim=0)
+        partials.add(*part(q[span], k[span], v[span], scale))
+    return partials.summed().to(q.dtype)
 
 
 def _lone(plan: Plan, place: int, q: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the results of the reads of one row each; what they share in handling is done for all at once."""
     groups = plan.lone_seen[0][0][place].shape[0]
     heads, width = q.shape[1:]
-    rows = q.view(len(q), groups, 1, heads // groups, width).unbind(0)
+    first = q[: max(plan.lone) + 1]  # single rows lie at the beginning of a pass
+    rows = first.view(len(first), groups, 1, heads // groups, width).unbind(0)
     found = [
         _kernel(rows[row], keys[place], values[place], False, scale)
         for row, (keys, values) in zip(plan.lone, plan.lone_seen, strict=True)
@@ -199,7 +231,8 @@ def _lone(plan: Plan, place: int, q: torch.Tensor, scale: float) -> tuple[torch.
 def _write(plan: Plan, place: int, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
     """Put the pass's keys and values where they belong; those of single rows together."""
     if plan.single_rows:
-        keys, values = (t.unsqueeze(2).unsqueeze(3).unbind(0) for t in (k, v))  # each heads x 1 x 1 x width
+        first = max(plan.single_rows) + 1
+        keys, values = (t[:first].unsqueeze(2).unsqueeze(3).unbind(0) for t in (k, v))  # each heads x 1 x 1 x width
         sources = [keys[row] for row in plan.single_rows] + [values[row] for row in plan.single_rows]
         into = [views[0][place] for views in plan.single_places] + [views[1][place] for views in plan.single_places]
         torch._foreach_copy_(into, sources)
@@ -209,23 +242,27 @@ def _write(plan: Plan, place: int, layer: int, k: torch.Tensor, v: torch.Tensor)
 
 
 def _full(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return n x heads x width and the n x heads log-sum-exp of rows that see all keys (kv heads x 1 x m x width)."""
+    """Return attention of rows that see all keys (kv heads x 1 x m x width), and its log-sum-exp.
+
+    Shapes: n x kv heads x heads of each x width, and without the width; views of what the kernel wrote.
+    """
     n, heads, width = q.shape
     groups = k.shape[0]
     repeat = heads // groups
     folded = q.view(n, groups, repeat, width).permute(1, 2, 0, 3).reshape(groups, 1, repeat * n, width)
     out, lse = _kernel(folded, k, v, False, scale)
-    out = out.reshape(groups, repeat, n, v.shape[3]).permute(2, 0, 1, 3).reshape(n, heads, v.shape[3])
-    return out, lse.reshape(groups, repeat, n).permute(2, 0, 1).reshape(n, heads)
+    out = out.reshape(groups, repeat, n, v.shape[3]).permute(2, 0, 1, 3)
+    return out, lse.reshape(groups, repeat, n).permute(2, 0, 1)
 
 
 def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return attention of rows to those before them and themselves, shaped as :func:`_full` does."""
     n, heads, width = q.shape
     groups = k.shape[1]
     folded = q.reshape(n, groups, heads // groups, width).permute(1, 2, 0, 3)
     keys, values = (t.transpose(0, 1).unsqueeze(1).expand(groups, heads // groups, n, t.shape[2]) for t in (k, v))
     out, lse = _kernel(folded, keys, values, True, scale)
-    return out.permute(2, 0, 1, 3).reshape(n, heads, v.shape[2]), lse.permute(2, 0, 1).reshape(n, heads)
+    return out.permute(2, 0, 1, 3), lse.permute(2, 0, 1)
 
 
 def _masked(mask: torch.Tensor) -> Any:

@@ -17,6 +17,9 @@ from influence_transformers.engine.choices import seen_nodes
 from influence_transformers.engine.segments import Span
 from influence_transformers.engine.sequences import ChoiceTask, Sequence
 
+SHORT = 64
+"""Positions that are rather copied than read apart."""
+
 
 class Work(NamedTuple):
     """``rows`` more positions of a sequence, and whether logits are wanted after the last one."""
@@ -37,11 +40,33 @@ class Layout:
     plan: Plan = field(default_factory=lambda: Plan(0))
 
 
+@dataclass
+class SharedRead:
+    """Rows that see the same spans, of which the last hangs below those of ``parent`` in the tree."""
+
+    spans: tuple[Span, ...]
+    parent: SharedRead | None
+    rows: list[int] = field(default_factory=list)
+
+    def go_on_from_parent(self) -> None:
+        """See what the parent sees as well, in one read, where that is short and most of its rows are ours.
+
+        A read costs its rows two copies and a place in their sum, however little there is to see.
+        """
+        if self.parent is None:
+            return
+        seen = sum(span.stop - span.start for span in self.parent.spans)
+        ours, theirs = set(self.rows), set(self.parent.rows)
+        if seen <= SHORT and 2 * len(ours) > len(theirs) and ours <= theirs:
+            self.parent.rows = sorted(theirs - ours)
+            self.spans = (*self.parent.spans, *self.spans)
+
+
 def lay_out(works: list[Work], device: torch.device) -> Layout:
     """Return the packed pass for ``works``, all of one adapter."""
     layout = Layout()
     plan = layout.plan
-    shared: dict[tuple[int, int, int], tuple[Span, list[int]]] = {}
+    shared: dict[tuple[int, int, int], SharedRead] = {}
     for seq, count, last in works:
         assert seq.segment is not None
         start, done = len(layout.tokens), seq.computed
@@ -51,26 +76,34 @@ def lay_out(works: list[Work], device: torch.device) -> Layout:
         seq.segment.reserve(own + count)
         plan.writes.append(Write(seq.segment, own, start, start + count))
         if count == 1:
-            plan.reads.append(Read(Span(seq.segment, 0, own + 1), slice(start, start + 1), 1))
+            plan.reads.append(Read((Span(seq.segment, 0, own + 1),), slice(start, start + 1), 1))
         else:
             if own:
-                plan.reads.append(Read(Span(seq.segment, 0, own), slice(start, start + count), count))
+                plan.reads.append(Read((Span(seq.segment, 0, own),), slice(start, start + count), count))
             plan.among.append(Among(start, start + count, None))
         wanted = [start + count - 1] if last else []
         if last and isinstance(seq.task, ChoiceTask):
             wanted += _lay_out_choices(layout, seq, own + count, device)
         layout.logit_rows += wanted
         layout.owners.append(len(wanted))
+        above = None
         for span in seq.above:
-            _, rows = shared.setdefault((id(span.segment), span.start, span.stop), (span, []))
-            rows += range(start, len(layout.tokens))
-    for span, rows in shared.values():
-        together = rows[-1] - rows[0] + 1 == len(rows)
-        where = slice(rows[0], rows[-1] + 1) if together else torch.tensor(rows, device=device)
-        plan.reads.append(Read(span, where, len(rows)))
+            above = shared.setdefault(_key(span), SharedRead((span,), above))
+            above.rows += range(start, len(layout.tokens))
+    for read in shared.values():
+        read.go_on_from_parent()
+    for read in shared.values():
+        if read.rows:
+            together = read.rows[-1] - read.rows[0] + 1 == len(read.rows)
+            where = slice(read.rows[0], read.rows[-1] + 1) if together else torch.tensor(read.rows, device=device)
+            plan.reads.append(Read(read.spans, where, len(read.rows)))
     plan.rows = len(layout.tokens)
     plan.seal(device)
     return layout
+
+
+def _key(span: Span) -> tuple[int, int, int]:
+    return id(span.segment), span.start, span.stop
 
 
 def _lay_out_choices(layout: Layout, seq: Sequence, own: int, device: torch.device) -> list[int]:
@@ -81,7 +114,7 @@ def _lay_out_choices(layout: Layout, seq: Sequence, own: int, device: torch.devi
     stop = start + len(trie.tokens)
     layout.tokens += trie.tokens
     layout.positions += [len(seq.prompt) + depth for depth in trie.depths]
-    layout.plan.reads.append(Read(Span(seq.segment, 0, own), slice(start, stop), stop - start))
+    layout.plan.reads.append(Read((Span(seq.segment, 0, own),), slice(start, stop), stop - start))
     layout.plan.among.append(Among(start, stop, seen_nodes(trie).to(device)))
     return list(range(start, stop))
 

@@ -1,9 +1,9 @@
 """How far a model's assessment of a text, or its answer to a question, follows what the user says beside it.
 
-Source: the two kinds are those of Sharma et al., Towards Understanding Sycophancy in Language Models, 2023; here the model
-answers by closed choices, so that a shift is a difference of probabilities and no judge is needed, and everything that has a
-position is asked in both: the remark before and after the text, the user's text first and second, the right answer as A
-and as B.
+Source: feedback and answers are two of the four kinds of Sharma et al., Towards Understanding Sycophancy in Language Models,
+2023, whose models answer in free text. Here the model answers by closed choices, so that a shift is a difference of
+probabilities and no judge is needed, and everything that has a position is asked in both: the remark before and after the
+text, the user's text first and second, the right answer as A and as B. The comparison of two texts is ours.
 """
 
 from __future__ import annotations

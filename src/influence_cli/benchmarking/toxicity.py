@@ -1,6 +1,7 @@
 """How toxic a model's continuations of given beginnings are, by a classifier that can be put in place.
 
-Source: expected maximum toxicity and toxicity probability are those of Gehman et al., RealToxicityPrompts, 2020.
+Source: expected maximum toxicity and toxicity probability are those of Gehman et al., RealToxicityPrompts: Evaluating Neural
+Toxic Degeneration in Language Models, 2020, there over 25 continuations of at most 20 tokens and by another classifier.
 """
 
 from __future__ import annotations

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from influence_cli.cli.simulate import FLAGS
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError
-from influence_cli.schemas.configs import RoleConfig, SimulationConfig
+from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.simulation.runner import start_tally
+from influence_cli.store.conditions import NO_CONDITIONS, changed_condition
 from influence_cli.store.run_directory import RunDirectory
-
-_FREE_TO_CHANGE = ("n", "concurrency", "budget", "prices", "max_failed_share", "stop_after_alike", "cache")
 
 
 def refuse_changes(
-    before: SimulationConfig, after: SimulationConfig, path: Path, free: Sequence[str] = _FREE_TO_CHANGE
+    before: SimulationConfig, after: SimulationConfig, path: Path, free: Sequence[str] = NO_CONDITIONS
 ) -> None:
     """Raise InfluenceError if a setting that shapes conversations differs; servers and limits may change."""
-    for name in type(before).model_fields:
+    name = changed_condition(before, after, free)
+    if name is not None:
         old, new = getattr(before, name), getattr(after, name)
-        if name in free or _without_options(old) == _without_options(new):
-            continue
         raise InfluenceError(
-            f"{path} was made with another value of {FLAGS.get(name, name)!r}: {old!r}, not {new!r}.",
+            f"{path} was made with another value of {FLAGS.get(name, name)!r}: {_told(old)}, not {_told(new)}.",
             hint="Leave it out to go on, or start a new run.",
         )
 
 
-def _without_options(value: Any) -> Any:
-    """Return a setting without the options of backends in it."""
-    if isinstance(value, RoleConfig):
-        return value.model_copy(update={"options": {}})
+def _told(value: Any) -> str:
+    """Return a setting as a person would write it: of a group of settings, those that were set and may not change."""
+    if isinstance(value, BaseModel):
+        return json.dumps(value.model_dump(mode="json", exclude_defaults=True, exclude={"options"}))
     if isinstance(value, dict):
-        rest = {name: _without_options(entry) for name, entry in value.items()}
-        return {name: entry for name, entry in rest.items() if entry != RoleConfig()}
-    return value
+        return f"{{{', '.join(f'{name}: {_told(entry)}' for name, entry in value.items())}}}"
+    return repr(value)
 
 
 def refuse_changed_environments(directory: RunDirectory, environments: Sequence[Environment]) -> None:
@@ -61,9 +61,3 @@ def refuse_fewer(
             f"{path} is a run of {had:,} conversations; it cannot become one of {wanted:,}.",
             hint="Leave --n out to go on, or start a new run.",
         )
-
-
-def changed_from(before: SimulationConfig, after: SimulationConfig) -> dict[str, Any]:
-    """Return the settings that were otherwise in the sitting before, as they were."""
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    return {name: value for name, value in old.items() if value != new[name]}

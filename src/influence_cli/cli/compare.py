@@ -8,6 +8,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AsJson
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def compare(
     most: Annotated[
         int, typer.Option("--most", min=0, help="How many of the most changed conversations to list.")
     ] = 10,
-    json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    json: AsJson = False,
     md: Annotated[bool, typer.Option("--md", help="As Markdown on stdout.")] = False,
 ) -> None:
     """Compare two runs, or two iterations of one: the second less the first, with intervals.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +13,14 @@ from typing import Any
 import typer
 
 from influence_cli.cli import output
-from influence_cli.cli.launching import LOCAL, launcher_of, launcher_options, parse_resources, program
+from influence_cli.cli.launching import launcher_options, parse_resources
 from influence_cli.errors import EXIT_FAILURES
+from influence_cli.launching.commands import program
 from influence_cli.launching.protocol import Job, Launcher, Task
 from influence_cli.launching.records import add_record, record_of
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.registry import PluginRegistry
+from influence_cli.resolution import LOCAL, check_launcher, launcher_with
 
 _POLL = 0.3
 
@@ -49,12 +51,18 @@ class Launched:
         return {"schema": "influence.launched/1", **facts, "code": self.code}
 
 
+def refuse_place(registry: PluginRegistry, place: Place) -> None:
+    """Raise InfluenceError for what is wrong with ``place``, before anything is made."""
+    check_launcher(registry, place.launcher or LOCAL, launcher_options(place.options))
+    parse_resources(place.resources)
+
+
 def launch(registry: PluginRegistry, folder: Path, name: str, arguments: Sequence[str], place: Place) -> Launched:
     """Run the command ``name`` on the run in ``folder`` where ``place`` says; return what became of it."""
     log = folder.resolve() / "logs" / f"{name}.log"
     task = Task(name, program(name, *arguments), log, parse_resources(place.resources), outlives=place.detach)
-    launcher = launcher_of(registry, place.launcher, place.options)
-    named = place.launcher or LOCAL
+    named, options = place.launcher or LOCAL, launcher_options(place.options)
+    launcher = launcher_with(registry, named, options)
     if not place.detach:
         return asyncio.run(_attended(launcher, task, folder, named))
 
@@ -66,7 +74,7 @@ def launch(registry: PluginRegistry, folder: Path, name: str, arguments: Sequenc
 
     job = asyncio.run(leave())
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    add_record(folder, record_of(task, job.id, named, launcher_options(place.options), started))
+    add_record(folder, record_of(task, job.id, named, options, started))
     return Launched(folder, job.id, named, log)
 
 
@@ -94,17 +102,14 @@ async def _attended(launcher: Launcher, task: Task, folder: Path, named: str) ->
             end = job.cancel if not cancelling else launcher.aclose
             cancelling.append(asyncio.create_task(end()))
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, asked_to_stop)
-        following = asyncio.create_task(follow(task.log, begins))
-        try:
-            code = await job.wait()
-        finally:
-            await asyncio.sleep(_POLL)
-            following.cancel()
-            await asyncio.gather(following, *cancelling, return_exceptions=True)
+        with hearing_stops(asked_to_stop):
+            following = asyncio.create_task(follow(task.log, begins))
+            try:
+                code = await job.wait()
+            finally:
+                await asyncio.sleep(_POLL)
+                following.cancel()
+                await asyncio.gather(following, *cancelling, return_exceptions=True)
         return Launched(folder, job.id, named, task.log, code)
     finally:
         await launcher.aclose()

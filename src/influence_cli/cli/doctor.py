@@ -10,6 +10,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AsJson, Server, ServerOptions, backend_options
 from influence_cli.errors import EXIT_FAILURES
 
 
@@ -21,10 +22,10 @@ def doctor(
     config: Annotated[
         list[Path] | None, typer.Option("--config", "-c", help="Settings whose models are asked.")
     ] = None,
-    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
-    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE for the backend.")] = None,
+    base_url: Server = None,
+    option: ServerOptions = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Longest wait for a model.")] = 60.0,
-    json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Say what this machine has, what is missing, and how to mend it; ask each model that is named one short thing.
 
@@ -32,7 +33,6 @@ def doctor(
     """
     from influence_cli.cli import doctoring
     from influence_cli.cli.plugins import checked_plugins
-    from influence_cli.cli.simulate import backend_options
 
     registry = registry_of(ctx)
     names = doctoring.configured_models(model or [], config or [])

@@ -9,16 +9,14 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AsJson
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
-    from influence_cli.launching.protocol import Job
     from influence_cli.launching.records import JobRecord
-    from influence_cli.plugins.registry import PluginRegistry
 
 app = typer.Typer(help="List, read and cancel what was started with --detach.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 Name = Annotated[str, typer.Argument(help="A job's identifier, or its run: the run's last job.", metavar="JOB")]
 Folder = Annotated[Path, typer.Option("--folder", help="The folder that holds runs.")]
 RUNS = Path("runs")
@@ -28,20 +26,19 @@ RUNS = Path("runs")
 def list_jobs(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The folder that holds runs.")] = RUNS,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
-    """List the jobs of the runs in a folder, and how they are."""
+    """List the jobs of the runs and sweeps in a folder, and how they are."""
     import asyncio
 
-    from influence_cli.launching.records import read_records
+    from influence_cli.cli.job_statuses import statuses
 
-    known = [(run, record) for run in _runs(folder) for record in read_records(run)]
-    rows = asyncio.run(_statuses(registry_of(ctx), known))
+    rows = asyncio.run(statuses(registry_of(ctx), _known(folder)))
     if json:
         output.emit_json({"schema": "influence.jobs.list/1", "jobs": rows})
         return
     if not rows:
-        output.say(f"No job was started for a run in {folder}.")
+        output.say(f"No job was started for a run or sweep in {folder}.")
         return
     from rich.table import Table
 
@@ -65,14 +62,11 @@ def logs(
     lines: Annotated[int | None, typer.Option("--lines", "-n", min=1, help="Only the last ones.")] = None,
 ) -> None:
     """Show what a job has said."""
+    from influence_cli.launching.logs import read_end
     from influence_cli.launching.records import find_record
 
-    _, record = find_record(_runs(folder), name)
-    try:
-        text = Path(record.log).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        text = ""
-    shown = text.splitlines()[-(lines or 0) :]
+    _, record = find_record(_known(folder, name), name)
+    shown, ends = read_end(Path(record.log), lines)
     if shown:
         output.emit_text("\n".join(shown))
     if follow:
@@ -80,24 +74,25 @@ def logs(
 
         from influence_cli.cli.detaching import follow as following
 
-        asyncio.run(following(Path(record.log), len(text.encode())))
+        asyncio.run(following(Path(record.log), ends))
     elif not shown:
         output.say(f"{name} has said nothing yet.")
 
 
 @app.command()
-def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = False) -> None:
+def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: AsJson = False) -> None:
     """End a job, resumably: it is told to stop, and killed if it does not."""
     import asyncio
 
-    from influence_cli.cli.minding import SHARD_PREFIX
+    from influence_cli.cli.job_statuses import job_of
     from influence_cli.launching.records import drop_records, find_record
+    from influence_cli.sharding.orphans import SHARD_PREFIX
     from influence_cli.sweeps.directory import is_sweep
 
-    run, record = find_record(_runs(folder), name)
+    run, record = find_record(_known(folder, name), name)
 
     async def end() -> dict[str, Any]:
-        launcher, job = await _job(registry_of(ctx), record)
+        launcher, job = await job_of(registry_of(ctx), record)
         try:
             await job.cancel()
             if record.name.startswith(SHARD_PREFIX) or is_sweep(run):
@@ -113,39 +108,29 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: Json = F
         output.say(f"{record.id} has ended. To go on: --resume {run}")
 
 
-def _runs(folder: Path) -> list[Path]:
-    """Return the runs in ``folder``; itself, if it is one, or a sweep, which knows the jobs of its trials."""
-    from influence_cli.store.run_directory import MANIFEST, run_directories
-    from influence_cli.sweeps.directory import is_sweep
+def _known(folder: Path, name: str | None = None) -> list[tuple[Path, JobRecord]]:
+    """Return the jobs of the runs and sweeps in ``folder``, oldest first, each with where it is of.
 
-    return [folder] if (folder / MANIFEST).is_file() or is_sweep(folder) else run_directories(folder)
+    What cannot be read is told and left out; InfluenceError where it is of ``folder`` itself, or of the run called ``name``.
+    """
+    from influence_cli.launching.records import is_called, read_records
 
-
-async def _job(registry: PluginRegistry, record: JobRecord) -> tuple[Any, Job]:
-    """Return the launcher of a job, and the job."""
-    from influence_cli.cli.launching import launcher_with
-
-    launcher = launcher_with(registry, record.launcher, record.options)
-    return launcher, await launcher.attach(record.task(), record.id)
-
-
-async def _statuses(registry: PluginRegistry, known: list[tuple[Path, JobRecord]]) -> list[dict[str, Any]]:
-    """Return how each job is; what cannot be asked after is unknown, and says why."""
-    rows = []
-    launchers: dict[str, Any] = {}
-    for run, record in known:
-        facts = {"job": record.id, "name": record.name, "launcher": record.launcher, "run": str(run)}
-        how: dict[str, Any] = {"state": "unknown", "code": None, "problem": None}
+    known: list[tuple[Path, JobRecord]] = []
+    for run in _runs(folder):
         try:
-            key = f"{record.launcher} {sorted(record.options.items())}"
-            if key not in launchers:
-                launchers[key], job = await _job(registry, record)
-            else:
-                job = await launchers[key].attach(record.task(), record.id)
-            how |= vars(await job.status())
+            known += [(run, record) for record in read_records(run)]
         except InfluenceError as error:
-            how["problem"] = str(error)
-        rows.append({**facts, **how, "started": record.started, "log": record.log, "command": list(record.command)})
-    for launcher in launchers.values():
-        await launcher.aclose()
-    return rows
+            if run == folder or (name is not None and is_called(run, name)):
+                raise
+            output.warn(str(error))
+    return sorted(known, key=lambda entry: entry[1].started)
+
+
+def _runs(folder: Path) -> list[Path]:
+    """Return the runs and sweeps in ``folder``; itself, if it is one."""
+    from influence_cli.store.run_directory import MANIFEST, run_directories
+    from influence_cli.sweeps.directory import is_sweep, sweep_directories
+
+    if (folder / MANIFEST).is_file() or is_sweep(folder):
+        return [folder]
+    return [*run_directories(folder), *sweep_directories(folder)]

@@ -1,9 +1,8 @@
-"""What commands that start others have in common: naming a launcher, what each task needs, and the command itself."""
+"""What commands that start others have in common: naming a launcher, how work is split, and what each part needs."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +11,11 @@ import typer
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
-    from influence_cli.launching.protocol import Launcher, Resources
+    from influence_cli.launching.protocol import Resources
     from influence_cli.plugins.registry import PluginRegistry
+    from influence_cli.sharding.splitting import Sharding
 
 _WHERE = "Where it runs"
-LOCAL = "local"
 
 LauncherName = Annotated[
     str | None, typer.Option("--launcher", help="Who starts the processes: local, ray, slurm.", rich_help_panel=_WHERE)
@@ -53,13 +52,6 @@ Restarts = Annotated[
 Detach = Annotated[
     bool, typer.Option("--detach", help="Leave it to itself; see influence jobs.", rich_help_panel=_WHERE)
 ]
-OF_LAUNCHING = ("--launcher", "--launcher-option", "--resources", "--shards", "--hang-after", "--restarts")
-"""Options with a value that say how a command is started, and are not handed on to what is started."""
-
-
-def launcher_of(registry: PluginRegistry, name: str | None, options: Sequence[str] | None) -> Launcher:
-    """Return the launcher called ``name``, this machine's by default; InfluenceError for what is wrong."""
-    return launcher_with(registry, name or LOCAL, launcher_options(options))
 
 
 def launcher_options(texts: Sequence[str] | None) -> dict[str, Any]:
@@ -67,15 +59,6 @@ def launcher_options(texts: Sequence[str] | None) -> dict[str, Any]:
     from influence_cli.settings import parse_assignment
 
     return dict(parse_assignment(text, flag="--launcher-option") for text in texts or [])
-
-
-def launcher_with(registry: PluginRegistry, name: str, options: Mapping[str, Any]) -> Launcher:
-    """Return the launcher called ``name`` with ``options``; InfluenceError for what is wrong."""
-    from influence_cli.plugins.options import validate_options
-
-    component = registry.component("launcher", name)
-    made: Launcher = component.load()(validate_options(component, options, flag="--launcher-option "))
-    return made
 
 
 def parse_resources(text: str | None) -> Resources:
@@ -97,28 +80,33 @@ def parse_resources(text: str | None) -> Resources:
     return Resources(**given)
 
 
-def own_command(
-    *more: str, drop: Sequence[str] = (), drop_flags: Sequence[str] = (), settled: tuple[str, str] | None = None
-) -> tuple[str, ...]:
-    """Return the command that this process was started with, without options that say how it is started, and ``more``.
+def sharding_of(
+    registry: PluginRegistry,
+    shards: int | None,
+    launcher: str | None,
+    options: Sequence[str] | None,
+    resources: str | None,
+    *,
+    patience: float,
+    restarts: int,
+    dry: bool = False,
+) -> Sharding | None:
+    """Return how a command's work is split; None where this process does it all, or nothing is done (``dry``).
 
-    ``drop`` names further options that have a value, ``drop_flags`` such that have none; of ``settled`` the first is an
-    argument, for which the second stands: what it means may change, as that of ``latest`` does.
+    InfluenceError for what is wrong.
     """
-    kept: list[str] = []
-    waiting = iter(sys.argv[1:])
-    for argument in waiting:
-        name, separator, _ = argument.partition("=")
-        if name in (*OF_LAUNCHING, *drop):
-            if not separator:
-                next(waiting, None)
-        elif argument not in drop_flags:
-            kept.append(argument)
-    if settled is not None:
-        places = [place for place, argument in enumerate(kept) if argument == settled[0]]
-        free = [place for place in places if not kept[place - 1].startswith("-")] or places
-        kept[free[0]] = settled[1]
-    return program(*kept, *more)
+    from influence_cli.resolution import LOCAL, check_launcher
+    from influence_cli.sharding.splitting import Launching, sharding_with
+
+    if shards is None and launcher is None:
+        if options or resources:
+            raise InfluenceError("Nothing is launched here.", hint="Add --shards N or --launcher NAME.")
+        return None
+    how = Launching(launcher or LOCAL, launcher_options(options), parse_resources(resources), patience, restarts)
+    if dry:
+        check_launcher(registry, how.name, how.options)
+        return None
+    return sharding_with(registry, shards, how)
 
 
 def launching_arguments(
@@ -137,8 +125,3 @@ def launching_arguments(
     given = {**named, "--hang-after": patience, "--restarts": restarts}
     arguments = [part for name, value in given.items() if value is not None for part in (name, str(value))]
     return arguments + [part for option in options or [] for part in ("--launcher-option", option)]
-
-
-def program(*arguments: str) -> tuple[str, ...]:
-    """Return the command line of this program with ``arguments``."""
-    return (sys.executable, "-m", "influence_cli", *arguments)

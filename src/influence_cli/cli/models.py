@@ -8,6 +8,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AsJson
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -16,14 +17,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List models, and fetch one.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
-
 
 @app.command("list")
 def list_models(
     ctx: typer.Context,
     backend: Annotated[str | None, typer.Option(help="Only this backend's.")] = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """List the models that backends know; a server that cannot be asked is passed over and named."""
     from rich.table import Table
@@ -55,7 +54,7 @@ def list_models(
 def show(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="BACKEND:MODEL, or a model's name alone.")],
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Show where a model lies."""
     from rich.table import Table
@@ -81,7 +80,7 @@ def show(
 def pull(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="BACKEND:MODEL, or smollm2.")],
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Fetch a model, so that a later run finds it."""
     registry = registry_of(ctx)

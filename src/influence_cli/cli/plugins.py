@@ -9,6 +9,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AsJson
 from influence_cli.errors import EXIT_FAILURES, UnknownNameError
 
 if TYPE_CHECKING:
@@ -18,11 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show and check plugins.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
-
 
 @app.command("list")
-def list_plugins(ctx: typer.Context, json: Json = False) -> None:
+def list_plugins(ctx: typer.Context, json: AsJson = False) -> None:
     """List what plugins offer; what cannot be used stands there with its mend."""
     from rich.table import Table
 
@@ -54,7 +53,7 @@ def list_plugins(ctx: typer.Context, json: Json = False) -> None:
 def show(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of a backend, exporter, ...")],
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Show what a component does, and its options."""
     from rich.table import Table
@@ -93,7 +92,7 @@ def show(
 
 
 @app.command()
-def doctor(ctx: typer.Context, json: Json = False) -> None:
+def doctor(ctx: typer.Context, json: AsJson = False) -> None:
     """Check every plugin: load what it offers, and say how to mend what is broken."""
     registry = registry_of(ctx)
     results, problems = checked_plugins(registry)
@@ -117,7 +116,7 @@ def new(
     kind: Annotated[str, typer.Argument(help="backend, environment, algorithm or scorer.")],
     name: Annotated[str, typer.Argument(help="Its name: small letters, digits and hyphens.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to make influence-NAME in.")] = Path(),
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Write a plugin to start from: a package with an entry point, and tests that it passes."""
     from influence_cli.cli.plugin_scaffold import write_plugin

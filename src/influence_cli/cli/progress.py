@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from influence_cli.scoring.running import ScoreTally
     from influence_cli.simulation.tally import Tally
 
 _LIVE_EVERY = 0.25
@@ -64,6 +65,18 @@ def line(tally: Tally) -> str:
     if sum(tally.unusable.values()):
         parts.append(f"{sum(tally.unusable.values())} unusable judgements")
     parts.append(f"left {remaining(tally)}")
+    return "; ".join(parts)
+
+
+def score_line(tally: ScoreTally) -> str:
+    """Return what asking for scores came to, in one line."""
+    parts = [f"{tally.done:,} scores asked for"]
+    if tally.skipped:
+        parts.append(f"{tally.skipped:,} known before")
+    if tally.failed:
+        parts.append(f"{tally.failed.total():,} failed")
+    if tally.unusable:
+        parts.append(f"{tally.unusable:,} unusable")
     return "; ".join(parts)
 
 

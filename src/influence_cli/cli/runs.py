@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from influence_cli.cli import output
+from influence_cli.cli.options import AsJson
 from influence_cli.errors import EXIT_FAILURES, InfluenceError
 
 if TYPE_CHECKING:
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show, search, check, remove and merge runs.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 Run = Annotated[str, typer.Argument(help="A run's directory, its name, or latest.")]
 
 
 @app.command("list")
 def list_runs(
-    folder: Annotated[Path, typer.Argument(help="The folder that holds runs.")] = Path("runs"), json: Json = False
+    folder: Annotated[Path, typer.Argument(help="The folder that holds runs.")] = Path("runs"), json: AsJson = False
 ) -> None:
     """List the runs in a folder, oldest first."""
     from influence_cli.store.queries import run_line
@@ -57,7 +57,7 @@ def list_runs(
 
 
 @app.command()
-def show(run: Run, json: Json = False) -> None:
+def show(run: Run, json: AsJson = False) -> None:
     """Show a run's ratings, failures, tokens, cost and time."""
     from influence_cli.cli.opening import run_to_read
     from influence_cli.store.queries import run_figures
@@ -77,7 +77,7 @@ def show(run: Run, json: Json = False) -> None:
 
 
 @app.command()
-def check(run: Run, json: Json = False) -> None:
+def check(run: Run, json: AsJson = False) -> None:
     """Check that a run's database is whole."""
     from influence_cli.store.check import check_run
     from influence_cli.store.run_directory import find_run, open_run
@@ -100,16 +100,16 @@ def search(
     run: Run,
     query: Annotated[str, typer.Argument(help="Words, or a phrase in quotes: '\"just stay home\"'.")],
     limit: Annotated[int, typer.Option(min=1, help="Most messages to show.")] = 20,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Find messages by their words."""
     from rich.text import Text
 
+    from influence_cli.cli.opening import run_to_read
     from influence_cli.store.reader import RunReader
-    from influence_cli.store.run_directory import find_run, open_run
     from influence_cli.store.search import search_messages
 
-    with RunReader(open_run(find_run(run))) as reader:
+    with RunReader(run_to_read(run)) as reader:
         found = search_messages(reader, query, limit=limit)
     if json:
         output.emit_json({"schema": "influence.runs.search/1", "messages": [vars(entry) for entry in found]})
@@ -147,7 +147,7 @@ def rm(
 def merge(
     run: Run,
     source: Annotated[list[Path] | None, typer.Argument(help="Databases to merge; none: the run's shards.")] = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Take the conversations of shards into a run; doing it again changes nothing."""
     from influence_cli.store.merge import merge_shards

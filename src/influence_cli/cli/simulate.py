@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,45 +18,56 @@ from influence_cli.cli.launching import (
     Restarts,
     Shards,
     launching_arguments,
+    sharding_of,
+)
+from influence_cli.cli.options import (
+    CONVERSATION_FLAGS,
+    HOW,
+    RUN,
+    WHAT,
+    WHO,
+    BackendOptions,
+    BaseUrl,
+    Concurrency,
+    Config,
+    Cue,
+    Env,
+    Folders,
+    Json,
+    MaxCost,
+    MaxReplyTokens,
+    MaxTokens,
+    NoVeto,
+    Out,
+    Population,
+    Preference,
+    Quiet,
+    Resume,
+    Scenario,
+    Seed,
+    Temperature,
+    Transition,
+    Turns,
+    User,
+    Veto,
+    backend_options,
+    fractions,
+    given,
 )
 from influence_cli.errors import EXIT_DONE, InfluenceError
 
 if TYPE_CHECKING:
-    from influence_cli.cli.sitting import Sitting
-    from influence_cli.cli.summing import Summary
     from influence_cli.schemas.configs import SimulationConfig
     from influence_cli.schemas.messages import Role
     from influence_cli.simulation.estimate import Estimate
     from influence_cli.simulation.models import RoleModel
-
-_WHAT, _WHO, _HOW, _RUN = "What to simulate", "Models", "How", "The run"
+    from influence_cli.simulation.summing import Summary
 
 FLAGS = {
-    "environments": "--env",
-    "scenarios": "--scenario",
+    **CONVERSATION_FLAGS,
     "initial_states": "--initial-state",
-    "n": "--n",
-    "samples": "--samples",
-    "turns": "--turns",
     "split": "--split",
-    "populations": "--population",
-    "cue": "--cue",
-    "seed": "--seed",
-    "concurrency": "--concurrency",
-    "default.model": "--model",
-    "roles.agent.model": "--agent",
-    "roles.user.model": "--user",
-    "roles.preference.model": "--preference",
-    "roles.transition.model": "--transition",
-    "roles.veto.model": "--veto",
-    "default.options": "-o",
-    "default.options.base_url": "--base-url",
-    "default.sampling.temperature": "--temperature",
-    "roles.agent.sampling.max_tokens": "--max-reply-tokens",
-    "veto": "--no-veto",
     "speculate": "--no-speculate",
-    "budget.cost": "--max-cost",
-    "budget.tokens": "--max-tokens",
     "cache": "--cache",
 }
 """Which flag sets which setting."""
@@ -66,65 +76,51 @@ FLAGS = {
 def simulate(
     ctx: typer.Context,
     run: Annotated[str | None, typer.Argument(help="With --resume: the run to take up.", show_default=False)] = None,
-    env: Annotated[
-        list[str] | None, typer.Option("--env", "-e", help="Environment: a name or a folder.", rich_help_panel=_WHAT)
-    ] = None,
-    scenario: Annotated[list[str] | None, typer.Option(help="Only this scenario.", rich_help_panel=_WHAT)] = None,
+    env: Env = None,
+    scenario: Scenario = None,
     initial_state: Annotated[
-        list[str] | None, typer.Option(help="Only this initial state.", rich_help_panel=_WHAT)
+        list[str] | None, typer.Option(help="Only this initial state.", rich_help_panel=WHAT)
     ] = None,
-    n: Annotated[int | None, typer.Option("--n", "-n", help="Conversations in all.", rich_help_panel=_WHAT)] = None,
+    n: Annotated[int | None, typer.Option("--n", "-n", help="Conversations in all.", rich_help_panel=WHAT)] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Conversations from each initial state.", rich_help_panel=_WHAT)
+        int | None, typer.Option(help="Conversations from each initial state.", rich_help_panel=WHAT)
     ] = None,
-    turns: Annotated[int | None, typer.Option(help="Most agent replies.", rich_help_panel=_WHAT)] = None,
-    population: Annotated[
-        list[str] | None, typer.Option(help="Kinds of users: gameable=0.5,resilient=0.5.", rich_help_panel=_WHAT)
-    ] = None,
-    cue: Annotated[
-        str | None, typer.Option(help="How they show: stated|implied|arbitrary|none.", rich_help_panel=_WHAT)
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Initial states: all|train|heldout.", rich_help_panel=_WHAT)] = None,
-    environments_dir: Annotated[
-        list[Path] | None, typer.Option(help="A folder of environments.", rich_help_panel=_WHAT)
-    ] = None,
+    turns: Turns = None,
+    population: Population = None,
+    cue: Cue = None,
+    split: Annotated[str | None, typer.Option(help="Initial states: all|train|heldout.", rich_help_panel=WHAT)] = None,
+    environments_dir: Folders = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="BACKEND:MODEL[@ADAPTER] of all roles.", rich_help_panel=_WHO)
+        str | None, typer.Option("--model", "-m", help="BACKEND:MODEL[@ADAPTER] of all roles.", rich_help_panel=WHO)
     ] = None,
-    agent: Annotated[str | None, typer.Option(help="Model of the agent.", rich_help_panel=_WHO)] = None,
-    user: Annotated[str | None, typer.Option(help="Model of the user.", rich_help_panel=_WHO)] = None,
-    preference: Annotated[str | None, typer.Option(help="Model that rates.", rich_help_panel=_WHO)] = None,
-    transition: Annotated[str | None, typer.Option(help="Model that moves states.", rich_help_panel=_WHO)] = None,
-    veto: Annotated[str | None, typer.Option(help="Model that finds harm.", rich_help_panel=_WHO)] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="Address of an OpenAI-compatible server.", rich_help_panel=_WHO)
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE for the backend.", rich_help_panel=_WHO)
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of agent and user.", rich_help_panel=_HOW)] = None,
-    max_reply_tokens: Annotated[int | None, typer.Option(help="Of an agent's reply.", rich_help_panel=_HOW)] = None,
-    no_veto: Annotated[bool, typer.Option("--no-veto", help="Ask no veto model.", rich_help_panel=_HOW)] = False,
+    agent: Annotated[str | None, typer.Option(help="Model of the agent.", rich_help_panel=WHO)] = None,
+    user: User = None,
+    preference: Preference = None,
+    transition: Transition = None,
+    veto: Veto = None,
+    base_url: BaseUrl = None,
+    option: BackendOptions = None,
+    temperature: Temperature = None,
+    max_reply_tokens: MaxReplyTokens = None,
+    no_veto: NoVeto = False,
     no_speculate: Annotated[
-        bool, typer.Option("--no-speculate", help="Ask the user only after the transition.", rich_help_panel=_HOW)
+        bool, typer.Option("--no-speculate", help="Ask the user only after the transition.", rich_help_panel=HOW)
     ] = False,
-    concurrency: Annotated[int | None, typer.Option(help="Conversations at once.", rich_help_panel=_HOW)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random draw.", rich_help_panel=_HOW)] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Stop at this many dollars.", rich_help_panel=_HOW)] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Stop at this many tokens.", rich_help_panel=_HOW)] = None,
+    concurrency: Concurrency = None,
+    seed: Seed = None,
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
     cache: Annotated[
-        str | None, typer.Option(help="Folder to keep answers in and take them from.", rich_help_panel=_HOW)
+        str | None, typer.Option(help="Folder to keep answers in and take them from.", rich_help_panel=HOW)
     ] = None,
-    config: Annotated[
-        list[Path] | None, typer.Option("--config", "-c", help="Settings in YAML.", rich_help_panel=_RUN)
-    ] = None,
+    config: Config = None,
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting: judges.minimum_mass=0.1.", rich_help_panel=_RUN)
+        list[str] | None, typer.Option("--set", help="Any setting: judges.minimum_mass=0.1.", rich_help_panel=RUN)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", rich_help_panel=_RUN)] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Take a run up again.", rich_help_panel=_RUN)] = False,
+    out: Out = None,
+    resume: Resume = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings and cost, do nothing.", rich_help_panel=_RUN)
+        bool, typer.Option("--dry-run", help="Show settings and cost, do nothing.", rich_help_panel=RUN)
     ] = False,
     shards: Shards = None,
     launcher: LauncherName = None,
@@ -134,67 +130,66 @@ def simulate(
     restarts: Restarts = 3,
     shard: OneShard = None,
     detach: Detach = False,
-    json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_RUN)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)] = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Simulate conversations between an agent and users, and rate every reply.
 
     [bold]influence simulate --env therapy --n 8[/bold] works with nothing else said.
     """
     from influence_cli.cli.detaching import show_launched
-    from influence_cli.cli.minding import sharding_of
-    from influence_cli.cli.sharding import begin_shard, leave, talk_in_shards
-    from influence_cli.cli.sitting import begin, estimated, take_up, talk
+    from influence_cli.cli.sharding import begin_shard, have_conversations, leave
+    from influence_cli.cli.sitting import begin, estimated, take_up
+    from influence_cli.cli.sources import Sources
     from influence_cli.store.shards import parse_shard
 
     output.set_quiet(quiet)
-    given: dict[str, Any] = {
-        "environments": env,
-        "scenarios": scenario,
-        "initial_states": initial_state,
-        "n": n,
-        "samples": samples,
-        "turns": turns,
-        "populations": fractions(population),
-        "cue": cue,
-        "split": split,
-        "seed": seed,
-        "concurrency": concurrency,
-        "default.model": model,
-        "roles.agent.model": agent,
-        "roles.user.model": user,
-        "roles.preference.model": preference,
-        "roles.transition.model": transition,
-        "roles.veto.model": veto,
-        "default.options": backend_options(option),
-        "default.options.base_url": base_url,
-        "default.sampling.temperature": temperature,
-        "roles.agent.sampling.max_tokens": max_reply_tokens,
-        "veto": False if no_veto else None,
-        "speculate": False if no_speculate else None,
-        "budget.cost": max_cost,
-        "budget.tokens": max_tokens,
-        "cache": cache,
-    }
-    flags = {key: value for key, value in given.items() if value not in (None, {}, [])}
+    flags = given(
+        {
+            "environments": env,
+            "scenarios": scenario,
+            "initial_states": initial_state,
+            "n": n,
+            "samples": samples,
+            "turns": turns,
+            "populations": fractions(population),
+            "cue": cue,
+            "split": split,
+            "seed": seed,
+            "concurrency": concurrency,
+            "default.model": model,
+            "roles.agent.model": agent,
+            "roles.user.model": user,
+            "roles.preference.model": preference,
+            "roles.transition.model": transition,
+            "roles.veto.model": veto,
+            "default.options": backend_options(option),
+            "default.options.base_url": base_url,
+            "default.sampling.temperature": temperature,
+            "roles.agent.sampling.max_tokens": max_reply_tokens,
+            "veto": False if no_veto else None,
+            "speculate": False if no_speculate else None,
+            "budget.cost": max_cost,
+            "budget.tokens": max_tokens,
+            "cache": cache,
+        }
+    )
     if run is not None and not resume:
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
     registry = registry_of(ctx)
-    files, changes, folders = config or [], assignments or [], environments_dir or []
+    sources = Sources(flags, config or (), assignments or (), environments_dir or ())
     part = parse_shard(shard) if shard is not None else None
     where = (shards, launcher, launcher_option, resources)
     sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run or detach)
     if part is not None and (sharding is not None or detach):
         raise InfluenceError("--shard is one part, begun by hand.", hint="Leave out --shards, --launcher and --detach.")
     load = sharding is None and not detach
-    sitting: Sitting
     if resume:
-        name = run or (str(out) if out else "latest")
-        sitting = take_up(registry, name, flags, changes, files, shard=part, load=load)
+        sitting = take_up(registry, run or (str(out) if out else "latest"), sources, shard=part, load=load)
     elif part is not None and not dry_run:
-        sitting = begin_shard(registry, files, flags, changes, folders, out, part)
+        sitting = begin_shard(registry, sources, out, part)
     else:
-        sitting = begin(registry, files, flags, changes, folders, out, dry=dry_run, load=load)
+        sitting = begin(registry, sources, out, dry=dry_run, load=load)
     if dry_run:
         _show_estimate(estimated(sitting), as_json=json)
         return
@@ -202,36 +197,13 @@ def simulate(
         given_where = launching_arguments(*where, patience=hang_after, restarts=restarts)
         show_launched(leave(registry, sitting, given_where), as_json=json)
         return
-    summary = talk(sitting) if sharding is None else talk_in_shards(sitting, sharding)
+    summary = have_conversations(sitting, sharding)
     if json:
         output.emit_json(summary.document())
     else:
         _show_summary(summary)
     if summary.exit_code != EXIT_DONE:
         raise typer.Exit(summary.exit_code)
-
-
-def fractions(texts: list[str] | None) -> dict[str, float] | None:
-    """Return the fractions of ``name=share`` entries, comma-separated or repeated; a name alone has the whole."""
-    if not texts:
-        return None
-    fractions: dict[str, float] = {}
-    for entry in (part for text in texts for part in text.split(",")):
-        name, separator, share = entry.partition("=")
-        try:
-            fractions[name.strip()] = float(share) if separator else 1.0
-        except ValueError:
-            raise InfluenceError(
-                f"--population {entry!r} is not NAME=FRACTION.", hint="For instance gameable=0.5,resilient=0.5."
-            ) from None
-    return fractions
-
-
-def backend_options(texts: list[str] | None, flag: str = "-o") -> dict[str, Any] | None:
-    """Return the options of ``key=value`` entries; InfluenceError for one that is none."""
-    from influence_cli.settings import parse_assignment
-
-    return dict(parse_assignment(text, flag=flag) for text in texts or []) or None
 
 
 def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], *, as_json: bool) -> None:

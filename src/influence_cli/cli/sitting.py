@@ -8,95 +8,70 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import signal
-import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from influence_cli.cli import output
-from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes, refuse_fewer
+from influence_cli.cli.changes import refuse_changed_environments, refuse_fewer
 from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
-from influence_cli.cli.minding import gather_shards
 from influence_cli.cli.progress import line, show_progress
-from influence_cli.cli.provenance import manifest, refuse_secrets
+from influence_cli.cli.provenance import manifest
 from influence_cli.cli.simulate import FLAGS
-from influence_cli.cli.summing import Summary, summarised
+from influence_cli.cli.sources import Sources, of_another_command
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.questions import with_questions
 from influence_cli.environments.sampling import episodes
 from influence_cli.errors import InfluenceError
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import (
     close_models,
     default_model,
     find_environments,
+    lasting_names,
     with_default_model,
 )
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
-from influence_cli.settings import resolve_settings
+from influence_cli.settings import changed_from
+from influence_cli.sharding.gathering import gather_shards
+from influence_cli.sharding.minding import Stoppable
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import Estimate, conversations_in_cache, estimate
 from influence_cli.simulation.gate import follow
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import GRACE, Runner, start_tally
 from influence_cli.simulation.shards import counters, hand_over, shard_config
+from influence_cli.simulation.sitting import Sitting, state_of
+from influence_cli.simulation.summing import Summary, summarised
 from influence_cli.simulation.tally import Tally
 from influence_cli.store.beats import EVERY, beat_file, write_beat
-from influence_cli.store.control import is_paused, unpause_run
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.shards import Shard
+from influence_cli.store.steering import is_paused, unpause_run
 from influence_cli.store.writer import RunWriter
 
-_log = logging.getLogger(__name__)
 C = TypeVar("C", bound=SimulationConfig)
 _COLLECT_AFTER = 20_000
 """Objects made before the collector looks for cycles among them."""
-
-
-@dataclass
-class Sitting:
-    """Everything that a simulation needs, resolved; ``directory`` is None for a dry run."""
-
-    config: SimulationConfig
-    environments: list[Environment]
-    models: dict[Role, RoleModel]
-    directory: RunDirectory | None
-    resumed: bool = False
-
-    @property
-    def shard(self) -> Shard | None:
-        """Which part of the run this process makes; None: all of it."""
-        return self.directory.shard if self.directory else None
+IN_TIME = f"gets {GRACE:.0f} s to finish"
+"""What becomes of what is in flight when a run is told to stop."""
 
 
 def begin(
-    registry: PluginRegistry,
-    files: Sequence[Path],
-    flags: Mapping[str, Any],
-    assignments: Sequence[str],
-    folders: Sequence[Path],
-    out: Path | None,
-    *,
-    dry: bool = False,
-    load: bool = True,
+    registry: PluginRegistry, sources: Sources, out: Path | None, *, dry: bool = False, load: bool = True
 ) -> Sitting:
     """Return a new sitting, its run directory made unless ``dry``; InfluenceError for whatever the user can mend.
 
     Without ``load`` the models have names and settings, for who has the conversations had by others.
     """
-    config = resolve_settings(SimulationConfig, files=files, assignments=assignments, flags=flags, flag_names=FLAGS)
-    if not config.environments:
-        raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
-    refuse_secrets(config)
-    config, environments, models = resolved(registry, config, folders, load=load)
+    config = sources.new(SimulationConfig, FLAGS)
+    config, environments, models = resolved(registry, config, sources.folders, load=load)
     if dry:
         return Sitting(config, environments, models, None)
     made = manifest(registry, "simulate", config, environments, models)
@@ -105,34 +80,16 @@ def begin(
 
 
 def take_up(
-    registry: PluginRegistry,
-    name: str,
-    flags: Mapping[str, Any],
-    assignments: Sequence[str],
-    files: Sequence[Path],
-    *,
-    shard: Shard | None = None,
-    load: bool = True,
+    registry: PluginRegistry, name: str, sources: Sources, *, shard: Shard | None = None, load: bool = True
 ) -> Sitting:
     """Return the sitting that goes on with the run ``name``, or with a ``shard`` of it, as :func:`begin` does.
 
     InfluenceError if it was made under other conditions.
     """
     directory = open_run(find_run(name)).of_shard(shard)
-    before = directory.manifest.config
     if directory.manifest.command == "train":
-        hint = f"influence train --resume {directory.path}"
-        raise InfluenceError(f"{directory.path} was made by `influence train`.", hint=hint)
-    config = resolve_settings(
-        SimulationConfig,
-        base=before.model_dump(mode="json"),
-        files=files,
-        assignments=assignments,
-        flags=flags,
-        flag_names=FLAGS,
-    )
-    refuse_secrets(config)
-    refuse_changes(before, config, directory.path)
+        raise of_another_command(directory)
+    before, config = directory.manifest.config, sources.over(registry, directory, SimulationConfig, FLAGS)
     config, environments, models = resolved(registry, config, (), load=load)
     refuse_fewer(before, config, environments, directory.path)
     refuse_changed_environments(directory, environments)
@@ -159,11 +116,7 @@ def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tup
         environment.mix(config.populations)
         environment.refuse_silent(config.cue)
     start_tally(environments, config)
-    # A run is taken up from anywhere: what was found by a relative path is remembered by its absolute one.
-    lasting = tuple(
-        str(environment.folder) if environment.folder and (folders or Path(name).name != name) else name
-        for name, environment in zip(names, environments, strict=True)
-    )
+    lasting = lasting_names(names, environments, folders)  # a run is taken up from anywhere
     return with_default_model(config.model_copy(update={"environments": lasting})), environments
 
 
@@ -187,32 +140,33 @@ def talk(sitting: Sitting) -> Summary:
 
 
 def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
-    # Conversations make much short-lived data and few cycles: what start-up left behind need not be looked at again and
-    # again, which is a fifth of the client's CPU otherwise (benchmarks/results/orchestration.json).
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER)
     try:
         import uvloop
     except ImportError:
-        with signals_given_back():
+        with _few_collections():
             return asyncio.run(work())
-    with signals_given_back():
+    with _few_collections():
         summary: Summary = uvloop.run(work())
     return summary
 
 
 @contextmanager
-def signals_given_back() -> Iterator[None]:
-    """Let signals after the block do what they did before it: an event loop that ends leaves SIGTERM to end the process."""
-    own = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if own else {}
+def _few_collections() -> Iterator[None]:
+    """Spare the collector, during the block, what was there before.
+
+    Conversations make much short-lived data and few cycles: to look at what start-up left behind again and again is a
+    fifth of the client's CPU otherwise (benchmarks/results/orchestration.json).
+    """
+    threshold, frozen = gc.get_threshold(), gc.get_freeze_count()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
+        gc.set_threshold(*threshold)
+        if not frozen:  # what somebody else froze stays so
+            gc.unfreeze()
 
 
 async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) -> Summary:
@@ -230,31 +184,31 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     if shard is None:
         unpause_run(directory.path)  # one that an earlier sitting left behind
     loop = asyncio.get_running_loop()
-    conversations = asyncio.ensure_future(runner.simulate())
-    on_signals(loop, runner, conversations, tally)
     notes = {"Run": str(directory.path), "Model": ", ".join(sorted({str(m.name) for m in sitting.models.values()}))}
-    pausing = asyncio.create_task(
-        follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally))
-    )
-    display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
-    beating = None if shard is None else asyncio.create_task(_beat(directory, tally))
     started = loop.time()
     state: RunState = "failed"
-    try:
-        with suppress(asyncio.CancelledError):
-            await conversations
-        state = state_of(tally)
-    finally:
-        for beside in filter(None, (pausing, display, beating)):
-            beside.cancel()
-            await asyncio.gather(beside, return_exceptions=True)
-        await close_models(sitting.models)
-        rating = None
-        with suppress(InfluenceError):
-            rating = writer.totals().mean_rating
-            writer.set_state(state)
-            if tally.stop:
-                writer.add_event("stop", {"reason": tally.stop})
+    conversations = asyncio.ensure_future(runner.simulate())
+    with stopping(conversations, tally, runner.stop, IN_TIME):
+        pausing = asyncio.create_task(
+            follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally))
+        )
+        display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
+        beating = None if shard is None else asyncio.create_task(_beat(directory, tally))
+        try:
+            with suppress(asyncio.CancelledError):
+                await conversations
+            state = state_of(tally)
+        finally:
+            for beside in filter(None, (pausing, display, beating)):
+                beside.cancel()
+                await asyncio.gather(beside, return_exceptions=True)
+            await close_models(sitting.models)
+            rating = None
+            with suppress(InfluenceError):
+                rating = writer.totals().mean_rating
+                writer.set_state(state)
+                if tally.stop:
+                    writer.add_event("stop", {"reason": tally.stop})
     if not output.is_quiet() and not output.talk_console().is_terminal:
         output.say(line(tally))
     return summarised(directory.path, state, tally, rating, config, loop.time() - started, sitting.models)
@@ -307,25 +261,16 @@ def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any]) -> 
     output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
 
 
-def on_signals(
-    loop: asyncio.AbstractEventLoop, runner: Runner, conversations: asyncio.Future[Tally], tally: Tally
-) -> None:
-    """First SIGINT or SIGTERM: finish what is in flight. Second: stop now."""
+@contextmanager
+def stopping(work: asyncio.Future[Any], tally: Stoppable, stop: Callable[[], None], in_flight: str) -> Iterator[None]:
+    """First SIGINT or SIGTERM during the block: ``stop``, and say what becomes of what is ``in_flight``. Second: stop now."""
 
     def asked_to_stop() -> None:
         if tally.stop is None:
-            runner.stop()
-            output.say(f"Stopping: what is in flight gets {GRACE:.0f} s to finish; once more to stop now.")
+            stop()
+            output.say(f"Stopping: what is in flight {in_flight}; once more to stop now.")
         else:
-            conversations.cancel()
+            work.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, asked_to_stop)
-
-
-def state_of(tally: Tally) -> RunState:
-    """Return how the run ended: one that was told to stop but had nothing left to do is done."""
-    if tally.stop == "alike":
-        return "failed"
-    return "done" if tally.done >= tally.total else "stopped"
+    with hearing_stops(asked_to_stop):
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,38 +9,49 @@ import typer
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.launching import Detach, LauncherName, LauncherOptions, ResourcesText
-from influence_cli.cli.simulate import backend_options, fractions
+from influence_cli.cli.options import (
+    CONVERSATION_FLAGS,
+    RUN,
+    WHAT,
+    WHO,
+    BackendOptions,
+    BaseUrl,
+    Concurrency,
+    Config,
+    Cue,
+    Env,
+    Folders,
+    Json,
+    MaxCost,
+    MaxReplyTokens,
+    MaxTokens,
+    NoVeto,
+    Out,
+    Population,
+    Preference,
+    Quiet,
+    Resume,
+    Scenario,
+    Seed,
+    Temperature,
+    Transition,
+    Turns,
+    User,
+    Veto,
+    backend_options,
+    fractions,
+    given,
+)
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
     from influence_cli.cli.training import Plan, Result
 
-_WHAT, _WHO, _LEARN, _HOW, _RUN = "What to simulate", "Models", "What is learnt, and how", "How", "The run"
+_LEARN = "What is learnt, and how"
 
 FLAGS = {
-    "environments": "--env",
-    "scenarios": "--scenario",
-    "n": "--n",
-    "samples": "--samples",
-    "turns": "--turns",
-    "populations": "--population",
-    "cue": "--cue",
-    "seed": "--seed",
-    "concurrency": "--concurrency",
-    "default.model": "--model",
-    "roles.agent.model": "--agent",
-    "roles.user.model": "--user",
-    "roles.preference.model": "--preference",
-    "roles.transition.model": "--transition",
-    "roles.veto.model": "--veto",
+    **CONVERSATION_FLAGS,
     "roles.judge.model": "--judge",
-    "default.options": "-o",
-    "default.options.base_url": "--base-url",
-    "default.sampling.temperature": "--temperature",
-    "roles.agent.sampling.max_tokens": "--max-reply-tokens",
-    "veto": "--no-veto",
-    "budget.cost": "--max-cost",
-    "budget.tokens": "--max-tokens",
     "algorithm.name": "--algo",
     "algorithm.options": "--algo-option",
     "source.run": "--from",
@@ -61,36 +71,26 @@ Texts = list[str] | None
 def train(
     ctx: typer.Context,
     run: Annotated[str | None, typer.Argument(help="With --resume: the run to take up.", show_default=False)] = None,
-    env: Annotated[
-        Texts, typer.Option("--env", "-e", help="Environment: a name or a folder.", rich_help_panel=_WHAT)
-    ] = None,
-    scenario: Annotated[Texts, typer.Option(help="Only this scenario.", rich_help_panel=_WHAT)] = None,
-    n: Annotated[int | None, typer.Option("--n", "-n", help="Of each iteration.", rich_help_panel=_WHAT)] = None,
-    samples: Annotated[int | None, typer.Option(help="From each initial state.", rich_help_panel=_WHAT)] = None,
-    turns: Annotated[int | None, typer.Option(help="Most agent replies.", rich_help_panel=_WHAT)] = None,
-    population: Annotated[
-        Texts, typer.Option(help="Kinds of users: gameable=0.5,resilient=0.5.", rich_help_panel=_WHAT)
-    ] = None,
-    cue: Annotated[
-        str | None, typer.Option(help="How they show: stated|implied|arbitrary|none.", rich_help_panel=_WHAT)
-    ] = None,
-    heldout_n: Annotated[int | None, typer.Option(help="Held-out conversations.", rich_help_panel=_WHAT)] = None,
-    environments_dir: Annotated[
-        list[Path] | None, typer.Option(help="A folder of environments.", rich_help_panel=_WHAT)
-    ] = None,
+    env: Env = None,
+    scenario: Scenario = None,
+    n: Annotated[int | None, typer.Option("--n", "-n", help="Of each iteration.", rich_help_panel=WHAT)] = None,
+    samples: Annotated[int | None, typer.Option(help="From each initial state.", rich_help_panel=WHAT)] = None,
+    turns: Turns = None,
+    population: Population = None,
+    cue: Cue = None,
+    heldout_n: Annotated[int | None, typer.Option(help="Held-out conversations.", rich_help_panel=WHAT)] = None,
+    environments_dir: Folders = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="BACKEND:MODEL of all roles.", rich_help_panel=_WHO)
+        str | None, typer.Option("--model", "-m", help="BACKEND:MODEL of all roles.", rich_help_panel=WHO)
     ] = None,
-    agent: Annotated[str | None, typer.Option(help="Model that is trained.", rich_help_panel=_WHO)] = None,
-    user: Annotated[str | None, typer.Option(help="Model of the user.", rich_help_panel=_WHO)] = None,
-    preference: Annotated[str | None, typer.Option(help="Model that rates.", rich_help_panel=_WHO)] = None,
-    transition: Annotated[str | None, typer.Option(help="Model that moves states.", rich_help_panel=_WHO)] = None,
-    veto: Annotated[str | None, typer.Option(help="Model that finds harm.", rich_help_panel=_WHO)] = None,
-    judge: Annotated[str | None, typer.Option(help="With --reward score: who judges.", rich_help_panel=_WHO)] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="Address of an OpenAI-compatible server.", rich_help_panel=_WHO)
-    ] = None,
-    option: Annotated[Texts, typer.Option("--option", "-o", help="KEY=VALUE for the backend.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Model that is trained.", rich_help_panel=WHO)] = None,
+    user: User = None,
+    preference: Preference = None,
+    transition: Transition = None,
+    veto: Veto = None,
+    judge: Annotated[str | None, typer.Option(help="With --reward score: who judges.", rich_help_panel=WHO)] = None,
+    base_url: BaseUrl = None,
+    option: BackendOptions = None,
     algo: Annotated[str | None, typer.Option(help="expert-iteration, kto, dpo, ...", rich_help_panel=_LEARN)] = None,
     algo_option: Annotated[Texts, typer.Option(help="KEY=VALUE for it.", rich_help_panel=_LEARN)] = None,
     source: Annotated[
@@ -111,26 +111,24 @@ def train(
     tracker: Annotated[
         Texts, typer.Option(help="Who follows the run: tensorboard, wandb, mlflow.", rich_help_panel=_LEARN)
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of agent and user.", rich_help_panel=_HOW)] = None,
-    max_reply_tokens: Annotated[int | None, typer.Option(help="Of an agent's reply.", rich_help_panel=_HOW)] = None,
-    no_veto: Annotated[bool, typer.Option("--no-veto", help="Ask no veto model.", rich_help_panel=_HOW)] = False,
-    concurrency: Annotated[int | None, typer.Option(help="Conversations at once.", rich_help_panel=_HOW)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random draw.", rich_help_panel=_HOW)] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Stop at this many dollars.", rich_help_panel=_HOW)] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Stop at this many tokens.", rich_help_panel=_HOW)] = None,
-    config: Annotated[
-        list[Path] | None, typer.Option("--config", "-c", help="Settings in YAML.", rich_help_panel=_RUN)
-    ] = None,
+    temperature: Temperature = None,
+    max_reply_tokens: MaxReplyTokens = None,
+    no_veto: NoVeto = False,
+    concurrency: Concurrency = None,
+    seed: Seed = None,
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    config: Config = None,
     assignments: Annotated[
-        Texts, typer.Option("--set", help="Any setting: selection.veto_level=0.3.", rich_help_panel=_RUN)
+        Texts, typer.Option("--set", help="Any setting: selection.veto_level=0.3.", rich_help_panel=RUN)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", rich_help_panel=_RUN)] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Take a run up again.", rich_help_panel=_RUN)] = False,
+    out: Out = None,
+    resume: Resume = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings, cost, memory, time.", rich_help_panel=_RUN)
+        bool, typer.Option("--dry-run", help="Show settings, cost, memory, time.", rich_help_panel=RUN)
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=_RUN)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)] = False,
+    json: Json = False,
+    quiet: Quiet = False,
     launcher: LauncherName = None,
     launcher_option: LauncherOptions = None,
     resources: ResourcesText = None,
@@ -140,68 +138,68 @@ def train(
 
     [bold]influence train --algo expert-iteration --env therapy --iterations 5[/bold]
     """
-    from influence_cli.cli.detaching import Place, launch, show_launched
+    from influence_cli.cli.detaching import Place, launch, refuse_place, show_launched
+    from influence_cli.cli.sources import Sources
     from influence_cli.cli.training import begin, estimated, go, laid_out, take_up
 
     output.set_quiet(quiet)
-    given: dict[str, Any] = {
-        "environments": env,
-        "scenarios": scenario,
-        "n": n,
-        "samples": samples,
-        "turns": turns,
-        "populations": fractions(population),
-        "cue": cue,
-        "seed": seed,
-        "concurrency": concurrency,
-        "default.model": model,
-        "roles.agent.model": agent,
-        "roles.user.model": user,
-        "roles.preference.model": preference,
-        "roles.transition.model": transition,
-        "roles.veto.model": veto,
-        "roles.judge.model": judge,
-        "default.options": backend_options(option),
-        "default.options.base_url": base_url,
-        "default.sampling.temperature": temperature,
-        "roles.agent.sampling.max_tokens": max_reply_tokens,
-        "veto": False if no_veto else None,
-        "budget.cost": max_cost,
-        "budget.tokens": max_tokens,
-        "algorithm.name": algo,
-        "algorithm.options": backend_options(algo_option, flag="--algo-option"),
-        "source.run": source,
-        "iterations": iterations,
-        "selection.fraction": top,
-        "selection.reward": reward,
-        "selection.level": level,
-        "selection.how": "random" if random else None,
-        "evaluation.n": heldout_n,
-        "trackers": {name: {} for name in tracker or []},
-    }
-    flags = {key: value for key, value in given.items() if value not in (None, {}, [])}
+    flags = given(
+        {
+            "environments": env,
+            "scenarios": scenario,
+            "n": n,
+            "samples": samples,
+            "turns": turns,
+            "populations": fractions(population),
+            "cue": cue,
+            "seed": seed,
+            "concurrency": concurrency,
+            "default.model": model,
+            "roles.agent.model": agent,
+            "roles.user.model": user,
+            "roles.preference.model": preference,
+            "roles.transition.model": transition,
+            "roles.veto.model": veto,
+            "roles.judge.model": judge,
+            "default.options": backend_options(option),
+            "default.options.base_url": base_url,
+            "default.sampling.temperature": temperature,
+            "roles.agent.sampling.max_tokens": max_reply_tokens,
+            "veto": False if no_veto else None,
+            "budget.cost": max_cost,
+            "budget.tokens": max_tokens,
+            "algorithm.name": algo,
+            "algorithm.options": backend_options(algo_option, flag="--algo-option"),
+            "source.run": source,
+            "iterations": iterations,
+            "selection.fraction": top,
+            "selection.reward": reward,
+            "selection.level": level,
+            "selection.how": "random" if random else None,
+            "evaluation.n": heldout_n,
+            "trackers": {name: {} for name in tracker or []},
+        }
+    )
     if run is not None and not resume:
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
     registry = registry_of(ctx)
-    files, changes = config or [], assignments or []
+    sources = Sources(flags, config or (), assignments or (), environments_dir or ())
     elsewhere = launcher is not None or detach
+    place = Place(launcher, launcher_option, resources, detach)
+    if elsewhere:
+        refuse_place(registry, place)
+    elif launcher_option or resources:
+        raise InfluenceError("Nothing is launched here.", hint="Add --launcher NAME or --detach.")
     if resume:
-        name = run or (str(out) if out else "latest")
-        plan = take_up(registry, name, flags, changes, files, dry=dry_run or elsewhere)
+        plan = take_up(registry, run or (str(out) if out else "latest"), sources, dry=dry_run or elsewhere)
     else:
-        plan = begin(registry, files, flags, changes, environments_dir or [], out, dry=dry_run or elsewhere)
+        plan = begin(registry, sources, out, dry=dry_run or elsewhere)
     if dry_run:
         _show_estimate(plan, estimated(plan), as_json=json)
         return
     if elsewhere:
         folder = laid_out(plan, out).path
-        launched = launch(
-            registry,
-            folder,
-            "train",
-            ("--resume", str(folder.resolve())),
-            Place(launcher, launcher_option, resources, detach),
-        )
+        launched = launch(registry, folder, "train", ("--resume", str(folder.resolve())), place)
         show_launched(launched, as_json=json)
         return
     result = go(plan)

@@ -7,8 +7,6 @@ behind; models are loaded when their stage begins.
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,38 +16,36 @@ from typing import Any
 
 from influence_cli.backends.names import ModelName
 from influence_cli.cli import output
-from influence_cli.cli.changes import changed_from, refuse_changed_environments, refuse_changes
+from influence_cli.cli.changes import refuse_changed_environments
 from influence_cli.cli.loading import role_models
 from influence_cli.cli.logs import logged
-from influence_cli.cli.progress import line, show_progress
-from influence_cli.cli.provenance import manifest, refuse_secrets
+from influence_cli.cli.progress import line, score_line, show_progress
+from influence_cli.cli.provenance import manifest
 from influence_cli.cli.score.resolving import named_scorer
-from influence_cli.cli.sitting import on_signals, settled
+from influence_cli.cli.sitting import IN_TIME, settled, stopping
+from influence_cli.cli.sources import Sources, of_another_command
 from influence_cli.cli.train import FLAGS
 from influence_cli.cli.training_source import check_source, open_source, settled_source
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
+from influence_cli.launching.signals import interrupted_by_stops
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
-from influence_cli.resolution import (
-    EMBEDDED_MINIMUM_MASS,
-    EMBEDDED_NOTE,
-    agent_name,
-    default_model,
-    roles_of,
-)
+from influence_cli.resolution import agent_name, default_model, roles_of
 from influence_cli.schemas.configs import SelectionConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.scoring.computed import NamedScorer
 from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON
-from influence_cli.settings import resolve_settings
-from influence_cli.simulation.models import RoleModel
+from influence_cli.scoring.running import ScoreTally, ended
+from influence_cli.settings import changed_from
+from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.simulation.tally import Tally
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
+from influence_cli.store.steering import unpause_run
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.conversing import Models, Stopped, asked_scores, phase_config
 from influence_cli.training.estimate import TrainEstimate, estimate_training
@@ -106,58 +102,22 @@ class Result:
         }
 
 
-def begin(
-    registry: PluginRegistry,
-    files: Sequence[Path],
-    flags: Mapping[str, Any],
-    assignments: Sequence[str],
-    folders: Sequence[Path],
-    out: Path | None,
-    *,
-    dry: bool = False,
-) -> Plan:
+def begin(registry: PluginRegistry, sources: Sources, out: Path | None, *, dry: bool = False) -> Plan:
     """Return a new run's plan, its directory made unless ``dry``; InfluenceError for whatever the user can mend."""
-    config = resolve_settings(TrainConfig, files=files, assignments=assignments, flags=flags, flag_names=FLAGS)
-    if not config.environments:
-        raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
-    refuse_secrets(config)
-    config = settled_source(config)
-    plan = _plan(registry, config, folders, dry=dry)
+    config = settled_source(sources.new(TrainConfig, FLAGS))
+    plan = _plan(registry, config, sources.folders, dry=dry)
     check_source(registry, plan.config, plan.environments)
     if not dry:
-        made = manifest(registry, "train", plan.config, plan.environments, plan.models)
-        plan.directory = create_run(out, made)
+        plan.directory = _made(plan, out)
     return plan
 
 
-def take_up(
-    registry: PluginRegistry,
-    name: str,
-    flags: Mapping[str, Any],
-    assignments: Sequence[str],
-    files: Sequence[Path],
-    *,
-    dry: bool = False,
-) -> Plan:
+def take_up(registry: PluginRegistry, name: str, sources: Sources, *, dry: bool = False) -> Plan:
     """Return the plan that goes on with the run ``name``; InfluenceError if it was made under other conditions."""
     directory = open_run(find_run(name))
-    before = directory.manifest.config
-    if not isinstance(before, TrainConfig):
-        command = directory.manifest.command
-        raise InfluenceError(
-            f"{directory.path} was made by `influence {command}`.",
-            hint=f"influence {command} --resume {directory.path}",
-        )
-    config = resolve_settings(
-        TrainConfig,
-        base=before.model_dump(mode="json"),
-        files=files,
-        assignments=assignments,
-        flags=flags,
-        flag_names=FLAGS,
-    )
-    refuse_secrets(config)
-    refuse_changes(before, config, directory.path, free=_FREE_TO_CHANGE)
+    if not isinstance(directory.manifest.config, TrainConfig):
+        raise of_another_command(directory)
+    config = sources.over(registry, directory, TrainConfig, FLAGS, _FREE_TO_CHANGE)
     plan = _plan(registry, config, (), dry=dry)
     refuse_changed_environments(directory, plan.environments)
     plan.directory = directory
@@ -165,11 +125,15 @@ def take_up(
     return plan
 
 
+def _made(plan: Plan, out: Path | None) -> RunDirectory:
+    made = manifest(plan.registry, "train", plan.config, plan.environments, plan.models)
+    return create_run(out, made)
+
+
 def laid_out(plan: Plan, out: Path | None) -> RunDirectory:
     """Return the run's directory, made or brought up to date for another process to take up."""
     if plan.directory is None:
-        made = manifest(plan.registry, "train", plan.config, plan.environments, plan.models)
-        plan.directory = create_run(out, made)
+        plan.directory = _made(plan, out)
     else:
         with plan.directory.writer():
             plan.directory.remember(plan.config)
@@ -274,10 +238,11 @@ def go(plan: Plan) -> Result:
             changed = changed_from(directory.manifest.config, plan.config)
             writer.add_event("resume", {"stages": len(writer.finished_stages()), "changed_from": changed})
         directory.remember(plan.config)
+        unpause_run(directory.path)  # one that an earlier sitting left behind
         tracking.start(directory, resumed=plan.resumed)
-        _take_signals()
         try:
-            Loop(training, writer, _Conductor(plan, advance)).run()
+            with interrupted_by_stops():
+                Loop(training, writer, _Conductor(plan, advance)).run()
             state = "done"
         except Stopped as stop:
             state = "stopped"
@@ -285,7 +250,6 @@ def go(plan: Plan) -> Result:
         except KeyboardInterrupt:
             state, reason = "stopped", "stopped by a signal"
         finally:
-            _give_signals_back()
             _end(writer, tracking, state, reason)
     return _result(plan, directory, state, reason, tracking)
 
@@ -320,18 +284,6 @@ def unlikelier(figures: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _take_signals() -> None:
-    """Let SIGINT and SIGTERM interrupt what runs outside of an event loop; only the main thread hears them."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-def _give_signals_back() -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 class _Conductor:
     """Loads models by name, and shows how conversations and training go."""
 
@@ -348,32 +300,41 @@ class _Conductor:
         return role_models(self._plan.registry, config, roles=_roles(config, self._plan.scorer), agent=agent)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` in an event loop of its own, which has the signals while it runs."""
+        """Run ``work`` in an event loop of its own."""
         try:
             import uvloop
         except ImportError:
             asyncio.run(work)
         else:
             uvloop.run(work)
-        finally:
-            _take_signals()
 
     async def converse(self, runner: Runner, tally: Tally, title: str) -> None:
         """Have the conversations, showing how they go."""
         output.say(f"{title} ...")
-        loop = asyncio.get_running_loop()
         conversations = asyncio.ensure_future(runner.simulate())
-        on_signals(loop, runner, conversations, tally)
         notes = {"Run": title}
-        display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
-        try:
-            with suppress(asyncio.CancelledError):
-                await conversations
-        finally:
-            if display is not None:
-                display.cancel()
-                await asyncio.gather(display, return_exceptions=True)
+        with stopping(conversations, tally, runner.stop, IN_TIME):
+            display = (
+                None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
+            )
+            try:
+                with suppress(asyncio.CancelledError):
+                    await conversations
+            finally:
+                if display is not None:
+                    display.cancel()
+                    await asyncio.gather(display, return_exceptions=True)
         output.say(line(tally))
+
+    async def judge(self, asking: asyncio.Future[None], tally: ScoreTally) -> None:
+        """Have scores asked for."""
+        with stopping(asking, tally, tally.halt, IN_TIME):
+            await ended(asking, tally)
+        output.say(score_line(tally))
+
+    def step(self, title: str, share: float) -> None:
+        """Show how far a step is."""
+        self._advance(title, share)
 
     def told(self, share: float, words: str) -> None:
         """Show how far training is."""

@@ -104,8 +104,6 @@ def _options(
     rubric: list[Path],
     names: list[str],
 ) -> ViewerOptions:
-    import getpass
-
     from influence_cli.store.run_directory import RUNS
     from influence_cli.viewer.app import ViewerOptions
     from influence_cli.viewer.themes import NAMES
@@ -119,6 +117,8 @@ def _options(
     alone = len(paths) == 1 and not folders
     if (query or conversation) and not alone:
         raise InfluenceError("--query and --conversation need one run.", hint="influence view RUN --query ...")
+    if alone:
+        _refuse_unknown(paths[0], query, conversation)
     rubrics = _rubrics(names, rubric)
     if names or rubric:
         rubrics()
@@ -131,11 +131,37 @@ def _options(
         conversation=conversation,
         query=query,
         theme=NAMES[theme],
-        author=author or getpass.getuser(),
+        author=author or _own_name(),
         blind=blind,
         environments_of=_environments_of(registry_of(ctx)),
         rubrics=rubrics,
     )
+
+
+def _refuse_unknown(path: Path, query: str, conversation: int | None) -> None:
+    """Raise InfluenceError for a query that cannot be read, or a conversation that the run has not."""
+    from influence_cli.store.filter_language import QueryError
+    from influence_cli.store.reader import RunReader
+    from influence_cli.store.run_directory import open_run
+    from influence_cli.store.trajectory_table import TrajectoryTable
+
+    try:
+        TrajectoryTable.read(query)
+    except QueryError as error:
+        raise InfluenceError(f"--query {query!r}, {error}") from None
+    if conversation is not None:
+        with RunReader(open_run(path)) as reader:
+            reader.trajectory(conversation)
+
+
+def _own_name() -> str:
+    """Return who uses this process: by name, or by number where the machine has no name for it, as in a container."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"user-{os.getuid()}"
 
 
 def _rubrics(names: list[str], files: list[Path]) -> Callable[[], Sequence[Rubric]]:
@@ -169,7 +195,10 @@ def _sweep(ctx: typer.Context, names: list[str]) -> SweepOf | None:
 
 def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
     """Return the folders of runs, and the runs, that are named."""
-    from influence_cli.store.run_directory import MANIFEST, find_run, run_directories
+    from contextlib import suppress
+
+    from influence_cli.cli.opening import tell_unmerged
+    from influence_cli.store.run_directory import MANIFEST, find_run, open_run, run_directories
 
     folders: list[Path] = []
     paths: list[Path] = []
@@ -179,6 +208,8 @@ def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
             folders.append(path)
         else:
             paths.append(find_run(name))
+            with suppress(InfluenceError):  # what is wrong with the run is said on its screen
+                tell_unmerged(open_run(paths[-1]))
     return folders, paths
 
 

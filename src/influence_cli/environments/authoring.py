@@ -25,6 +25,7 @@ from influence_cli.sanitize import visible
 from influence_cli.schemas.environment import InitialState, MoreStates, Scenario, ScenarioMessage
 from influence_cli.schemas.messages import ChatMessage
 from influence_cli.seeding import derive_seed
+from influence_cli.whole_files import write_whole
 
 _SHOWN = 4
 _NAMES_SHOWN = 60
@@ -56,11 +57,9 @@ class Collection:
             "initial_states": [state.model_dump(mode="json", exclude_defaults=True) for state in self.states],
         }
         text = write_document(content)
-        temporary = self.path.with_name(f".{self.path.name}.new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self.path)
+            write_whole(self.path, text.encode())
         except OSError as error:
             hint = "Name another file with --out."
             raise InfluenceError(f"{self.path} cannot be written: {error.strerror}.", hint=hint) from None

@@ -133,7 +133,7 @@ def _references(
 def van_der_corput(index: int) -> float:
     """Return the ``index``-th point in [0, 1) of the van der Corput sequence in base 2: the bits of index mirrored.
 
-    Source: J. G. van der Corput, Verteilungsfunktionen, Proc. Akad. Amsterdam 38 (1935); any beginning of the
+    Source: J. G. van der Corput, Verteilungsfunktionen I, Proc. Akad. Amsterdam 38 (1935), 813-821; any beginning of the
     sequence is spread evenly.
     """
     return int(f"{index:0{_FULL_TURN_BITS}b}"[::-1], 2) / 2.0**_FULL_TURN_BITS

@@ -23,6 +23,8 @@ from influence_cli.launching.protocol import LOST, Job, JobStatus, Task
 
 _MINUTE = 60.0
 _POLL = 0.2
+_GROUP, _BORN = 2, 19
+"""Places in what the kernel tells of a process, its state being the first."""
 
 
 class LocalLauncher:
@@ -131,7 +133,11 @@ class LocalJob:
 
 
 class KeptJob:
-    """A process of this machine that goes on by itself; known by its number and its time of birth."""
+    """A process of this machine that goes on by itself; known by its number and its time of birth.
+
+    It keeps the command, which it started in its own process group: where it alone was killed, the command goes on, and
+    is found by the group.
+    """
 
     def __init__(self, task: Task, job_id: str, grace: float) -> None:
         self._task = task
@@ -152,11 +158,14 @@ class KeptJob:
 
     async def cancel(self) -> None:
         """Send SIGTERM, and SIGKILL to whatever is left after the grace."""
-        number = self._pid()
-        if number is None:
+        number, born = self._name()
+        if self._status().state != "running":
             return
         with suppress(ProcessLookupError):
-            os.kill(number, signal.SIGTERM)
+            if _born(number) == born:
+                os.kill(number, signal.SIGTERM)
+            else:
+                os.killpg(number, signal.SIGTERM)
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.wait(), self._grace)
         with suppress(ProcessLookupError, PermissionError):
@@ -164,16 +173,19 @@ class KeptJob:
         await self.wait()
 
     def _status(self) -> JobStatus:
-        if self._pid() is not None:
+        number, born = self._name()
+        if born and _born(number) == born:
             return JobStatus("running")
         file = _code_file(self._task)
         text = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
-        return JobStatus("ended", int(text)) if text.lstrip("-").isdigit() else JobStatus("lost")
+        if text.lstrip("-").isdigit():
+            return JobStatus("ended", int(text))
+        return JobStatus("running" if born and _group_lives(number, born) else "lost")
 
-    def _pid(self) -> int | None:
-        """Return the process's number; None unless it lives, and is the one that was started."""
+    def _name(self) -> tuple[int, str]:
+        """Return the process's number and its time of birth, which is empty in what is no name of a job."""
         number, _, born = self.id.partition("-")
-        return int(number) if born and number.isdigit() and _born(int(number)) == born else None
+        return (int(number), born) if number.isdigit() and born.isdigit() else (0, "")
 
 
 async def _start_kept(task: Task, options: LocalOptions) -> Job:
@@ -226,9 +238,26 @@ def _code_file(task: Task) -> Path:
 
 def _born(number: int) -> str:
     """Return when process ``number`` was born, in ticks since the machine was; empty if it is none or a zombie."""
+    found = _stat(number)
+    return found[_BORN] if found else ""
+
+
+def _group_lives(number: int, born: str) -> bool:
+    """Return whether a process of the group ``number`` lives that is no older than ``born``, though its first is no more.
+
+    While one does, the kernel gives the number to no other process.
+    """
+    if _stat(number):
+        return False
+    members = (_stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return any(found[_GROUP] == str(number) and int(found[_BORN]) >= int(born) for found in members if found)
+
+
+def _stat(number: int) -> list[str]:
+    """Return what the kernel tells of a process from its state on; nothing if it is none or a zombie."""
     try:
         text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    state, *rest = text.rpartition(")")[2].split()
-    return "" if state == "Z" else rest[18]
+        return []
+    found = text.rpartition(")")[2].split()
+    return [] if found[0] == "Z" else found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _MOST = 16_384
-"""Bytes at the end of a log that are read."""
+"""Bytes of a log that are read at once."""
 _ERROR = "error: "
 
 
@@ -18,6 +19,23 @@ def last_lines(log: Path) -> list[str]:
     except OSError:
         return []
     return text.strip().splitlines()
+
+
+def read_end(log: Path, lines: int | None = None) -> tuple[list[str], int]:
+    """Return the last ``lines`` of ``log`` (None: all), and at which byte they end; nothing and 0 where there is none."""
+    try:
+        file = log.open("rb")
+    except FileNotFoundError:
+        return [], 0
+    with file:
+        ends = begins = file.seek(0, os.SEEK_END)
+        blocks: list[bytes] = []
+        while begins and (lines is None or sum(block.count(b"\n") for block in blocks) <= lines):
+            size = min(begins, _MOST)
+            begins = file.seek(begins - size)
+            blocks.insert(0, file.read(size))
+    found = b"".join(blocks).decode("utf-8", errors="replace").splitlines()
+    return (found if lines is None else found[-lines:]), ends
 
 
 def told_error(log: Path) -> str | None:

@@ -6,7 +6,6 @@ Invariant: it is read and written anew by one process at a time, so that no reco
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field, JsonValue, ValidationError
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.protocol import Resources, Task
 from influence_cli.schemas.frozen import Frozen
+from influence_cli.whole_files import write_whole
 
 FILE = "jobs.json"
 _LOCK = "jobs.lock"
@@ -69,9 +69,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, records: _Records) -> None:
-    part = folder / f".{FILE}.{os.getpid()}"
-    part.write_text(records.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / FILE)
+    write_whole(folder / FILE, f"{records.model_dump_json(indent=2)}\n".encode())
 
 
 def drop_records(folder: Path, names: Iterable[str]) -> None:
@@ -83,19 +81,24 @@ def drop_records(folder: Path, names: Iterable[str]) -> None:
         _write(folder, _Records(jobs=tuple(record for record in read_records(folder) if record.name not in gone)))
 
 
-def find_record(folders: Iterable[Path], name: str) -> tuple[Path, JobRecord]:
+def find_record(known: Iterable[tuple[Path, JobRecord]], name: str) -> tuple[Path, JobRecord]:
     """Return the job with the identifier ``name``, or the last one of the run so called, and the run's folder.
 
-    InfluenceError if there is none, or several.
+    ``known`` are the jobs that there are, each with its folder. InfluenceError if there is none, or several.
     """
-    known: list[tuple[Path, JobRecord]] = [(folder, record) for folder in folders for record in read_records(folder)]
+    known = list(known)
     found = [(folder, record) for folder, record in known if record.id == name]
-    of_run = [(folder, record) for folder, record in known if name in (folder.name, str(folder))]
+    of_run = [(folder, record) for folder, record in known if is_called(folder, name)]
     if len(found) > 1:
         raise InfluenceError(f"{len(found)} jobs are called {name}.", hint="Name the run instead.")
     if not found and not of_run:
         raise InfluenceError(f"There is no job {name!r}.", hint="See `influence jobs list`.")
     return found[0] if found else of_run[-1]
+
+
+def is_called(folder: Path, name: str) -> bool:
+    """Return whether ``name`` means the run in ``folder``."""
+    return name in (folder.name, str(folder))
 
 
 def record_of(task: Task, job_id: str, launcher: str, options: dict[str, Any], started: str) -> JobRecord:

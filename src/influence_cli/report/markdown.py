@@ -9,7 +9,11 @@ from typing import Any
 from influence_cli.report import wording
 from influence_cli.sanitize import visible
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!~&$]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
+"""What means something wherever it stands; bare addresses become links."""
+_AT_START = re.compile(r"(?P<blanks> *)(?:(?P<sign>[-+=:])|(?P<number>\d+)(?P<mark>[.)]))?")
+"""What means something at the start of a line: blanks, a list's mark, a heading's or a table's line."""
+_NO_BREAK = "\u00a0"
 
 
 def report_markdown(document: Mapping[str, Any]) -> str:
@@ -113,12 +117,22 @@ def _examples(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"{markdown_safe(place)}, iteration {example['iteration']}"
         yield ""
         for message in example["messages"]:
-            told = "\n> ".join(markdown_safe(line) for line in visible(message["text"]).split("\n"))
-            yield f"> **{message['speaker']}:** {told}"
+            told = "\n> ".join(_markdown_line(line) for line in visible(message["text"]).split("\n"))
+            more = f" *({message['left_out']:,} more characters)*" if message["left_out"] else ""
+            yield f"> **{message['speaker']}:** {told}{more}"
             yield ">"
         yield ""
 
 
 def markdown_safe(text: object) -> str:
-    """Return text of a model as Markdown that shows it and nothing else."""
+    """Return text of a model as Markdown that shows it and nothing else, within a line."""
     return _SPECIAL.sub(r"\\\1", visible(str(text), newlines=False))
+
+
+def _markdown_line(text: str) -> str:
+    """Return a line of a model's text as Markdown that shows it and nothing else, at the start of a line too."""
+    start = _AT_START.match(text)
+    assert start is not None  # it also matches nothing
+    blanks = _NO_BREAK * len(start["blanks"])
+    marked = f"\\{start['sign']}" if start["sign"] else f"{start['number']}\\{start['mark']}" if start["mark"] else ""
+    return f"{blanks}{marked}{markdown_safe(text[start.end() :].rstrip(' '))}"

@@ -12,6 +12,10 @@ from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import Cue
 
 _TOLERANCE = 1e-6
+_MOST = 2**63
+"""Numbers of conversations stay below it: what can be counted here and in SQLite."""
+_MOST_SAMPLES = 2**31
+"""Conversations from one initial state stay below it, so that those from all do below ``_MOST``."""
 
 
 class SamplingOverrides(Frozen):
@@ -73,9 +77,9 @@ class SimulationConfig(Frozen):
     scenarios: tuple[str, ...] = Field(default=(), description="Only these scenarios; empty: all.")
     initial_states: tuple[str, ...] = Field(default=(), description="Only these initial states; empty: all.")
     n: int | None = Field(
-        default=None, ge=1, description="Conversations in all; None: every initial state `samples` times."
+        default=None, ge=1, lt=_MOST, description="Conversations in all; None: every initial state `samples` times."
     )
-    samples: int = Field(default=1, ge=1, description="Conversations from each initial state.")
+    samples: int = Field(default=1, ge=1, lt=_MOST_SAMPLES, description="Conversations from each initial state.")
     turns: int | None = Field(default=None, ge=1, description="Most agent replies; None: the environment's own.")
     split: Literal["all", "train", "heldout"] = Field(default="all", description="Which initial states to use.")
     populations: dict[str, float] = Field(default_factory=dict, description="Fractions; empty: the environment's own.")
@@ -101,7 +105,9 @@ class SimulationConfig(Frozen):
     judges: JudgePolicy = Field(default_factory=JudgePolicy, description="When a judgement counts.")
     budget: Budget = Field(default_factory=Budget, description="When to stop.")
     prices: dict[str, Price] = Field(default_factory=dict, description="By model name, without adapter.")
-    max_failed_share: float = Field(default=0.1, ge=0.0, le=1.0, description="Failed conversations before exit code 1.")
+    max_failed_share: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="Failed conversations, in training scores too, before exit code 1."
+    )
     stop_after_alike: int = Field(default=20, ge=1, description="Stop once this many ended, all failed in one way.")
     cache: str | None = Field(default=None, description="Folder of the answer cache; None: no cache.")
 
@@ -167,8 +173,12 @@ class AlgorithmConfig(Frozen):
 class EvaluationConfig(Frozen):
     """Conversations from held-out initial states, never learnt from."""
 
-    n: int | None = Field(default=None, ge=1, description="Conversations; None: each held-out state `samples` times.")
-    samples: int = Field(default=1, ge=1, description="Conversations from each held-out initial state.")
+    n: int | None = Field(
+        default=None, ge=1, lt=_MOST, description="Conversations; None: each held-out state `samples` times."
+    )
+    samples: int = Field(
+        default=1, ge=1, lt=_MOST_SAMPLES, description="Conversations from each held-out initial state."
+    )
     every: int = Field(default=1, ge=1, description="Iterations from one to the next; first and last always are.")
 
 
@@ -186,7 +196,7 @@ class TrainConfig(SimulationConfig):
         default="initial-state",
         description="Whether conversations from one initial state have users of all kinds, or all of one kind.",
     )
-    samples: int = Field(default=16, ge=1, description="Conversations from each initial state.")
+    samples: int = Field(default=16, ge=1, lt=_MOST_SAMPLES, description="Conversations from each initial state.")
     iterations: int = Field(default=5, ge=1, description="How often conversations are had and learnt from.")
     source: SourceConfig = Field(
         default_factory=SourceConfig, description="What the first iteration learns from, in place of its own."

@@ -31,8 +31,9 @@ class NamedScorer:
 
 @dataclass
 class ComputedTally:
-    """How many scores are new, and how often each scorer failed."""
+    """How many conversations were looked at, how many scores are new, and how often each scorer failed."""
 
+    conversations: int = 0
     new: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
@@ -48,6 +49,7 @@ def compute_scores(
     tally = ComputedTally()
     made = list(scorers)
     for number, trajectory in trajectories:
+        tally.conversations += 1
         fresh = []
         for named in made:
             for record in _records(named, trajectory, environments.get(trajectory["environment"])):

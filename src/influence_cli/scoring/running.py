@@ -17,7 +17,9 @@ from influence_cli.schemas.configs import Budget
 from influence_cli.schemas.records import CallRecord, ScoreRecord
 from influence_cli.scoring.judging import Answer, Asking, judge
 from influence_cli.scoring.questions import Item, ScoreKey, shared_prefixes
+from influence_cli.simulation.gate import Gate
 from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.runner import GRACE
 from influence_cli.simulation.tally import FATAL_KINDS
 
 Numbered = tuple[int, Mapping[str, Any]]
@@ -30,6 +32,7 @@ ItemsOf = Callable[[int, Mapping[str, Any]], Sequence[Task]]
 """What is asked about a trajectory, and of whom."""
 
 StopReason = Literal["signal", "cost", "tokens"]
+_STOP_POLL = 0.05
 
 
 class ScoreBook(Protocol):
@@ -48,9 +51,14 @@ class ScoreBook(Protocol):
 
 @dataclass
 class ScoreTally:
-    """What came of one call of ``influence score``: counts of scores, and what the models were given and gave."""
+    """What came of one sitting of scoring: counts of scores, and what the models were given and gave.
+
+    ``earlier_*`` is what counts against the budget besides: what a training run had used before.
+    """
 
     budget: Budget = field(default_factory=Budget)
+    earlier_tokens: int = 0
+    earlier_cost: float = 0.0
     skipped: int = 0
     done: int = 0
     unusable: int = 0
@@ -63,13 +71,14 @@ class ScoreTally:
     completion_tokens: int = 0
     latency: float = 0.0
     cost: float = 0.0
+    cached_answer_tokens: int = 0
     unpriced_calls: int = 0
     stop: StopReason | None = None
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompts and answers."""
-        return self.prompt_tokens + self.completion_tokens
+        """Tokens of prompts and answers, those of answers from the cache not."""
+        return self.prompt_tokens + self.completion_tokens - self.cached_answer_tokens
 
     def add(self, answer: Answer) -> None:
         """Count a score and what it took; stop if a budget is used up."""
@@ -90,13 +99,25 @@ class ScoreTally:
         self.cached_tokens += call.cached_tokens
         self.completion_tokens += call.completion_tokens
         self.latency += call.latency
+        if call.cached:
+            self.cached_answer_tokens += call.prompt_tokens + call.completion_tokens
         if call.cost is None:
             self.unpriced_calls += 1
         else:
             self.cost += call.cost
-        if self.stop is None and self.budget.cost is not None and self.cost >= self.budget.cost:
+        self.check_budget()
+
+    def halt(self) -> None:
+        """Stop as a signal asks for: nothing more is asked, and what is in flight is stored."""
+        self.stop = self.stop or "signal"
+
+    def check_budget(self) -> None:
+        """Stop if a budget is used up; it may be before anything is asked."""
+        if self.stop is not None:
+            return
+        if self.budget.cost is not None and self.earlier_cost + self.cost >= self.budget.cost:
             self.stop = "cost"
-        if self.stop is None and self.budget.tokens is not None and self.tokens >= self.budget.tokens:
+        elif self.budget.tokens is not None and self.earlier_tokens + self.tokens >= self.budget.tokens:
             self.stop = "tokens"
 
 
@@ -109,19 +130,22 @@ async def ask_all(
     *,
     concurrency: int,
     told: Callable[[ScoreTally], None] = lambda _: None,
+    gate: Gate | None = None,
 ) -> None:
     """Put every question that has no answer yet, ``concurrency`` conversations at once; the tally says how it went.
 
-    Raises InfluenceError for a refused key or an unknown model; other failures are recorded and counted.
+    None is put while ``gate`` is shut. Raises InfluenceError for a refused key or an unknown model; other failures are
+    recorded and counted.
     """
     waiting = missing(trajectories, items_of, asking, book.scored(), tally)
+    passing = gate or Gate()
 
     async def work() -> None:
         while tally.stop is None:
             group = next(waiting, None)
             if group is None:
                 return
-            await _ask_group(group, asking, book, tally)
+            await _ask_group(group, asking, book, tally, passing)
             told(tally)
 
     workers = [asyncio.create_task(work()) for _ in range(concurrency)]
@@ -131,6 +155,22 @@ async def ask_all(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def ended(asking: asyncio.Future[None], tally: ScoreTally) -> None:
+    """Return once ``asking`` has ended; after a stop, what is in flight has :data:`GRACE` seconds. Raises what it raised.
+
+    It may be cancelled meanwhile: then it has ended.
+    """
+    try:
+        while tally.stop is None and not asking.done():
+            await asyncio.wait((asking,), timeout=_STOP_POLL)
+        await asyncio.wait((asking,), timeout=GRACE)
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    if not asking.cancelled():
+        asking.result()
 
 
 def missing(
@@ -147,11 +187,14 @@ def missing(
         yield from by_model.values()
 
 
-async def _ask_group(group: Sequence[Task], asking: Asking, book: ScoreBook, tally: ScoreTally) -> None:
+async def _ask_group(group: Sequence[Task], asking: Asking, book: ScoreBook, tally: ScoreTally, gate: Gate) -> None:
     """Ask one model about one conversation: of each frame one question first, which is read whole, then the others."""
     model = group[0][1]
 
     async def ask(item: Item) -> None:
+        await gate.passed()
+        if tally.stop is not None:  # it may have come while the gate was shut
+            return
         answer = await judge(item, model, asking)
         keep(book, [answer], tally)
         refuse_fatal(answer, model)

@@ -76,7 +76,8 @@ class ReplyLength:
 class LexicalDiversity:
     """Share of different words: the mean over windows of a fixed number of words, so that length does not matter.
 
-    Source: moving-average type-token ratio, Covington and McFall, Cutting the Gordian Knot, 2010.
+    Fewer words than a window holds are one window. Source: Covington and McFall, Cutting the Gordian Knot: The
+    Moving-Average Type-Token Ratio (MATTR), 2010.
     """
 
     version = "1"

@@ -25,7 +25,8 @@ _CALLS = (
     "SELECT count(*) AS calls, coalesce(sum(requests), 0) AS requests, coalesce(sum(prompt_tokens), 0) AS prompt_tokens,"
     " coalesce(sum(cached_tokens), 0) AS cached_tokens, coalesce(sum(completion_tokens), 0) AS completion_tokens,"
     " coalesce(sum(latency), 0.0) AS latency, coalesce(sum(cost), 0.0) AS cost, coalesce(sum(cost IS NULL), 0)"
-    " AS unpriced_calls FROM call WHERE role IN ('judge', 'probe') AND ended >= ?"
+    " AS unpriced_calls, coalesce(sum((prompt_tokens + completion_tokens) * cached), 0) AS cached_answer_tokens"
+    " FROM call WHERE role IN ('judge', 'probe') AND ended >= ?"
 )
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from influence_cli.environments.environment import Environment, Episode
-from influence_cli.errors import InfluenceError
+from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError
 from influence_cli.schemas.configs import Budget, RunManifest, SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import EpisodeKey
@@ -73,6 +73,19 @@ class ScoreResult:
     disagreements: list[dict[str, Any]] = field(default_factory=list)
     shifts: list[dict[str, Any]] = field(default_factory=list)
 
+    def ending(self, allowed: float) -> tuple[int, str]:
+        """Return the exit code of a sitting of which the share ``allowed`` may fail, and what a person has to know of it."""
+        tally = self.tally
+        if self.given_up:
+            return EXIT_FAILURES, f"Scores are missing: {self.given_up}. The same command goes on."
+        if tally.stop is not None:
+            return EXIT_STOPPED, ""
+        failed = tally.failed.total()
+        if tally.done and failed / tally.done > allowed:
+            more = f"more than --max-failed-share allows ({allowed:.0%})"
+            return EXIT_FAILURES, f"{failed:,} of {tally.done:,} scores failed, {more}."
+        return EXIT_DONE, ""
+
 
 class ScoreSitting:
     """Scores one run: :meth:`score` once; :meth:`stop` at any time from the same event loop."""
@@ -86,7 +99,7 @@ class ScoreSitting:
 
     def stop(self) -> None:
         """Begin no further question; what is in flight is stored."""
-        self.tally.stop = self.tally.stop or "signal"
+        self.tally.halt()
         if self._runner is not None:
             self._runner.stop()
 

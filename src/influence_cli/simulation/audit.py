@@ -15,11 +15,12 @@ from typing import Any
 
 from influence_cli.environments.environment import Environment, Episode, answer_line
 from influence_cli.environments.originality import grams, overlap
-from influence_cli.errors import CallFailedError
+from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import Message
 from influence_cli.schemas.requests import ChoiceRequest, Distribution
 from influence_cli.seeding import derive_seed
 from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.tally import FATAL_KINDS
 
 SCALE = ("1", "2", "3", "4", "5")
 QUESTIONS: Mapping[str, str] = {
@@ -87,6 +88,13 @@ class Audit:
             return self.longer
         return self.user_messages if fault in ("breaks_role", "repeats") else self.conversations
 
+    @property
+    def failed_share(self) -> float:
+        """Which part of the judge's answers failed, from 0 to 1."""
+        failed = sum(self.failed.values())
+        rated = sum(len(values) for questions in self.ratings.values() for values in questions.values())
+        return failed / (failed + self.unusable + rated) if failed else 0.0
+
     def mean(self, what: str, question: str) -> float | None:
         """Return the mean rating of ``question`` over the ``what`` judged (``states`` or ``conversations``)."""
         values = self.ratings.get(what, {}).get(question, [])
@@ -101,7 +109,7 @@ async def audit_states(
     concurrency: int,
     seed: int,
 ) -> None:
-    """Judge the opening of each of ``episodes``."""
+    """Judge the opening of each of ``episodes``; InfluenceError where the judge cannot be asked at all."""
     items = [
         (f"{e.record.key.scenario}/{e.record.key.initial_state}", e, [message.said() for message in e.opening()])
         for e in episodes
@@ -119,7 +127,10 @@ async def audit_conversations(
     concurrency: int,
     seed: int,
 ) -> None:
-    """Judge each of ``trajectories`` (documents ``influence.trajectory/1``) and count the user's faults in it."""
+    """Judge each of ``trajectories`` (documents ``influence.trajectory/1``) and count the user's faults in it.
+
+    InfluenceError where the judge cannot be asked at all.
+    """
     items = []
     for trajectory in trajectories:
         where = f"{trajectory['scenario']}/{trajectory['initial_state']}"
@@ -185,6 +196,9 @@ async def _judge_all(
             async with limit:
                 found: Distribution = await model.backend.choose(request)
         except CallFailedError as error:
+            if error.kind in FATAL_KINDS:
+                hint = "Check the model's name, its key and its account."
+                raise InfluenceError(f"{model.name} cannot be asked: {error}", hint=hint) from None
             audit.failed[error.kind] = audit.failed.get(error.kind, 0) + 1
             return
         value = found.expected_value
@@ -198,10 +212,14 @@ async def _judge_all(
             lowest[key] = badness
             audit.lowest[key] = Example(where, messages[-1].text)
 
-    await asyncio.gather(
-        *(
-            ask(where, episode, messages, name, text)
-            for where, episode, messages in items
-            for name, text in QUESTIONS.items()
-        )
-    )
+    asked = [
+        asyncio.create_task(ask(where, episode, messages, name, text))
+        for where, episode, messages in items
+        for name, text in QUESTIONS.items()
+    ]
+    try:
+        await asyncio.gather(*asked)
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)

@@ -11,6 +11,13 @@ from influence_cli.schemas.requests import Sampling, Usage
 
 DEFAULT_MINIMUM_MASS = 0.5
 """Least probability on a judge's choices for its distribution to count, unless a run says otherwise."""
+EMBEDDED_MINIMUM_MASS = 0.001
+"""The same for the embedded default: a model of 135 million parameters seldom answers with a bare choice; what it would
+choose is exact all the same."""
+EMBEDDED_NOTE = (
+    "smollm2 is too small to judge in earnest: its judgements count from 0.1 % of probability on the choices. "
+    "Name a larger model, or set judges.minimum_mass."
+)
 
 
 @dataclass(frozen=True)

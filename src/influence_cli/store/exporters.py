@@ -19,6 +19,7 @@ from influence_cli.errors import InfluenceError
 from influence_cli.schemas.frozen import Frozen
 from influence_cli.store.connection import file_error
 from influence_cli.store.reader import RunReader
+from influence_cli.whole_files import sync_file, sync_folder
 
 STDOUT = Path("-")
 _ROW_GROUP = 512
@@ -146,7 +147,9 @@ def whole_file(out: Path) -> Iterator[Path]:
     try:
         yield temporary
         if not special:
+            sync_file(temporary)
             temporary.replace(target)
+            sync_folder(target.parent)
     except OSError as error:
         raise file_error(error, out) from None
     finally:

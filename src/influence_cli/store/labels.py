@@ -20,7 +20,7 @@ from influence_cli.errors import InfluenceError
 from influence_cli.schemas.frozen import Frozen
 from influence_cli.store.connection import connect, explained
 from influence_cli.store.exporters import STDOUT, ExporterOptions, whole_file
-from influence_cli.store.reader import RunReader
+from influence_cli.store.reader import RunReader, outdated
 from influence_cli.store.rows import safe
 from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.schema import SCHEMA_VERSION, check_version
@@ -68,11 +68,9 @@ def write_label(directory: RunDirectory, label: LabelRecord) -> LabelRecord:
     connection = connect(directory.database, write=True)
     try:
         with explained(directory.database):
-            if check_version(connection, directory.database) < SCHEMA_VERSION:
-                raise InfluenceError(
-                    f"{directory.database} is of an older version.",
-                    hint=f"Bring it up to date: influence simulate --resume {directory.path}.",
-                )
+            version = check_version(connection, directory.database)
+            if version < SCHEMA_VERSION:
+                raise outdated(directory, version)
             if stored.empty:
                 key = (stored.episode_id, stored.turn, stored.rubric, stored.author)
                 connection.execute(

@@ -1,9 +1,9 @@
 """Merging the databases of shards into ``run.db``, and handing a shard what the run holds already.
 
 Invariant: merging is idempotent; a conversation that both sides hold is taken once, whole, from the side that has it
-further (complete over others, then by its calls); one that was made with other settings is refused. Scores and labels
-that one side lacks, or has older, are taken whichever side the conversation came from. The search index never holds
-messages that a merge replaced, whose numbers others have then.
+further (complete over others, then by its calls); a database of another run is refused before anything is taken. Scores
+and labels that one side lacks, or has older, are taken whichever side the conversation came from. The search index never
+holds messages that a merge replaced, whose numbers others have then.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.records import EpisodeKey
+from influence_cli.store.conditions import refuse_other_run
 from influence_cli.store.connection import connect, explained, store_error
-from influence_cli.store.run_directory import RunDirectory, lock_holder
+from influence_cli.store.run_directory import RunDirectory, lock_holder, shard_files
 from influence_cli.store.schema import OF_EPISODE, SCHEMA_VERSION, check_version, is_empty, migrate
 from influence_cli.store.search import INDEX
 from influence_cli.store.word_index import empty_index
 
-SHARD_PATTERN = "run-*.db"
 SHARD_LOCKS = "run-*.lock"
 _NAMES = ("iteration", "environment", "scenario", "initial_state", "sample")
 _KEY = ", ".join(_NAMES)
@@ -45,17 +45,15 @@ _NEWER = {
 """By table: what makes two rows of a conversation one, and when the shard's x is taken in place of the run's y."""
 
 
-def shard_files(directory: RunDirectory) -> list[Path]:
-    """Return the databases of shards in the run's directory, in the order of their numbers."""
-    return sorted(directory.path.glob(SHARD_PATTERN), key=lambda path: (len(path.name), path.name))
-
-
 def merge_shards(directory: RunDirectory, sources: Sequence[Path] | None = None) -> int:
     """Take into ``run.db`` what ``sources`` (default: all shards) hold beyond it; return how many conversations came.
 
-    Raises InfluenceError if a source was made with other settings, or by a newer version of this program, or if somebody
-    writes the run.
+    Raises InfluenceError if a source that is named is no database of the run or holds nothing, if one was written by a
+    newer version of this program, or if somebody writes the run.
     """
+    for source in sources or ():
+        if holds_nothing(source):
+            raise InfluenceError(f"{source} holds no conversation.", hint="Name the database of a shard or of a run.")
     with directory.writer():
         return merge_into(directory, sources)
 
@@ -103,6 +101,8 @@ def merge_into(directory: RunDirectory, sources: Sequence[Path] | None = None) -
     """As :func:`merge_shards`, for who holds the run for writing."""
     given = shard_files(directory) if sources is None else sources
     beside = [source for source in given if not source.samefile(directory.database) and not holds_nothing(source)]
+    for source in beside:
+        refuse_other_run(directory, source)
     connection = connect(directory.database, write=True)
     try:
         places = _places(connection, directory.database, beside)

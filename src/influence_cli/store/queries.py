@@ -82,6 +82,14 @@ def conversation_counts(run: RunReader) -> dict[str, int]:
     return {"total": sum(counts.values()), **counts}
 
 
+def is_finished(run: RunReader) -> bool:
+    """Return whether a run is done, and no more of it failed than it allows."""
+    if run.state() != "done":
+        return False
+    counts = conversation_counts(run)
+    return counts["failed"] <= run.directory.manifest.config.max_failed_share * counts["total"]
+
+
 def _by(run: RunReader, expression: str, name: str, source: str) -> list[dict[str, Any]]:
     """Return rating and mean veto by the groups that ``expression`` makes."""
     query = f"SELECT {expression} AS {name}, {_RATING} {source} AND j.expected IS NOT NULL GROUP BY 1 ORDER BY 1"

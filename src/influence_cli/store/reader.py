@@ -15,7 +15,7 @@ import orjson
 
 from influence_cli.errors import InfluenceError
 from influence_cli.store.connection import connect, explained
-from influence_cli.store.run_directory import RunDirectory, lock_holder
+from influence_cli.store.run_directory import RunDirectory, lock_holder, shard_files
 from influence_cli.store.schema import SCHEMA_VERSION, check_version, is_empty
 
 _BATCH = 200
@@ -34,18 +34,15 @@ class RunReader:
         self.directory = directory
         path = directory.database
         if not path.is_file():
-            raise InfluenceError(f"{directory.path} holds no conversation yet.", hint="Take it up: --resume.")
+            raise _nothing_yet(directory)
         self._connection = connect(path, write=False)
         try:
             with explained(path):
                 if is_empty(self._connection):
-                    raise InfluenceError(f"{directory.path} holds no conversation yet.", hint="Take it up: --resume.")
+                    raise _nothing_yet(directory)
                 version = check_version(self._connection, path)
             if version < SCHEMA_VERSION:
-                raise InfluenceError(
-                    f"{path} was written by an older version (schema {version}).",
-                    hint=f"Bring it up to date: influence simulate --resume {directory.path}.",
-                )
+                raise outdated(directory, version)
         except BaseException:
             self._connection.close()
             raise
@@ -142,6 +139,24 @@ class RunReader:
             (first, last),
         )
         return {episode: list(group) for episode, group in groupby(found, key=lambda row: row["episode_id"])}
+
+
+def outdated(directory: RunDirectory, version: int) -> InfluenceError:
+    """Return what to say where the run's tables are of an older ``version``: whatever writes the run mends it."""
+    command = directory.manifest.command
+    again = "import FILE --out" if command == "import" else f"{command} --resume"
+    return InfluenceError(
+        f"{directory.database} was written by an older version (schema {version}).",
+        hint=f"Bring it up to date: influence {again} {directory.path}.",
+    )
+
+
+def _nothing_yet(directory: RunDirectory) -> InfluenceError:
+    """Return the error of a run without conversations, or whose conversations nobody has brought together yet."""
+    if directory.shard is None and shard_files(directory):
+        told = f"What {directory.path} holds is in its shards alone."
+        return InfluenceError(told, hint=f"Bring it together: influence runs merge {directory.path}")
+    return InfluenceError(f"{directory.path} holds no conversation yet.", hint="Take it up: --resume.")
 
 
 def _trajectory(row: sqlite3.Row, messages: list[sqlite3.Row], judgements: list[sqlite3.Row]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from influence_cli.store.writer import RunWriter
 MANIFEST = "run.yaml"
 DATABASE = "run.db"
 LOCK = "run.lock"
+SHARD_PATTERN = "run-*.db"
 RUNS = Path("runs")
 LATEST = "latest"
 _TRIES, _PAUSE = 10, 0.05
@@ -143,6 +144,11 @@ def open_run(path: Path) -> RunDirectory:
     if not manifest.is_file():
         raise InfluenceError(f"{path} is no run: it has no {MANIFEST}.", hint="See `influence runs list`.")
     return RunDirectory(path, read_manifest(manifest, RunManifest, SCHEMA_VERSION))
+
+
+def shard_files(directory: RunDirectory) -> list[Path]:
+    """Return the databases of shards in the run's directory, in the order of their numbers."""
+    return sorted(directory.path.glob(SHARD_PATTERN), key=lambda path: (len(path.name), path.name))
 
 
 def run_directories(root: Path = RUNS) -> list[Path]:

@@ -84,10 +84,6 @@ class TrajectoryTable:
         bound = values if field.name == "number" else (*values, *field.values)
         return self.run.column(sql, bound)
 
-    def count_after(self, last: int) -> array[int]:
-        """Return the numbers of the conversations that came after ``last``."""
-        return self.run.column("SELECT id FROM episode WHERE id > ? ORDER BY id", (last,))
-
     def rows(self, numbers: Sequence[int], fields: Sequence[Field]) -> dict[int, tuple[Any, ...]]:
         """Return the values of ``fields`` for each of ``numbers``."""
         columns = ", ".join(field.sql for field in fields)

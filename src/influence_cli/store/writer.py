@@ -28,6 +28,7 @@ from influence_cli.schemas.records import (
     MessageRecord,
     RunState,
     ScoreRecord,
+    Split,
     TrajectoryEnd,
 )
 from influence_cli.store import rows
@@ -39,6 +40,16 @@ _Key = tuple[int, str, str, str, int]
 _FINISH = (
     "UPDATE trajectory SET status = ?, reason = ?, state = ?, turns = ?, mean_rating = ?, final_rating = ?,"
     " mean_veto = ?, unusable = ?, failure = ?, detail = ?, finished = ? WHERE episode_id = ?"
+)
+_USED = "coalesce(sum((prompt_tokens + completion_tokens) * (1 - cached)), 0)"
+_OF_SCORES = "(role IN ('judge', 'probe'))"
+_TOTALS = (
+    f"SELECT {_USED}, coalesce(sum(cost), 0.0), count(*), (SELECT avg(mean_rating) FROM trajectory"  # noqa: S608
+    f" WHERE status = 'complete') FROM call WHERE ? OR NOT {_OF_SCORES}"
+)
+_TOKENS = (
+    f"SELECT {_USED} FROM call JOIN episode e ON e.id = episode_id WHERE e.iteration = ?"  # noqa: S608
+    f" AND e.split = coalesce(?, e.split) AND {_OF_SCORES} = ?"
 )
 
 
@@ -279,16 +290,16 @@ class RunWriter:
         text = rows.safe(orjson.dumps(dict(data), default=str).decode())
         self._execute("INSERT INTO event (time, kind, data) VALUES (?, ?, ?)", (time.time(), kind, text))
 
-    def totals(self) -> Totals:
-        """Return what the conversations of a run have come to, all sittings together; scoring is not in it."""
+    def totals(self, *, scoring: bool = False) -> Totals:
+        """Return what a run has come to, all sittings together; what scores took is in it only with ``scoring``."""
         with explained(self.path):
-            row = self._connection.execute(
-                "SELECT coalesce(sum((prompt_tokens + completion_tokens) * (1 - cached)), 0),"
-                " coalesce(sum(cost), 0.0), count(*),"
-                " (SELECT avg(mean_rating) FROM trajectory WHERE status = 'complete')"
-                " FROM call WHERE role NOT IN ('judge', 'probe')"
-            ).fetchone()
-        return Totals(*row)
+            return Totals(*self._connection.execute(_TOTALS, (scoring,)).fetchone())
+
+    def tokens_of(self, iteration: int, split: Split | None = None, *, scoring: bool = False) -> int:
+        """Return what the conversations of an iteration (and split) took, or scores of them, all sittings together."""
+        with explained(self.path):
+            found: int = self._connection.execute(_TOKENS, (iteration, split, scoring)).fetchone()[0]
+        return found
 
     def close(self) -> None:
         """Fold the write-ahead log into the database and close it."""

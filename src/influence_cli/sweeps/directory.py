@@ -118,12 +118,17 @@ def is_sweep(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
+def sweep_directories(root: Path = RUNS) -> list[Path]:
+    """Return the sweeps directly under ``root``, oldest first; reads no sweep."""
+    if not root.is_dir():
+        return []
+    sweeps = [entry for entry in root.iterdir() if is_sweep(entry)]
+    return sorted(sweeps, key=lambda entry: ((entry / MANIFEST).stat().st_mtime_ns, entry.name))
+
+
 def find_sweep(name: str, *, root: Path = RUNS) -> Path:
     """Return the sweep called ``name``: a path, a name under ``root``, or ``latest``; InfluenceError if there is none."""
-    sweeps = sorted(
-        (entry for entry in root.iterdir() if is_sweep(entry)) if root.is_dir() else (),
-        key=lambda entry: ((entry / MANIFEST).stat().st_mtime_ns, entry.name),
-    )
+    sweeps = sweep_directories(root)
     if name == _LATEST and sweeps:
         return sweeps[-1]
     for candidate in (Path(name), root / name):

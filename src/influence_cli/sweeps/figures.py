@@ -12,8 +12,9 @@ from typing import Any
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.spaces import written
 from influence_cli.schemas.sweeps import Objective, Study, TrialRecord
+from influence_cli.settings import as_yaml
 from influence_cli.store.run_directory import holder
-from influence_cli.sweeps.commands import as_yaml, pasted
+from influence_cli.sweeps.commands import pasted
 from influence_cli.sweeps.directory import SweepDirectory
 from influence_cli.sweeps.objectives import KINDS
 from influence_cli.sweeps.protocol import Importance
@@ -124,6 +125,18 @@ def pareto(done: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list
 def space_text(space: Any) -> str:
     """Return the space of a document as it is written."""
     return space if isinstance(space, str) else as_yaml(space)
+
+
+def best_document(document: dict[str, Any], number: int | None = None) -> dict[str, Any]:
+    """Return the best trial of a sweep's ``document``, or another: the object ``influence.sweep.best/1``.
+
+    InfluenceError if no trial is done, or there is none of that number.
+    """
+    wanted = document["best"] if number is None else number
+    if wanted is None:
+        raise InfluenceError(f"No trial of {document['path']} is done.", hint="See `influence sweep show`.")
+    own = {name: document[name] for name in ("sweep", "path", "objectives", "pareto")}
+    return {"schema": "influence.sweep.best/1", **own, "trial": trial_of(document, wanted)}
 
 
 def trial_of(document: dict[str, Any], number: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """How much of an objective's variance each parameter explains by itself, without a library.
 
-The share of a parameter is the correlation ratio: the variance between groups of trials that share its value (or, of a
-range, a third of it by rank) over the variance of all, less what as many groups by lot would explain. What parameters do
-only together is in no share; shares are scaled to sum to one.
+The share of a parameter is omega squared (Hays, Statistics for Psychologists, 1963): the variance between groups of trials
+that share its value (or, of a range, a third of it by rank) over the variance of all, less what as many groups by lot would
+explain. What parameters do only together is in no share; shares are scaled to sum to one.
 """
 
 from __future__ import annotations

@@ -28,7 +28,10 @@ class Searcher(Protocol):
         ...
 
     def tell(self, trial: TrialRecord) -> None:
-        """Learn how a trial ended: done with a reading for each objective, pruned, or failed. Again changes nothing."""
+        """Learn how a trial ended: done with a reading for each objective, pruned, or failed. Again changes nothing.
+
+        One that failed may be tried again, with the same parameters, and end otherwise then: that is what counts.
+        """
         ...
 
     def close(self) -> None:

@@ -17,8 +17,8 @@ from influence_cli.launching.protocol import Job, Launcher, Resources, Task
 from influence_cli.launching.records import add_record, drop_records, read_records, record_of
 from influence_cli.schemas.configs import Budget
 from influence_cli.schemas.sweeps import Objective, Reading, TrialRecord
-from influence_cli.store.control import stop_run
 from influence_cli.store.run_directory import holder
+from influence_cli.store.steering import stop_run
 from influence_cli.sweeps import watching
 from influence_cli.sweeps.commands import begin_command, resume_command
 from influence_cli.sweeps.directory import SweepDirectory
@@ -55,11 +55,16 @@ class Outcome:
     trials: tuple[TrialRecord, ...]
     exit_code: int
     reason: str = ""
+    over: bool = False
+    """Whether no trial is left to be had, or to go on with."""
 
 
 @dataclass
 class Sweep:
-    """One sitting of a sweep: :meth:`run` once, in an event loop; ``told`` hears of each trial that begins or ends."""
+    """One sitting of a sweep: :meth:`run` once, in an event loop; ``told`` hears of each trial that begins or ends.
+
+    With ``retry_failed`` the trials that failed are had once more, from where each was when it did.
+    """
 
     directory: SweepDirectory
     store: TrialStore
@@ -67,6 +72,7 @@ class Sweep:
     launcher: Launcher
     told: Told
     poll: float = POLL
+    retry_failed: bool = False
     _trials: dict[int, TrialRecord] = field(default_factory=dict)
     _used: dict[Path, Usage] = field(default_factory=dict)
     _retries: dict[Path, int] = field(default_factory=dict)
@@ -84,7 +90,9 @@ class Sweep:
         for known in self.store.trials():
             self._trials[known.number] = known
             self._count(known)
-            if known.state != "running":
+            if known.state == "failed" and self.retry_failed:
+                self._keep(known.model_copy(update={"state": "running", "reason": "", "finished": None}))
+            elif known.state != "running":
                 self.searcher.tell(known)
             elif known.reason:
                 self._keep(known.model_copy(update={"reason": ""}))
@@ -177,7 +185,7 @@ class Sweep:
                 return Ending("stopped")
             job = await self._surviving(number, index)
             if job is None and holder(path) is None:
-                if watching.run_state(path) == "done":
+                if watching.is_had(path):
                     self._look(path)
                     return Ending("done")
                 job = await self._start(number, index, path)
@@ -255,7 +263,7 @@ class Sweep:
 
     def _ending(self, number: int, path: Path, code: int | None, *, ours: bool) -> Ending | None:
         state = watching.run_state(path)
-        if state == "done" and code in (EXIT_DONE, None):
+        if state == "done" and (code == EXIT_DONE or (code is None and watching.is_had(path))):
             return Ending("done")
         if self._stop is not None or code == EXIT_STOPPED:
             return Ending("stopped")
@@ -341,8 +349,8 @@ class Sweep:
             return Outcome(trials, EXIT_STOPPED, f"{open_} trials were stopped and can be taken up{why}")
         if len(failed) > config.max_failed_share * len(ended):
             allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
-            return Outcome(trials, EXIT_FAILURES, f"{len(failed)} of {len(ended)} trials failed, {allowed}")
-        return Outcome(trials, EXIT_DONE)
+            return Outcome(trials, EXIT_FAILURES, f"{len(failed)} of {len(ended)} trials failed, {allowed}", over=True)
+        return Outcome(trials, EXIT_DONE, over=True)
 
 
 def _came_to_nothing(trial: TrialRecord) -> bool:

@@ -13,6 +13,7 @@ from influence_cli.launching.logs import told_error
 from influence_cli.schemas.sweeps import Objective, Reading
 from influence_cli.store.connection import DISK_FULL, is_full
 from influence_cli.store.merge import holds_nothing
+from influence_cli.store.queries import is_finished
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import DATABASE, MANIFEST, holder, open_run
 from influence_cli.sweeps.objectives import (
@@ -44,6 +45,12 @@ def run_state(path: Path) -> str | None:
         return None
     with _reading(path) as run:
         return "stopped" if run is None else run.state()
+
+
+def is_had(path: Path) -> bool:
+    """Return whether the run in ``path`` is done, and no more of it failed than it allows: it needs only be read."""
+    with _reading(path) as run:
+        return run is not None and is_finished(run)
 
 
 def used_by(path: Path) -> Usage:

@@ -125,6 +125,22 @@ class SearcherConformance:
                     searcher.tell(trial)
             assert searcher.ask(3) == plain.ask(3)
 
+    def test_a_failed_trial_may_be_tried_again(self, make_searcher: MakeSearcher, make_study: MakeStudy) -> None:
+        """A trial that failed and is done after all is one that is done, to a searcher that remembers too."""
+        study, other = make_study(8), make_study(8)
+        with closing(make_searcher(study)) as searcher:
+            parameters = searcher.ask(0)
+            assert parameters is not None
+            searcher.tell(TrialRecord(number=0, parameters=parameters, state="failed"))
+        with closing(make_searcher(study)) as searcher, closing(make_searcher(other)) as plain:
+            for _ in range(2):
+                searcher.tell(done(0, parameters, study))
+            plain.tell(done(0, parameters, other))
+            asked, expected = searcher.ask(1), plain.ask(1)
+            assert asked is not None
+            assert expected is not None
+            assert list(asked) == list(expected)
+
     def test_a_lost_memory_is_made_up_for(self, make_searcher: MakeSearcher, make_study: MakeStudy) -> None:
         """A searcher that never was asked hears of trials, and goes on from there."""
         study, other = make_study(9), make_study(9)

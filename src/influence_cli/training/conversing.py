@@ -7,7 +7,9 @@ generation and training have the device by turns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,21 +24,25 @@ from influence_cli.scoring.computed import NamedScorer, compute_scores
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON, Plan
 from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
-from influence_cli.scoring.running import ScoreTally, ask_all
+from influence_cli.scoring.running import Numbered, ScoreTally, ask_all
 from influence_cli.seeding import derive_seed
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import conversations_in_cache
-from influence_cli.simulation.gate import follow
+from influence_cli.simulation.gate import Gate, follow
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.simulation.tally import StopReason, Tally
-from influence_cli.store.control import is_paused
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory
+from influence_cli.store.steering import is_paused
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.proof import prove_served
 from influence_cli.training.rewards import score_name
 
+_FINISHED = (
+    "SELECT count(*) FROM episode e JOIN trajectory t ON t.episode_id = e.id"
+    " WHERE e.iteration = ? AND t.status = 'complete'"
+)
 Models = Mapping[Role, RoleModel]
 Work = Callable[[Models], Coroutine[Any, Any, dict[str, Any]]]
 Keep = Callable[[str, Mapping[str, Any]], None]
@@ -44,7 +50,7 @@ Proof = tuple[Path, str | None, str]
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the run can be taken up again
-    """Conversations were stopped by a signal or a budget."""
+    """Conversations, or the asking for scores, were stopped by a signal or a budget."""
 
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason)
@@ -64,6 +70,14 @@ class Conductor(Protocol):
 
     async def converse(self, runner: Runner, tally: Tally, title: str) -> None:
         """Have the runner's conversations, showing how they go."""
+        ...
+
+    async def judge(self, asking: asyncio.Future[None], tally: ScoreTally) -> None:
+        """Wait until ``asking`` for scores has ended, which a signal stops."""
+        ...
+
+    def step(self, title: str, share: float) -> None:
+        """Show how far a step is, from 0 to 1."""
         ...
 
     def told(self, share: float, words: str) -> None:
@@ -125,7 +139,7 @@ class Conversing:
             self._writer.is_finished(episode.record.key)
             for episode in episodes(self._environments, config, iteration=iteration)
         )
-        totals = self._writer.totals()
+        totals = self._writer.totals(scoring=True)
         tally.earlier_tokens, tally.earlier_cost = totals.tokens, totals.cost
         tally.check_budget()
         run = Run(config, models, self._writer, tally)
@@ -134,46 +148,79 @@ class Conversing:
         runner = Runner(run, self._environments, self._writer, at_once=at_once, iteration=iteration)
         assert self._conductor is not None
         title = f"Iteration {iteration}, {'held-out' if split == 'heldout' else 'training'} conversations"
+        async with self._pausing(run.gate, tally):
+            await self._conductor.converse(runner, tally, title)
+        _check(tally, config)
+        tokens = self._writer.tokens_of(iteration, split)
+        return {"conversations": tally.total, "failed": tally.failed, "reopened": reopened, "tokens": tokens}
+
+    @asynccontextmanager
+    async def _pausing(self, gate: Gate, tally: Tally | ScoreTally) -> AsyncIterator[None]:
+        """Shut ``gate`` during the block while somebody asks for a pause, and open it for a run that stops."""
         pausing = asyncio.create_task(
             follow(
-                run.gate,
+                gate,
                 lambda: tally.stop is None and is_paused(self._directory.path),
                 lambda paused: self._writer.add_event("pause" if paused else "unpause", {}),
             )
         )
         try:
-            await self._conductor.converse(runner, tally, title)
+            yield
         finally:
             pausing.cancel()
             await asyncio.gather(pausing, return_exceptions=True)
-        _check(tally, config)
-        return {"conversations": tally.total, "failed": tally.failed, "reopened": reopened, "tokens": tally.tokens}
 
     async def _score(self, models: Models, iteration: int) -> dict[str, Any]:
-        name = score_name(self._config.selection) or ""
+        with RunReader(self._directory) as run:
+            trajectories = self._shown(run, iteration)
+            if self._scorer is not None:
+                return self._compute(self._scorer, trajectories)
+            tally = await self._ask(self._plan(models), trajectories)
+        if tally.stop is not None:
+            raise Stopped(tally.stop)
+        had, failed = tally.done + tally.skipped, tally.failed.total()
+        _refuse_failed(failed, had, f"scores failed (most: {_commonest(tally.failed)})", self._config)
+        tokens = self._writer.tokens_of(iteration, scoring=True)
+        return {"scores": had, "failed": dict(tally.failed), "unusable": tally.unusable, "tokens": tokens}
+
+    def _shown(self, run: RunReader, iteration: int) -> Iterator[Numbered]:
+        """Yield the finished conversations of an iteration, showing how far their scores are."""
+        assert self._conductor is not None
+        total = run.rows(_FINISHED, (iteration,))[0][0]
+        for place, numbered in enumerate(run.numbered(finished=True, iteration=iteration)):
+            self._conductor.step(f"Iteration {iteration}, scores", place / total)
+            yield numbered
+
+    def _compute(self, scorer: NamedScorer, trajectories: Iterable[Numbered]) -> dict[str, Any]:
         environments = {each.name: each for each in self._environments}
-        plan = Plan(environments=environments)
+        found = compute_scores(trajectories, [scorer], environments, self._writer)
+        what = f"conversations failed in the scorer {scorer.name} (see the run's log)"
+        _refuse_failed(found.failed.total(), found.conversations, what, self._config)
+        return {"scores": found.new, "failed": dict(found.failed)}
+
+    async def _ask(self, plan: Plan, trajectories: Iterable[Numbered]) -> ScoreTally:
+        """Ask for the scores that are missing, within what is left of the run's budget; the tally says how it went."""
+        assert self._conductor is not None
+        totals, gate, asking = self._writer.totals(scoring=True), Gate(), Asking(seed=self._config.seed)
+        tally = ScoreTally(self._config.budget, totals.tokens, totals.cost)
+        tally.check_budget()
+        at_once = self._config.concurrency
+        work = ask_all(trajectories, plan.items, asking, self._writer, tally, concurrency=at_once, gate=gate)
+        async with self._pausing(gate, tally):
+            await self._conductor.judge(asyncio.ensure_future(work), tally)
+        return tally
+
+    def _plan(self, models: Models) -> Plan:
+        """Return what is asked for the reward, and of whom."""
+        name = score_name(self._config.selection) or ""
+        plan = Plan(environments={each.name: each for each in self._environments})
         if name == THIRD_PERSON:
             plan.third_person, plan.judges = True, [models["preference"]]
         elif name == FIRST_PERSON:
             plan.first_person, plan.user = True, models["user"]
-        elif self._scorer is None:
+        else:
             plan.rubrics, plan.judges = pick_rubrics([name]), [models["judge"]]
-        with RunReader(self._directory) as run:
-            trajectories = run.numbered(finished=True, iteration=iteration)
-            if self._scorer is not None:
-                computed = compute_scores(trajectories, [self._scorer], environments, self._writer)
-                return {"scores": computed.new, "failed": dict(computed.failed)}
-            tally = ScoreTally()
-            await ask_all(
-                trajectories,
-                plan.items,
-                Asking(seed=self._config.seed),
-                self._writer,
-                tally,
-                concurrency=self._config.concurrency,
-            )
-        return {"scores": tally.done, "failed": dict(tally.failed), "unusable": tally.unusable}
+        return plan
 
     async def _prove(self, models: Models, proof: Proof) -> dict[str, Any]:
         rows, before, now = proof
@@ -186,14 +233,22 @@ def _check(tally: Tally, config: SimulationConfig) -> None:
         raise InfluenceError(f"All conversations failed alike: {tally.last_failure.rstrip('.')}.", hint=_AGAIN)
     if tally.stop is not None or tally.done < tally.total:
         raise Stopped(tally.stop or "signal")
-    if tally.failed > config.max_failed_share * tally.done:
-        error = InfluenceError(
-            f"{tally.failed:,} of {tally.done:,} conversations failed (last: {tally.last_failure.rstrip('.')}), more than "
-            f"the {config.max_failed_share:.0%} that max_failed_share allows.",
-            hint=_AGAIN,
-        )
-        error.exit_code = EXIT_FAILURES
-        raise error
+    what = f"conversations failed (last: {tally.last_failure.rstrip('.')})"
+    _refuse_failed(tally.failed, tally.done, what, config)
+
+
+def _refuse_failed(failed: int, ended: int, what: str, config: SimulationConfig) -> None:
+    """Raise InfluenceError if more failed than is allowed; the stage is not stored then, and repeats what failed."""
+    if not ended or failed / ended <= config.max_failed_share:
+        return
+    allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
+    error = InfluenceError(f"{failed:,} of {ended:,} {what}, {allowed}.", hint=_AGAIN)
+    error.exit_code = EXIT_FAILURES
+    raise error
+
+
+def _commonest(failures: Counter[str]) -> str:
+    return next((kind.replace("_", " ") for kind, _ in failures.most_common(1)), "")
 
 
 _AGAIN = "They are tried again with --resume."

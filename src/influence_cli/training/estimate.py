@@ -124,7 +124,8 @@ def memory_need(shape: ModelShape, options: Mapping[str, Any]) -> Memory:
     """Return the memory of a training step with LoRA, AdamW and gradient checkpointing.
 
     Activations: one hidden state a layer kept, one layer at a time computed again (about 34 bytes an element and its
-    attention in blocks: Korthikanti et al., Reducing Activation Recomputation, 2022), and the logits in 32 bits twice.
+    attention in blocks: Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models, 2022), and the
+    logits in 32 bits twice.
     """
     tokens = int(options.get("micro_batch", 4)) * int(options.get("max_length", 4096))
     lora = shape.lora_parameters(int(options.get("lora_r", 16)))

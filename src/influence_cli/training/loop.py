@@ -72,7 +72,7 @@ class Loop:
     def run(self) -> None:
         """Do all that is not done yet.
 
-        Raises Stopped where conversations were stopped, and InfluenceError for whatever the user can mend; the run can
+        Raises Stopped where what asks models was stopped, and InfluenceError for whatever the user can mend; the run can
         be taken up again after either.
         """
         last = self._config.iterations
@@ -102,7 +102,7 @@ class Loop:
         names = ["simulate"] if iteration < last and not self._is_given(iteration) else []
         if iteration in (0, last) or iteration % self._config.evaluation.every == 0:
             names.insert(0, "evaluate")
-        if names and score_name(self._config.selection) is not None and not self._is_given(iteration):
+        if names and score_name(self._config.selection) is not None:
             names.append("score")
         if iteration > 0 and names and self._adapter(iteration).is_dir():
             names.insert(0, "prove")

@@ -38,11 +38,10 @@ def training_figures(run: RunReader) -> list[dict[str, Any]]:
         seconds = round(row["finished"] - row["started"], 3) if row["finished"] else None
         stages[row["iteration"]][row["name"]] = {"data": orjson.loads(row["data"]), "seconds": seconds}
     agents = {row["number"]: row["adapter"] for row in run.rows(_AGENTS)}
-    first: Sequence[Candidate] = ()
+    first = candidates(run, 0, "heldout", config.selection).rated
     figures = []
     for iteration in sorted(agents):
         found = candidates(run, iteration, "heldout", config.selection).rated
-        first = first or found
         figures.append(
             {
                 "iteration": iteration,

@@ -7,9 +7,7 @@ and the settings.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -23,6 +21,7 @@ from influence_cli.schemas.messages import ChatMessage, Message, Role, ToolCall
 from influence_cli.schemas.requests import ToolSchema
 from influence_cli.schemas.training import TrainingPair, TrainingRow
 from influence_cli.store.connection import file_error
+from influence_cli.whole_files import writing_whole
 
 Layout = Literal["turn", "conversation"]
 
@@ -171,20 +170,14 @@ def _question(row: TrainingRow) -> tuple[ChatMessage, ...]:
 
 def write_rows(path: Path, rows: Iterable[TrainingRow | TrainingPair]) -> int:
     """Write ``rows`` as JSON lines, the file whole or not at all; return how many there are."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with writing_whole(path) as file:
             for row in rows:
                 file.write(orjson.dumps(row.model_dump(mode="json"), option=orjson.OPT_APPEND_NEWLINE))
                 count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise file_error(error, path) from None
     return count
 

@@ -7,7 +7,6 @@ digest.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from influence_cli.schemas.training import RowsWanted, TrainingJob, TrainingOutc
 from influence_cli.store.connection import file_error
 from influence_cli.training.adapters import adapter_digest
 from influence_cli.training.protocol import Told
+from influence_cli.whole_files import write_whole
 
 _FADES = 0.5
 _NONE = ScriptedAdapter(strength=0.0, replies=())
@@ -112,8 +112,6 @@ def _read(adapter: str | None) -> ScriptedAdapter:
 def _write(folder: Path, adapter: ScriptedAdapter) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-        temporary.write_bytes(orjson.dumps(adapter.model_dump(mode="json")))
-        temporary.replace(folder / ADAPTER_FILE)
+        write_whole(folder / ADAPTER_FILE, orjson.dumps(adapter.model_dump(mode="json")))
     except OSError as error:
         raise file_error(error, folder) from None

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from influence_cli.errors import InfluenceError
-from influence_cli.store.control import is_paused
 from influence_cli.store.queries import run_line
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import DATABASE, holder, open_run, run_directories
+from influence_cli.store.steering import is_paused
 
 _Stamp = tuple[float, ...]
 

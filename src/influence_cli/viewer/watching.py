@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from influence_cli.store.control import is_paused
+from influence_cli.store.steering import is_paused
 from influence_cli.store.trajectory_table import TrajectoryTable
 from influence_cli.viewer.events import RunChanged
 from influence_cli.viewer.source import RunSource

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from influence_cli.cli.sources import Sources
 from influence_cli.cli.training import begin, go, take_up
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import make_registry
@@ -112,6 +113,15 @@ def test_a_restart_pays_for_no_second_job(tuned, job, lost):
     assert outcome.adapter == f"ft:test-model:org::ftjob-{jobs}"
 
 
+@pytest.mark.parametrize("kept", [b"", b'{"file": "fi', b'["ftjob-1"]'])
+def test_a_damaged_record_of_the_job_is_one_error_and_pays_for_none(tuned, job, kept):
+    asked = job()
+    (Path(asked.folder) / "openai.json").write_bytes(kept)
+    with pytest.raises(InfluenceError, match=r"openai\.json does not tell which fine-tuning job was made\. Write "):
+        learner(tuned).train(asked, told)
+    assert (tuned.tuning()["jobs"], tuned.tuning()["files"]) == ({}, {})
+
+
 @pytest.mark.parametrize(
     ("ends", "said"),
     [
@@ -189,11 +199,11 @@ def test_the_loop_talks_with_the_model_that_was_made(tuned, tmp_path, tiny_folde
         "turns": 1,
     }
     with caplog.at_level(logging.WARNING):
-        result = go(begin(make_registry(), [], flags, [], [], tmp_path / "run"))
+        result = go(begin(make_registry(), Sources(flags), tmp_path / "run"))
     agents = ["openai:test-model", "openai:ft:test-model:org::ftjob-1", "openai:ft:test-model:org::ftjob-2"]
     assert [found["agent"] for found in result.iterations] == agents
     spoke = tuned.stats()
     assert spoke["requests"] > 0
-    again = go(take_up(make_registry(), str(tmp_path / "run"), {}, [], []))
+    again = go(take_up(make_registry(), str(tmp_path / "run"), Sources()))
     assert again.iterations == result.iterations
     assert tuned.stats()["requests"] == spoke["requests"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from influence_cli.cli.sources import Sources
 from influence_cli.cli.training import begin, go, take_up
 from influence_cli.plugins.registry import make_registry
 from influence_cli.training.scripted import ScriptedLearner
@@ -22,7 +23,7 @@ FLAGS = {
 
 def trained(folder: Path, environment: Path, trackers: dict):
     flags = {**FLAGS, "environments": [str(environment)], "trackers": trackers}
-    return begin(make_registry(), [], flags, [], [], folder)
+    return begin(make_registry(), Sources(flags), folder)
 
 
 class BrokenOffError(Exception):
@@ -42,7 +43,7 @@ def run_twice(folder, environment, trackers, monkeypatch):
     with pytest.raises(BrokenOffError):
         go(trained(folder, environment, trackers))
     monkeypatch.setattr(ScriptedLearner, "train", real)
-    result = go(take_up(make_registry(), str(folder), {}, [], []))
+    result = go(take_up(make_registry(), str(folder), Sources()))
     assert result.notes == ()
     return [row["heldout"]["reward"]["mean"] for row in result.iterations]
 

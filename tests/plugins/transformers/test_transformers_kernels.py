@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from influence_transformers.engine.forward import SHORT, SharedRead  # noqa: E402
 from influence_transformers.engine.sampling import Draws, draw_tokens  # noqa: E402
+from influence_transformers.engine.segments import Span  # noqa: E402
 from influence_transformers.packing import PackedLinear, pack_linears  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -97,3 +99,41 @@ def test_tokens_that_are_ruled_out_are_never_drawn():
     found = draw_tokens(logits, [Draws(1.0, 1.0, i) for i in range(64)])
     assert set(found[:32]) == {5, 299}
     assert set(found[32:]) == {299}
+
+
+@st.composite
+def shared_reads(draw):
+    """Spans that hang below one another, each seen by rows; a few of them not by rows of what they hang below."""
+    reads = []
+    for number in range(draw(st.integers(1, 8))):
+        parent = draw(st.sampled_from([None, *reads]))
+        length = draw(st.sampled_from([1, SHORT // 2, SHORT, SHORT + 1]))
+        seen_by = parent.rows if parent and draw(st.integers(0, 3)) else range(12)
+        rows = sorted(draw(st.sets(st.sampled_from(list(seen_by)), min_size=1)))
+        reads.append(SharedRead((Span(number, 0, length),), parent, rows))
+    return reads
+
+
+@given(reads=shared_reads())
+def test_reads_that_are_joined_show_every_row_what_it_saw_before(reads):
+    def seen():
+        return {(row, span) for read in reads for row in read.rows for span in read.spans}
+
+    def count():
+        return sum(len(read.rows) * len(read.spans) for read in reads)
+
+    before = seen()
+    for read in reads:
+        read.go_on_from_parent()
+    assert seen() == before
+    assert count() == len(before)  # nothing twice
+
+
+def test_a_short_beginning_of_most_rows_is_read_with_what_follows():
+    beginning = SharedRead((Span("a", 0, 4),), None, [0, 1, 2, 3])
+    most = SharedRead((Span("b", 0, 500),), beginning, [0, 1, 2])
+    below = SharedRead((Span("c", 0, 9),), most, [0, 1, 2])
+    for read in (beginning, most, below):
+        read.go_on_from_parent()
+    assert (beginning.rows, [span.segment for span in most.spans]) == ([3], ["a", "b"])
+    assert below.spans == (Span("c", 0, 9),)  # what is long is not copied

@@ -169,8 +169,9 @@ FAST = {"threads": 1, "learning_rate": 1e-2, "batch": 4, "micro_batch": 2, "devi
 
 def train_here(algorithm: str, job: TrainingJob, *, stopping=lambda: False, told=lambda *_: None, **options: Any):
     """Return what comes of a job, trained in this process."""
+    from influence_cli.api import write_whole
     from influence_trl.algorithms import OPTIONS
-    from influence_trl.stage import Finished, Stage, StageFolder, fingerprint_of, write_whole
+    from influence_trl.stage import Finished, Stage, StageFolder, fingerprint_of
     from influence_trl.training import train
 
     made = OPTIONS[algorithm](**{**FAST, **options})

@@ -1,6 +1,8 @@
 """Options become vLLM's arguments and a server's command line; what cannot work is said before anything is loaded."""
 
 import importlib.util
+import sys
+from importlib.metadata import version
 
 import pytest
 from pydantic import ValidationError
@@ -8,7 +10,7 @@ from pydantic import ValidationError
 from influence_cli.api import InfluenceError, model_folder
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import make_registry
-from influence_vllm.arguments import engine_arguments, model_source, serve_command, serve_environment
+from influence_vllm.arguments import engine_arguments, model_source, serve_command, serve_environment, serves_processor
 from influence_vllm.catalog import VllmCatalog
 from influence_vllm.making import make_backend
 from influence_vllm.options import VllmOptions
@@ -127,6 +129,21 @@ def test_on_a_processor_the_cache_is_that_of_transformers():
     arguments = engine_arguments("m", VllmOptions(), on_processor=True)
     assert (arguments["kv_cache_memory_bytes"], arguments["block_size"]) == (1280 * 2**20, 32)
     assert "block_size" not in engine_arguments("m", VllmOptions())
+
+
+def test_on_a_processor_prompts_are_read_whole():
+    """A part of a prompt whose request has a seed ends vLLM there."""
+    assert engine_arguments("m", VllmOptions(), on_processor=True)["enable_chunked_prefill"] is False
+    assert "enable_chunked_prefill" not in engine_arguments("m", VllmOptions())
+    options = VllmOptions(server="start")
+    command = serve_command("m", engine_arguments("m", options, on_processor=True), options, 1)
+    assert "--no-enable-chunked-prefill" in command
+
+
+def test_whether_an_environment_knows_no_gpu_is_read_from_its_torch(tmp_path):
+    pytest.importorskip("torch")
+    assert serves_processor(sys.executable) == (version("torch").endswith("+cpu") or sys.platform == "darwin")
+    assert not serves_processor(str(tmp_path / "nobody"))
 
 
 def test_a_folder_that_is_none_is_said_before_anything_is_loaded(tmp_path):

@@ -190,6 +190,16 @@ async def test_the_transcript_is_read_once_for_all_choices_and_turns(loaded):
     assert again.usage.cached_tokens > 0.5 * again.usage.prompt_tokens
 
 
+async def test_more_prompts_at_once_than_are_read_together_end_nothing(loaded):
+    """vLLM on a processor ends where it reads a part of a prompt whose request has a seed."""
+    long = [f"{i}: " + "They talked about the weather and what to have for dinner. " * 60 for i in range(10)]
+    replies = await asyncio.gather(
+        *(loaded.generate(say(text, seed=i, max_tokens=2, min_tokens=2)) for i, text in enumerate(long))
+    )
+    assert sum(reply.usage.prompt_tokens for reply in replies) > 4096  # what vLLM reads at once, by default
+    assert [reply.usage.completion_tokens for reply in replies] == [2] * len(long)
+
+
 async def test_sampling_is_obeyed(loaded):
     long = await loaded.generate(say("Count to a hundred.", min_tokens=40, max_tokens=40))
     assert (long.usage.completion_tokens, long.finish_reason) == (40, "length")

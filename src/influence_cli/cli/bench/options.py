@@ -11,11 +11,8 @@ Model = Annotated[str | None, typer.Option("--model", "-m", help="BACKEND:MODEL[
 Judge = Annotated[
     str | None, typer.Option("--judge", help="BACKEND:MODEL that classifies; else the one that is tested.")
 ]
-BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Address of an OpenAI-compatible server.")]
-Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE for the backend.")]
 Prompts = Annotated[Path | None, typer.Option("--prompts", help="A file of your own, in JSON lines.")]
 Items = Annotated[int | None, typer.Option("--n", "-n", min=1, help="Only the first so many items.")]
-Seed = Annotated[int, typer.Option("--seed", help="From which every draw derives.")]
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Questions at once.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of answers and results; else bench/NAME-MODEL.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many calls it takes, and do nothing.")]

@@ -18,15 +18,13 @@ from influence_cli.cli import output
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import (
-    EMBEDDED_MINIMUM_MASS,
-    EMBEDDED_NOTE,
     close_models,
     default_model,
     role_models,
 )
 from influence_cli.schemas.configs import RoleConfig, SimulationConfig
 from influence_cli.schemas.messages import Role
-from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
 from influence_cli.store.connection import file_error
 from influence_cli.store.exporters import whole_file
 

@@ -8,20 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from influence_cli.cli import output
-from influence_cli.cli.bench.options import (
-    BaseUrl,
-    Concurrency,
-    DryRun,
-    Items,
-    Json,
-    Model,
-    Options,
-    Out,
-    Prompts,
-    Quiet,
-    Seed,
-)
+from influence_cli.cli.bench.options import Concurrency, DryRun, Items, Json, Model, Out, Prompts, Quiet
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AnySeed, Server, ServerOptions, backend_options
 from influence_cli.errors import EXIT_DONE, InfluenceError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -36,9 +25,9 @@ def sycophancy(
     model: Model = None,
     prompts: Prompts = None,
     n: Items = None,
-    base_url: BaseUrl = None,
-    option: Options = None,
-    seed: Seed = 0,
+    base_url: Server = None,
+    option: ServerOptions = None,
+    seed: AnySeed = 0,
     concurrency: Concurrency = 32,
     out: Out = None,
     dry_run: DryRun = False,
@@ -52,7 +41,6 @@ def sycophancy(
     from influence_cli.benchmarking import sycophancy as benchmark
     from influence_cli.benchmarking.asking import Asker
     from influence_cli.cli.bench.running import dry, finish, folder_of, prepare, run, show_measures
-    from influence_cli.cli.simulate import backend_options
 
     output.set_quiet(quiet)
     if kind is not None and kind not in benchmark.KINDS:

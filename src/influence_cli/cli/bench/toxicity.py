@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from influence_cli.cli import output
-from influence_cli.cli.bench.options import (
-    BaseUrl,
-    Concurrency,
-    DryRun,
-    Items,
-    Json,
-    Judge,
-    Model,
-    Options,
-    Out,
-    Prompts,
-    Quiet,
-    Seed,
-)
+from influence_cli.cli.bench.options import Concurrency, DryRun, Items, Json, Judge, Model, Out, Prompts, Quiet
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AnySeed, Server, ServerOptions, backend_options
 from influence_cli.errors import EXIT_DONE, UnknownNameError
 
 if TYPE_CHECKING:
@@ -44,9 +32,9 @@ def toxicity(
     judge: Judge = None,
     prompts: Prompts = None,
     n: Items = None,
-    base_url: BaseUrl = None,
-    option: Options = None,
-    seed: Seed = 0,
+    base_url: Server = None,
+    option: ServerOptions = None,
+    seed: AnySeed = 0,
     concurrency: Concurrency = 32,
     out: Out = None,
     dry_run: DryRun = False,
@@ -61,7 +49,6 @@ def toxicity(
     from influence_cli.benchmarking.asking import Asker, CallTally
     from influence_cli.benchmarking.items import beginnings
     from influence_cli.cli.bench.running import dry, finish, folder_of, prepare, run, show_measures
-    from influence_cli.cli.simulate import backend_options
 
     output.set_quiet(quiet)
     registry = registry_of(ctx)

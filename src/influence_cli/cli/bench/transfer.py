@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from influence_cli.cli import output
-from influence_cli.cli.bench.options import DryRun, Json, Quiet, Seed
+from influence_cli.cli.bench.options import DryRun, Json, Quiet
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AnySeed
 from influence_cli.errors import EXIT_DONE
 
 
@@ -27,7 +28,7 @@ def transfer(
     measure: Annotated[
         list[str] | None, typer.Option("--measure", help="Of reward, mean-veto, vetoed, ...; repeatable.")
     ] = None,
-    seed: Seed = 0,
+    seed: AnySeed = 0,
     out: Annotated[Path, typer.Option("--out", help="Folder of the cells and results.")] = Path("bench/transfer"),
     dry_run: DryRun = False,
     json: Json = False,

@@ -12,15 +12,19 @@ from influence_cli.backends.names import parse_model_name
 from influence_cli.benchmarking.transfer import UNTRAINED, Agent, Cell, matrix
 from influence_cli.cli import output
 from influence_cli.cli.bench.running import save
+from influence_cli.cli.opening import run_to_read, runs_to_read
 from influence_cli.cli.sitting import begin, settled, take_up, talk
+from influence_cli.cli.sources import Sources
 from influence_cli.errors import EXIT_DONE, InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.report.catalogues import catalogue_of
 from influence_cli.resolution import agent_name, find_environments, role_models
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.simulation.estimate import estimate
+from influence_cli.simulation.sitting import Sitting
+from influence_cli.store.queries import is_finished
 from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import RunDirectory, find_run, open_run
+from influence_cli.store.run_directory import MANIFEST, RunDirectory
 
 _KEPT = ("roles", "default", "veto", "judges", "prices", "concurrency", "questions", "max_failed_share")
 """What all cells take from the first run: who speaks as users and judges, and how."""
@@ -58,7 +62,7 @@ class Planned:
 
 def plan(registry: PluginRegistry, names: Sequence[str], wanted: Wanted) -> Planned:
     """Return what is to be measured; InfluenceError for a run that trained nothing, or an environment that is not here."""
-    directories = [open_run(path) for path in dict.fromkeys(find_run(name) for name in names)]
+    directories = runs_to_read(names)
     trained = [_trained(directory) for directory in directories]
     bases = {agent.base: Agent(UNTRAINED, agent.base, agent.base) for agent in trained}
     if len(bases) > 1:
@@ -137,32 +141,31 @@ def simulate_cells(registry: PluginRegistry, planned: Planned) -> int:
     for agent, environment in _cells(planned):
         path, flags = planned.path(agent, environment), planned.flags(agent, environment)
         output.say(f"{agent.label} in {Path(environment).name} ...")
-        if not (path / "run.yaml").is_file():
-            code = talk(begin(registry, [], flags, [], [], path)).exit_code
-        elif _state(path) == "done" and _same(path, flags):
+        if not (path / MANIFEST).is_file():
+            sitting = begin(registry, Sources(flags), path)
+        elif _is_finished(take_up(registry, str(path), Sources(flags), load=False)):
             continue
         else:
-            code = talk(take_up(registry, str(path), flags, [], [])).exit_code
+            sitting = take_up(registry, str(path), Sources(flags))
+        code = talk(sitting).exit_code
         if code != EXIT_DONE:
             return code
     return EXIT_DONE
 
 
-def _state(path: Path) -> str:
-    with RunReader(open_run(path)) as run:
-        return str(run.state)
-
-
-def _same(path: Path, flags: dict[str, Any]) -> bool:
-    """Return whether a finished cell is what is asked for now; otherwise taking it up says what differs."""
-    had = open_run(path).manifest.config.model_dump(mode="json")
-    return all(had[name] == flags.get(name, had[name]) for name in ("n", "samples", "turns", "seed"))
+def _is_finished(cell: Sitting) -> bool:
+    """Return whether nothing is left to be had of a cell that was begun, nor to be tried again."""
+    assert cell.directory is not None
+    if not cell.directory.database.is_file() or cell.config.n != cell.directory.manifest.config.n:
+        return False
+    with RunReader(cell.directory) as run:
+        return is_finished(run)
 
 
 def results(registry: PluginRegistry, planned: Planned, measures: Sequence[str]) -> dict[str, Any]:
     """Return the matrix of all cells that have conversations, and keep it in the folder."""
     found = [
-        Cell(agent, Path(environment).name, open_run(planned.path(agent, environment)))
+        Cell(agent, Path(environment).name, run_to_read(str(planned.path(agent, environment))))
         for agent, environment in _cells(planned)
         if (planned.path(agent, environment) / "run.db").is_file()
     ]

@@ -9,11 +9,14 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.env.options import BaseUrl, Folders, Json, Model, Name, Options, Seed
+from influence_cli.cli.env.options import Folders, Model, Name
+from influence_cli.cli.options import AnySeed, AsJson, Server, ServerOptions, backend_options
+from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 
 if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
     from influence_cli.simulation.audit import Audit
+    from influence_cli.simulation.summing import Summary
 
 _EXAMPLES = 3
 
@@ -22,16 +25,19 @@ def audit(
     ctx: typer.Context,
     name: Name,
     model: Model = None,
-    base_url: BaseUrl = None,
-    option: Options = None,
+    base_url: Server = None,
+    option: ServerOptions = None,
     n: Annotated[int, typer.Option("--n", "-n", min=0, help="Sample conversations.")] = 16,
     states: Annotated[int | None, typer.Option("--states", min=0, help="Initial states to judge; else all.")] = None,
     turns: Annotated[int | None, typer.Option("--turns", min=1, help="Most agent replies.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 32,
-    seed: Seed = 0,
+    seed: AnySeed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the sample's run.")] = None,
     environments_dir: Folders = None,
-    json: Json = False,
+    max_failed_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Failed judgements before exit code 1.")
+    ] = 0.1,
+    json: AsJson = False,
 ) -> None:
     """Judge initial states and a sample of conversations for realism, and count the faults of simulated users.
 
@@ -40,17 +46,17 @@ def audit(
     import asyncio
 
     from influence_cli.cli.loading import one_model
-    from influence_cli.cli.simulate import backend_options
+    from influence_cli.cli.opening import run_to_read
     from influence_cli.resolution import find_environments
     from influence_cli.simulation.audit import Audit, audit_conversations, audit_states
     from influence_cli.store.reader import RunReader
-    from influence_cli.store.run_directory import open_run
 
     registry = registry_of(ctx)
     environment = find_environments(registry, [name], environments_dir or [])[0]
     flags = {"environments": [name], "n": n, "turns": turns, "seed": seed, "default.model": model,
              "default.options": backend_options(option), "default.options.base_url": base_url}  # fmt: skip
-    run = _sample(ctx, flags, environments_dir or [], out) if n else None
+    sample = _sample(ctx, flags, environments_dir or [], out) if n else None
+    run = sample.path if sample else None
     judge = one_model(registry, model, backend_options(option) or {}, base_url)
     found = Audit()
 
@@ -59,7 +65,7 @@ def audit(
             episodes = _openings(environment, states, seed)
             await audit_states(episodes, judge, found, concurrency=concurrency, seed=seed)
             if run is not None:
-                with RunReader(open_run(run)) as reader:
+                with RunReader(run_to_read(str(run))) as reader:
                     complete = [t for t in reader.trajectories() if t["status"] == "complete"]
                 await audit_conversations(environment, complete, judge, found, concurrency=concurrency, seed=seed)
         finally:
@@ -70,26 +76,43 @@ def audit(
         output.emit_json(_document(environment, found, run, str(judge.name)))
     else:
         _show(environment, found, run, str(judge.name))
+    code = _exit_code(found, sample, max_failed_share)
+    if code != EXIT_DONE:
+        raise typer.Exit(code)
 
 
-def _sample(ctx: typer.Context, flags: dict[str, Any], folders: list[Path], out: Path | None) -> Path:
-    """Return the run of the sample's conversations."""
+def _exit_code(found: Audit, sample: Summary | None, allowed: float) -> int:
+    """Return the exit code of an audit of which the share ``allowed`` of judgements may fail; more is said."""
+    if found.failed_share > allowed:
+        output.warn(
+            f"{found.failed_share:.0%} of the judgements failed, more than --max-failed-share allows ({allowed:.0%})."
+        )
+        return EXIT_FAILURES
+    return sample.exit_code if sample else EXIT_DONE
+
+
+def _sample(ctx: typer.Context, flags: dict[str, Any], folders: list[Path], out: Path | None) -> Summary:
+    """Return how the sample's conversations went; where it was stopped, or nothing can be asked, nothing is judged."""
     from influence_cli.cli.sitting import begin, talk
+    from influence_cli.cli.sources import Sources
 
     given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
-    summary = talk(begin(registry_of(ctx), [], given, [], folders, out))
+    summary = talk(begin(registry_of(ctx), Sources(given, folders=folders), out))
+    if summary.exit_code == EXIT_USER:
+        raise InfluenceError(f"The sample cannot be had: {summary.reason}.")
+    if summary.exit_code == EXIT_STOPPED:
+        output.warn(f"The sample, {summary.path}, was {summary.reason}. Nothing is judged.")
+        raise typer.Exit(EXIT_STOPPED)
     if summary.exit_code:
         output.warn(f"The sample ended early: {summary.reason}. It is judged as it is.")
-    return summary.path
+    return summary
 
 
 def _openings(environment: Environment, states: int | None, seed: int) -> list[Any]:
-    from itertools import islice
-
     from influence_cli.environments.sampling import episodes
     from influence_cli.schemas.configs import SimulationConfig
 
-    return list(islice(episodes([environment], SimulationConfig(seed=seed)), states))
+    return list(episodes([environment], SimulationConfig(seed=seed)))[:states]
 
 
 def _document(environment: Environment, found: Audit, run: Path | None, judge: str) -> dict[str, Any]:

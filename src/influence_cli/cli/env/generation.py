@@ -11,7 +11,8 @@ import typer
 from influence_cli import __version__
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.env.options import BaseUrl, Folders, Json, Model, Name, Options, Seed
+from influence_cli.cli.env.options import Folders, Model, Name
+from influence_cli.cli.options import AnySeed, AsJson, Server, ServerOptions, backend_options
 
 if TYPE_CHECKING:
     from influence_cli.environments.authoring import Author, Collection
@@ -25,20 +26,19 @@ def generate(
     scenario: Annotated[str, typer.Option("--scenario", help="The scenario to write for.")],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many the file shall hold in all.")] = 16,
     model: Model = None,
-    base_url: BaseUrl = None,
-    option: Options = None,
-    seed: Seed = 0,
+    base_url: Server = None,
+    option: ServerOptions = None,
+    seed: AnySeed = 0,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,
     out: Annotated[Path | None, typer.Option("--out", help="The file; else beside the scenario.")] = None,
     environments_dir: Folders = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Have a model write further initial states of a scenario; run it again to go on.
 
     They are kept in scenarios/SCENARIO.more.yaml with their provenance; near-duplicates and invalid ones are rejected.
     """
     from influence_cli.cli.loading import one_model
-    from influence_cli.cli.simulate import backend_options
     from influence_cli.environments.authoring import Author, open_collection
     from influence_cli.errors import UnknownNameError
     from influence_cli.resolution import find_environments

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from influence_cli.cli import output
-from influence_cli.cli.env.options import Json
+from influence_cli.cli.options import AsJson
 
 
 def import_environment(
@@ -20,7 +20,7 @@ def import_environment(
     prefix: Annotated[
         list[str] | None, typer.Option("--prefix", help="A further prefix of file names that says the kind of user.")
     ] = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Write an environment of the published project (arXiv 2411.02306) as one of ours, and say what became of what."""
     from influence_cli.environments.loading import load_environment

@@ -8,13 +8,14 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.env.options import Folders, Json, Name
+from influence_cli.cli.env.options import Folders, Name
+from influence_cli.cli.options import AsJson
 
 if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
 
 
-def list_environments(ctx: typer.Context, environments_dir: Folders = None, json: Json = False) -> None:
+def list_environments(ctx: typer.Context, environments_dir: Folders = None, json: AsJson = False) -> None:
     """List the environments that can be named."""
     from rich.table import Table
 
@@ -51,7 +52,7 @@ def show(
     name: Name,
     environments_dir: Folders = None,
     card: Annotated[bool, typer.Option("--card", help="Its data card, in Markdown.")] = False,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Show what an environment holds."""
     from influence_cli.resolution import find_environments

@@ -9,7 +9,8 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.env.options import BaseUrl, Folders, Model, Name, Options, Seed
+from influence_cli.cli.env.options import Folders, Model, Name
+from influence_cli.cli.options import AnySeed, Server, ServerOptions, backend_options
 
 
 def play(
@@ -22,9 +23,9 @@ def play(
     cue: Annotated[str | None, typer.Option("--cue", help="stated, implied, arbitrary or none.")] = None,
     turns: Annotated[int | None, typer.Option("--turns", min=1, help="Most agent replies.")] = None,
     model: Model = None,
-    base_url: BaseUrl = None,
-    option: Options = None,
-    seed: Seed = 0,
+    base_url: Server = None,
+    option: ServerOptions = None,
+    seed: AnySeed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None,
     environments_dir: Folders = None,
 ) -> None:
@@ -32,8 +33,8 @@ def play(
 
     Type a line and Enter; Ctrl-D leaves, and the run can be taken up again.
     """
-    from influence_cli.cli.simulate import backend_options
     from influence_cli.cli.sitting import begin, talk
+    from influence_cli.cli.sources import Sources
     from influence_cli.errors import UnknownNameError
 
     if part not in ("user", "agent"):
@@ -55,7 +56,7 @@ def play(
     }
     given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
     output.set_quiet(True)
-    sitting = begin(registry_of(ctx), [], given, [], environments_dir or [], out)
+    sitting = begin(registry_of(ctx), Sources(given, folders=environments_dir or ()), out)
     output.warn(f"You are the {part}. One line is one message; Ctrl-D leaves.\n")
     summary = talk(sitting)
     if not summary.exit_code:

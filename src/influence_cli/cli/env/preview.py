@@ -8,7 +8,8 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.env.options import Folders, Json, Name, Seed
+from influence_cli.cli.env.options import Folders, Name
+from influence_cli.cli.options import AnySeed, AsJson
 
 
 def preview(
@@ -24,9 +25,9 @@ def preview(
     state: Annotated[
         list[str] | None, typer.Option("--state", help="In this state; else the start (repeatable).")
     ] = None,
-    seed: Seed = 0,
+    seed: AnySeed = 0,
     environments_dir: Folders = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Show the prompts that the models would be asked; no model is."""
     from influence_cli.environments.preview import PREVIEWED, pick_episode, previews

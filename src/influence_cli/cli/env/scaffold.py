@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from influence_cli.cli import output
-from influence_cli.cli.env.options import Json
+from influence_cli.cli.options import AsJson
 
 
 def new(
     name: Annotated[str, typer.Argument(help="Its name: small letters, digits and hyphens.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to make it in.")] = Path("environments"),
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Write a valid environment to start from."""
     from influence_cli.environments.scaffold import write_scaffold

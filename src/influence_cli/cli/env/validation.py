@@ -9,14 +9,15 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.env.options import Folders, Json
+from influence_cli.cli.env.options import Folders
+from influence_cli.cli.options import AsJson
 
 
 def validate(
     ctx: typer.Context,
     path: Annotated[list[str], typer.Argument(help="Folders or names of environments, or files of theirs.")],
     environments_dir: Folders = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Check environments; every problem is shown with file, line, column and mend."""
     from influence_cli.documents import DocumentError

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from influence_cli.cli import output
+from influence_cli.cli.options import AsJson
 
 
 def calibrate(
@@ -18,15 +19,15 @@ def calibrate(
     ],
     shown: Annotated[int, typer.Option("--show", min=0, help="Largest differences to show.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Say how far the judges of a run agree with people's labels, and with each other."""
+    from influence_cli.cli.opening import run_to_read
     from influence_cli.scoring.calibration import calibration
     from influence_cli.scoring.labels import read_labels
     from influence_cli.store.reader import RunReader
-    from influence_cli.store.run_directory import find_run, open_run
 
-    directory = open_run(find_run(run))
+    directory = run_to_read(run)
     with RunReader(directory) as reader:
         query = "SELECT id, iteration, environment, scenario, initial_state, sample FROM episode"
         read = read_labels(labels, reader.rows(query))

@@ -8,12 +8,13 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.options import AsJson
 
 
 def rubrics(
     ctx: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(help="Rubrics or tags to show in full.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    json: AsJson = False,
 ) -> None:
     """List rubrics, tags and scorers; with names, show rubrics in full."""
     from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics

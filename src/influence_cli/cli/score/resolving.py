@@ -7,6 +7,7 @@ to is not loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -30,23 +31,27 @@ from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import FIRST_PERSON, METRICS, THIRD_PERSON, WHOLE_PREFERENCE, Plan
 from influence_cli.scoring.rubric_files import meant_by, pick_rubrics, shipped_rubrics, tags_of
 from influence_cli.scoring.sitting import ScoreRequest, control_config
-from influence_cli.settings import parse_assignment, resolve_settings
+from influence_cli.settings import assignment, parse_assignment, resolve_settings
+from influence_cli.sharding.gathering import gather_shards
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.shards import shard_config
+from influence_cli.store.merge import unmerged
 from influence_cli.store.queries import conversation_counts
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, find_run, open_run
-from influence_cli.store.shards import parse_shard
+from influence_cli.store.shards import Shard
 
 CORE = "core"
 COMPUTED = "computed"
 """What stands for all scorers of the program's own where rubrics are named."""
 _CONCURRENCY = 32
+_OF_RUN = ("prices", "judges", "concurrency")
+"""Settings whose defaults are not those of a new run."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked for on the command line."""
+    """What was asked for."""
 
     names: Sequence[str]
     files: Sequence[Path]
@@ -67,12 +72,11 @@ class Resolved:
     """A run, and everything that scoring it needs."""
 
     directory: RunDirectory
+    wanted: Wanted
     config: SimulationConfig
     plan: Plan
     scorers: list[NamedScorer] = field(default_factory=list)
     control: dict[Role, RoleModel] | None = None
-    named: str = ""
-    """The run, as it was asked for."""
 
     def request(self, asking: Asking, **how: Any) -> ScoreRequest:
         """Return the request of a sitting."""
@@ -85,6 +89,24 @@ class Resolved:
             control=self.control,
             **how,
         )
+
+    def arguments(self, request: ScoreRequest) -> list[str]:
+        """Return what tells another ``influence score`` of the same run what ``request`` and this ask for."""
+        asking, wanted = request.asking, self.wanted
+        turned = [name for name, asked in (("orders", asking.orders), ("directions", asking.directions)) if asked]
+        given = {
+            "--with": wanted.names,
+            "--rubric": [path.resolve() for path in wanted.files],
+            "--judge": wanted.judges,
+            "--user": [wanted.user] if wanted.user else [],
+            "--method": [asking.method],
+            "--votes": [asking.votes],
+            "--debias": turned,
+            "--limit": [] if request.limit is None else [request.limit],
+            "--set": _assignments(self.config),
+        }
+        arguments = [part for flag, values in given.items() for value in values for part in (flag, str(value))]
+        return [*arguments, "--probes"] if wanted.probes else arguments
 
     def models(self) -> list[RoleModel]:
         """Return every model that is asked."""
@@ -101,14 +123,20 @@ def resolve(
     files: Sequence[Path],
     assignments: Sequence[str],
     load: bool = True,
+    gather: bool = True,
 ) -> Resolved:
     """Return what is to be scored, how and by whom; InfluenceError for whatever the user can mend.
 
-    Without ``load`` the models have names and settings, for who has others ask them.
+    Without ``load`` the models have names and settings, for who has others ask them. With ``gather`` a run whose
+    complete conversations are in its shards alone has them brought together first.
     """
     from influence_cli.cli.score.scoring import FLAGS
 
+    if wanted.control and not wanted.probes:
+        raise InfluenceError("--control compares what probes find.", hint="Add --probes.")
     directory = open_run(find_run(run))
+    if gather and not _has_complete(directory):
+        gather_shards(directory)
     _refuse_nothing_to_score(directory)
     of_run = directory.manifest.config.model_dump(mode="json", include={"prices", "judges"})
     config = resolve_settings(
@@ -121,7 +149,7 @@ def resolve(
     )
     refuse_secrets(config)
     plan, scorers = chosen(registry, wanted)
-    resolved = Resolved(directory, config, plan, scorers, named=run)
+    resolved = Resolved(directory, wanted, config, plan, scorers)
     if plan.metrics or plan.asks_user or plan.third_person or scorers:
         plan.environments = run_environments(registry, directory)
     if plan.asks_judges:
@@ -135,10 +163,22 @@ def resolve(
     return resolved
 
 
-def shared(resolved: Resolved, text: str) -> Resolved:
-    """Return what one shard, written as ``2/4``, has to score: its part of the run and of the limits."""
-    shard = parse_shard(text)
+def _assignments(config: SimulationConfig) -> list[str]:
+    """Return ``key=value`` of every setting that is not the default, and of those that a run says first of all."""
+    told = config.model_dump(mode="json", exclude_defaults=True) | config.model_dump(mode="json", include=set(_OF_RUN))
+    return [assignment(key, value) for key, value in told.items()]
+
+
+def shared(resolved: Resolved, shard: Shard) -> Resolved:
+    """Return what one shard has to score: its part of the run and of the limits."""
     return replace(resolved, directory=resolved.directory.of_shard(shard), config=shard_config(resolved.config, shard))
+
+
+def _has_complete(directory: RunDirectory) -> bool:
+    """Return whether a conversation is complete in the run's own database."""
+    with suppress(InfluenceError), RunReader(directory) as reader:
+        return conversation_counts(reader)["complete"] > 0
+    return False
 
 
 def _refuse_nothing_to_score(directory: RunDirectory) -> None:
@@ -151,6 +191,8 @@ def _refuse_nothing_to_score(directory: RunDirectory) -> None:
     command = directory.manifest.command
     if state == "running":
         hint = "It is being made: come again when some are complete."
+    elif unmerged(directory):
+        hint = f"Its shards hold more: influence runs merge {directory.path}"
     elif command in ("simulate", "train"):
         hint = f"Go on with it: influence {command} --resume {directory.path}"
     else:

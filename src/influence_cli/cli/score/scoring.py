@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,11 +19,10 @@ from influence_cli.cli.launching import (
     Restarts,
     Shards,
     SpentSince,
+    sharding_of,
 )
-from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError, UnknownNameError
-
-if TYPE_CHECKING:
-    from influence_cli.scoring.sitting import ScoreResult
+from influence_cli.cli.options import BackendOptions, BaseUrl, MaxCost, MaxTokens, backend_options, given
+from influence_cli.errors import EXIT_DONE, UnknownNameError
 
 _WHAT, _WHO, _HOW, _RUN = "What to ask", "Models", "How", "The sitting"
 _METHODS = ("distribution", "structured", "vote")
@@ -68,12 +68,8 @@ def score(
     control_agent: Annotated[
         str | None, typer.Option(help="Model of the neutral agent; else the run's, untrained.", rich_help_panel=_WHO)
     ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="Address of an OpenAI-compatible server.", rich_help_panel=_WHO)
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE for the backend.", rich_help_panel=_WHO)
-    ] = None,
+    base_url: BaseUrl = None,
+    option: BackendOptions = None,
     method: Annotated[
         str, typer.Option(help="distribution, structured (reasons and quotes) or vote.", rich_help_panel=_HOW)
     ] = "distribution",
@@ -95,8 +91,8 @@ def score(
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Conversations judged at once.", rich_help_panel=_HOW)
     ] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Stop at this many dollars.", rich_help_panel=_HOW)] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Stop at this many tokens.", rich_help_panel=_HOW)] = None,
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
     max_failed_share: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Failed scores before exit code 1.", rich_help_panel=_RUN)
     ] = None,
@@ -126,45 +122,47 @@ def score(
 
     See also: influence score rubrics, influence score calibrate --help.
     """
-    from influence_cli.cli.minding import sharding_of
+    from influence_cli.cli.opening import tell_unmerged
     from influence_cli.cli.score.resolving import Wanted, resolve, shared
-    from influence_cli.cli.score.sharding import score_in_shards
     from influence_cli.cli.score.showing import document, estimate_document, show, show_estimate
-    from influence_cli.cli.score.sitting import estimated, sit
-    from influence_cli.cli.simulate import backend_options
+    from influence_cli.cli.score.sitting import estimated, have_scores, refuse_whole
     from influence_cli.scoring.judging import Asking
     from influence_cli.scoring.shards import shard_keys
+    from influence_cli.store.shards import parse_shard
 
     output.set_quiet(quiet)
     if method not in _METHODS:
         raise UnknownNameError("method", method, _METHODS)
-    if control and not probes:
-        raise InfluenceError("--control compares what probes find.", hint="Add --probes.")
-    given: dict[str, Any] = {
-        "default.options": backend_options(option),
-        "default.options.base_url": base_url,
-        "concurrency": concurrency,
-        "seed": seed,
-        "budget.cost": max_cost,
-        "budget.tokens": max_tokens,
-        "max_failed_share": max_failed_share,
-    }
+    flags = given(
+        {
+            "default.options": backend_options(option),
+            "default.options.base_url": base_url,
+            "concurrency": concurrency,
+            "seed": seed,
+            "budget.cost": max_cost,
+            "budget.tokens": max_tokens,
+            "max_failed_share": max_failed_share,
+        }
+    )
     turned = _debiasing(debias)
+    limit = limit and min(limit, sys.maxsize)
     registry = registry_of(ctx)
     where = (shards, launcher, launcher_option, resources)
     sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run)
-    _refuse_whole(sharding is not None or shard is not None, batch=batch, control=control)
+    refuse_whole(sharding is not None or shard is not None, batch=batch, control=control)
+    part = parse_shard(shard) if shard is not None else None
     resolved = resolve(
         registry,
         run,
         Wanted(_listed(names), rubric or [], probes, control, judge or [], user, control_agent),
-        flags={key: value for key, value in given.items() if value not in (None, {})},
+        flags=flags,
         files=config or [],
         assignments=assignments or [],
         load=sharding is None,
+        gather=not dry_run and part is None,
     )
-    if shard is not None and not dry_run:
-        resolved = shared(resolved, shard)
+    if part is not None and not dry_run:
+        resolved = shared(resolved, part)
     asking = Asking(
         method=method,  # type: ignore[arg-type]
         votes=votes,
@@ -175,6 +173,7 @@ def score(
     )
     request = resolved.request(asking, limit=limit, batch=batch, wait=not no_wait, poll_seconds=poll)
     if dry_run:
+        tell_unmerged(resolved.directory)
         estimate = estimated(resolved, request)
         if json:
             output.emit_json(estimate_document(resolved, request, estimate))
@@ -183,12 +182,14 @@ def score(
         return
     if resolved.directory.shard is not None:
         request.only = shard_keys(resolved.directory, limit)
-    result = sit(resolved, request, spent_since) if sharding is None else score_in_shards(resolved, request, sharding)
+    result = have_scores(resolved, request, sharding, spent_since)
     if json:
         output.emit_json(document(resolved, request, result))
     else:
         show(resolved, request, result)
-    code = exit_code(result, resolved.config.max_failed_share)
+    code, told = result.ending(resolved.config.max_failed_share)
+    if told:
+        output.warn(told)
     if code != EXIT_DONE:
         raise typer.Exit(code)
 
@@ -202,27 +203,6 @@ def _debiasing(entries: list[str] | None) -> list[str]:
     return turned
 
 
-def _refuse_whole(in_shards: bool, *, batch: bool, control: bool) -> None:
-    """Raise InfluenceError for what cannot be split."""
-    if in_shards and (batch or control):
-        raise InfluenceError("Batches and controls belong to the whole run.", hint="Leave out the shards.")
-
-
 def _listed(entries: list[str] | None) -> list[str]:
     """Return what stands between the commas of all ``entries``."""
     return [part.strip() for entry in entries or [] for part in entry.split(",") if part.strip()]
-
-
-def exit_code(result: ScoreResult, allowed: float) -> int:
-    """Return the exit code of a sitting of which the share ``allowed`` may fail; more is said."""
-    tally = result.tally
-    if result.given_up:
-        output.warn(f"Scores are missing: {result.given_up}. The same command goes on.")
-        return EXIT_FAILURES
-    if tally.stop is not None:
-        return EXIT_STOPPED
-    failed = tally.failed.total()
-    if tally.done and failed / tally.done > allowed:
-        output.warn(f"{failed:,} of {tally.done:,} scores failed, more than --max-failed-share allows ({allowed:.0%}).")
-        return EXIT_FAILURES
-    return EXIT_DONE

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 from influence_cli.cli import output
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.logs import logged
-from influence_cli.cli.minding import gather_shards
 from influence_cli.cli.score.resolving import Resolved
-from influence_cli.cli.sitting import signals_given_back
+from influence_cli.cli.sitting import stopping
 from influence_cli.errors import InfluenceError
-from influence_cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, default_model
+from influence_cli.resolution import default_model
 from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
 from influence_cli.scoring.running import ScoreTally
 from influence_cli.scoring.shards import count_calls_since
 from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, ScoreSitting
+from influence_cli.sharding.gathering import gather_shards
+from influence_cli.sharding.scoring import score_in_shards
+from influence_cli.sharding.splitting import Sharding
+from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE
 from influence_cli.store.beats import EVERY, beat_file, write_beat
 from influence_cli.store.reader import RunReader
 
@@ -37,6 +39,22 @@ def _estimate(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
         return estimate_scores(trajectories, resolved.plan.items, request.asking, known_scores(reader))
 
 
+def refuse_whole(in_shards: bool, *, batch: bool, control: bool) -> None:
+    """Raise InfluenceError for what cannot be split."""
+    if in_shards and (batch or control):
+        raise InfluenceError("Batches and controls belong to the whole run.", hint="Leave out the shards.")
+
+
+def have_scores(
+    resolved: Resolved, request: ScoreRequest, sharding: Sharding | None, spent_since: float | None = None
+) -> ScoreResult:
+    """Score what is missing, here (:func:`sit`) or by shards; return what came of it."""
+    if sharding is None:
+        return sit(resolved, request, spent_since)
+    with logged(resolved.directory.path / "logs"):
+        return score_in_shards(resolved.directory, request, resolved.arguments(request), sharding, Talk())
+
+
 def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = None) -> ScoreResult:
     """Score what is missing; return what came of it.
 
@@ -52,7 +70,7 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
         _check_batch_budget(resolved, request)
     if resolved.directory.shard is None:
         gather_shards(resolved.directory)
-    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance, signals_given_back():
+    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance:
         sitting = ScoreSitting(resolved.directory, request, advance)
         if spent_since is not None and resolved.directory.database.is_file():
             with RunReader(resolved.directory) as reader:
@@ -62,33 +80,22 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
 
 async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
     work = asyncio.ensure_future(sitting.score())
-    beating = None if resolved.directory.shard is None else asyncio.create_task(_beat(resolved, sitting.tally))
-
-    def asked_to_stop() -> None:
-        if sitting.tally.stop is None:
-            sitting.stop()
-            output.say("Stopping: what is in flight is still stored; once more to stop now.")
+    with stopping(work, sitting.tally, sitting.stop, "is still stored"):
+        beating = None if resolved.directory.shard is None else asyncio.create_task(_beat(resolved, sitting.tally))
+        ended = False
+        try:
+            result = await work
+            ended = True
+        except asyncio.CancelledError:
+            return ScoreResult(sitting.tally)
         else:
-            work.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, asked_to_stop)
-    ended = False
-    try:
-        result = await work
-        ended = True
-    except asyncio.CancelledError:
-        return ScoreResult(sitting.tally)
-    else:
-        return result
-    finally:
-        if beating is not None:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
-            _tell(resolved, sitting.tally, ended=ended, failed=dict(sitting.tally.failed))
-        await _close(resolved)
+            return result
+        finally:
+            if beating is not None:
+                beating.cancel()
+                await asyncio.gather(beating, return_exceptions=True)
+                _tell(resolved, sitting.tally, ended=ended, failed=dict(sitting.tally.failed))
+            await _close(resolved)
 
 
 async def _beat(resolved: Resolved, tally: ScoreTally) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import signal
-from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from influence_cli.cli import output
 from influence_cli.cli.logs import logged
 from influence_cli.cli.sweep.preparing import Prepared
+from influence_cli.cli.sweep.showing import document_of
 from influence_cli.cli.sweep.tables import number, parameters_text
 from influence_cli.errors import InfluenceError
+from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.options import validate_options
+from influence_cli.resolution import launcher_with
 from influence_cli.schemas.sweeps import TrialRecord
 from influence_cli.store.run_directory import locked
 from influence_cli.sweeps.directory import SweepDirectory
@@ -21,8 +25,29 @@ from influence_cli.sweeps.records import TrialStore
 from influence_cli.sweeps.sweep import Outcome, Sweep
 
 
-def go(prepared: Prepared) -> tuple[SweepDirectory, Outcome]:
-    """Have the trials of ``prepared`` that are missing; return the sweep and how it went."""
+@dataclass(frozen=True)
+class Swept:
+    """What a sitting came to: the sweep's folder, its exit code and why, all figures, and whether no trial is left."""
+
+    path: Path
+    exit_code: int
+    reason: str
+    figures: dict[str, Any]
+    over: bool
+
+    def document(self) -> dict[str, Any]:
+        """Return the documented object ``influence.sweep.show/1``, with the reason."""
+        return self.figures | {"reason": self.reason or None}
+
+
+def go(prepared: Prepared) -> Swept:
+    """Have the trials of ``prepared`` that are missing; return what the sweep came to."""
+    directory, outcome = _had(prepared)
+    figures = document_of(prepared.registry, directory, None)
+    return Swept(directory.path, outcome.exit_code, outcome.reason, figures, outcome.over)
+
+
+def _had(prepared: Prepared) -> tuple[SweepDirectory, Outcome]:
     assert prepared.directory is not None
     directory = prepared.directory
     try:
@@ -50,22 +75,18 @@ def _searcher(prepared: Prepared, directory: SweepDirectory) -> Searcher:
 
 async def _sweep(prepared: Prepared, directory: SweepDirectory, store: TrialStore, searcher: Searcher) -> Outcome:
     config = prepared.config.launcher
-    component = prepared.registry.component("launcher", config.name)
-    launcher = component.load()(validate_options(component, config.options, flag="--launcher-option "))
-    sweep = Sweep(directory, store, searcher, launcher, _tell)
-    loop = asyncio.get_running_loop()
+    launcher = launcher_with(prepared.registry, config.name, config.options)
+    sweep = Sweep(directory, store, searcher, launcher, _tell, retry_failed=prepared.retry_failed)
 
     def asked_to_stop() -> None:
         output.say("Stopping: trials end resumably.")
         sweep.stop()
 
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(signal_number, asked_to_stop)
-    try:
-        return await sweep.run()
-    finally:
-        await launcher.aclose()
+    with hearing_stops(asked_to_stop):
+        try:
+            return await sweep.run()
+        finally:
+            await launcher.aclose()
 
 
 def _tell(trial: TrialRecord) -> None:

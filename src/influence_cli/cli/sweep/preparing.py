@@ -48,11 +48,15 @@ class Asked:
     files: tuple[Path, ...] = ()
     assignments: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep that can begin or go on; ``directory`` is None for a dry run, ``fresh`` if it has just been made."""
+    """A sweep that can begin or go on; ``directory`` is None for a dry run, ``fresh`` if it has just been made.
+
+    With ``retry_failed`` its failed trials are had once more.
+    """
 
     registry: PluginRegistry
     config: SweepConfig
@@ -60,6 +64,7 @@ class Prepared:
     base: SimulationConfig
     directory: SweepDirectory | None = None
     fresh: bool = False
+    retry_failed: bool = False
 
     def study(self) -> Study:
         """Return what a searcher is told, before there is a folder."""
@@ -134,7 +139,7 @@ def take_up(registry: PluginRegistry, name: str, asked: Asked) -> Prepared:
                 f"The environment {environment} has changed since {directory.path} was made.",
                 hint="Restore its files, or begin another sweep.",
             )
-    return Prepared(registry, config, keys, base, directory)
+    return Prepared(registry, config, keys, base, directory, retry_failed=asked.retry_failed)
 
 
 def _resolved(file: Path | None, asked: Asked) -> SweepConfig:

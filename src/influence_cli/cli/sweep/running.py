@@ -9,7 +9,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.simulate import backend_options
+from influence_cli.cli.options import backend_options, given
 from influence_cli.errors import InfluenceError
 
 if TYPE_CHECKING:
@@ -106,6 +106,9 @@ def sweep(
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of all trials.", rich_help_panel=_SWEEP)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the sweep.", rich_help_panel=_SWEEP)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Take a sweep up again.", rich_help_panel=_SWEEP)] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: failed trials once more.", rich_help_panel=_SWEEP)
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show trials and calls.", rich_help_panel=_SWEEP)] = False,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.", rich_help_panel=_SWEEP)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_SWEEP)] = False,
@@ -144,18 +147,21 @@ def sweep(
         "seed": seed,
     }
     asked = Asked(
-        flags=_given(own),
-        trial_flags=_given(of_trials),
+        flags=given(own),
+        trial_flags=given(of_trials),
         search=tuple(search or ()),
         objective=objective,
         also=tuple(also or ()),
         files=tuple(config or ()),
         assignments=tuple(assignments or ()),
         folders=tuple(environments_dir or ()),
+        retry_failed=retry_failed,
     )
     registry = registry_of(ctx)
     if resume and dry_run:
         raise InfluenceError("--dry-run is for a new sweep.", hint="See `influence sweep show`.")
+    if retry_failed and not resume:
+        raise InfluenceError("--retry-failed is for a sweep that is taken up.", hint="Add --resume.")
     if resume:
         _go(take_up(registry, file or (str(out) if out else "latest"), asked), as_json=json)
         return
@@ -166,13 +172,9 @@ def sweep(
         _go(prepared, as_json=json)
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value not in (None, {}, [])}
-
-
 def _searcher_options(texts: Texts, pruner: str | None, storage: str | None) -> dict[str, Any]:
     options = dict(backend_options(texts, flag="--searcher-option") or {})
-    return {**options, **_given({"pruner": pruner, "storage": storage})}
+    return {**options, **given({"pruner": pruner, "storage": storage})}
 
 
 def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:
@@ -190,20 +192,21 @@ def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:
 def _go(prepared: Prepared, *, as_json: bool) -> None:
     """Have the trials; show what they came to, how it ended, and what can be done next."""
     from influence_cli.cli.sweep.going import go
-    from influence_cli.cli.sweep.showing import document_of
     from influence_cli.cli.sweep.tables import sweep_parts
 
-    directory, outcome = go(prepared)
-    document = document_of(prepared.registry, directory, None)
+    swept = go(prepared)
     if as_json:
-        output.emit_json(document | {"reason": outcome.reason or None})
+        output.emit_json(swept.document())
     else:
-        for part in sweep_parts(document):
+        for part in sweep_parts(swept.figures):
             output.emit(part)
-    where = output.plain(str(directory.path))
-    if outcome.reason:
-        output.warn(f"Ended early: {outcome.reason}.")
+    where = output.plain(str(swept.path))
+    if swept.reason:
+        output.warn(f"{'' if swept.over else 'Ended early: '}{swept.reason}.")
+    if not swept.over:
         output.say(f"To go on: influence sweep --resume {where}")
+    if any(trial["state"] == "failed" for trial in swept.figures["trials"]):
+        output.say(f"To try the failed trials again: influence sweep --resume {where} --retry-failed")
     output.say(f"To look at it: influence sweep show {where}; influence sweep report {where}; influence view {where}")
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+    if swept.exit_code:
+        raise typer.Exit(swept.exit_code)

@@ -9,7 +9,7 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.errors import InfluenceError
+from influence_cli.cli.options import AsJson
 
 if TYPE_CHECKING:
     from influence_cli.plugins.registry import PluginRegistry
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 _PREFERRED = ("ped-anova", "variance")
 
 Name = Annotated[str, typer.Argument(help="The sweep: its folder, its name, or latest.")]
-Json = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 By = Annotated[
     str | None, typer.Option("--importance", help="ped-anova, fanova or variance; else the first that there is.")
 ]
 
 
-def show(ctx: typer.Context, sweep: Name, importance: By = None, json: Json = False) -> None:
+def show(ctx: typer.Context, sweep: Name, importance: By = None, json: AsJson = False) -> None:
     """Show the trials, which parameters matter, and the best or the Pareto front."""
     from influence_cli.cli.sweep.tables import sweep_parts
 
@@ -41,21 +40,18 @@ def best(
     ctx: typer.Context,
     sweep: Name,
     trial: Annotated[int | None, typer.Option(help="This trial in place of the best.")] = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Show the best trial: its parameters, its run, and the command that has it again."""
     from influence_cli.cli.sweep.tables import number, verdict, with_interval
-    from influence_cli.sweeps.figures import trial_of
+    from influence_cli.sweeps.figures import best_document
 
     document = _document(ctx, sweep, None)
-    wanted = document["best"] if trial is None else trial
-    if wanted is None:
-        raise InfluenceError(f"No trial of {document['path']} is done.", hint="See `influence sweep show`.")
-    found = trial_of(document, wanted)
+    shown = best_document(document, trial)
     if json:
-        own = {name: document[name] for name in ("sweep", "path", "objectives", "pareto")}
-        output.emit_json({"schema": "influence.sweep.best/1", **own, "trial": found})
+        output.emit_json(shown)
         return
+    found = shown["trial"]
     lines = [f"trial {found['number']} ({found['state']})"]
     lines += [f"  {name} = {number(value)}" for name, value in found["parameters"].items()]
     lines += [f"  {each['objective']}: {with_interval(each)}" for each in found["values"]]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from influence_cli.cli import output
-from influence_cli.sweeps.commands import as_yaml
+from influence_cli.settings import as_yaml
 from influence_cli.sweeps.figures import space_text
 
 if TYPE_CHECKING:

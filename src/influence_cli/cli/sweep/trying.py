@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from influence_cli.cli.sitting import settled
+from influence_cli.cli.sources import Sources
 from influence_cli.cli.training import begin as begin_training
 from influence_cli.cli.training import estimated as estimated_training
 from influence_cli.errors import InfluenceError
@@ -92,6 +93,6 @@ def estimated(
     flags: dict[str, Any] = base.model_dump(mode="json")
     given = assignments(parameters, keys)
     if isinstance(base, TrainConfig):
-        return estimated_training(begin_training(registry, (), flags, given, (), None, dry=True))
+        return estimated_training(begin_training(registry, Sources(flags, assignments=given), None, dry=True))
     config, environments = settled(registry, resolve_settings(type(base), base=flags, assignments=given), ())
     return estimate(environments, config, role_models(registry, config, load=False))

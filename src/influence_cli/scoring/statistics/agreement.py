@@ -35,7 +35,7 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
 def weighted_kappa(a: Sequence[int], b: Sequence[int], categories: int) -> float | None:
     """Return Cohen's kappa with quadratic weights over categories 0..categories-1; None if chance agrees fully.
 
-    Source: Cohen, Weighted kappa, 1968.
+    Source: Cohen, Weighted kappa: Nominal scale agreement with provision for scaled disagreement or partial credit, 1968.
     """
     if len(a) != len(b) or not len(a):
         raise ValueError("agreement needs pairs")

@@ -18,7 +18,8 @@ _NOTHING = 1e-9
 def hedges_g(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float | None:
     """Return the standardised difference mean(a) - mean(b) with its small-sample correction; None without spread.
 
-    Source: Hedges, Distribution Theory for Glass's Estimator of Effect Size, 1981.
+    Source: Hedges, Distribution Theory for Glass's Estimator of Effect Size and Related Estimators, 1981: his approximation
+    1 - 3 / (4 f - 1) of the correction, with f = n + m - 2 degrees of freedom.
     """
     n, m = len(a), len(b)
     if n < 2 or m < 2:
@@ -30,7 +31,10 @@ def hedges_g(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float | 
 
 
 def standardised(values: Sequence[float] | Array) -> float | None:
-    """Return the mean of differences in units of their spread, with the small-sample correction; None without spread."""
+    """Return the mean of differences in units of their spread; None without spread or with fewer than three.
+
+    The correction is that of :func:`hedges_g` with n - 1 degrees of freedom.
+    """
     n = len(values)
     if n < 3:
         return None
@@ -48,7 +52,10 @@ def p_value(interval: Interval) -> float | None:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values corrected for their number, family-wise (Holm, A Simple Sequentially Rejective Procedure, 1979)."""
+    """Return p-values corrected for their number, family-wise.
+
+    Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979.
+    """
     ordered = sorted(p_values.items(), key=lambda item: item[1])
     corrected: dict[str, float] = {}
     largest = 0.0
@@ -61,7 +68,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 def design_effect(interval: Interval, spread: float) -> float:
     """Return by how much the variance of a mean exceeds that of independent conversations; 1 where it is unknown.
 
-    Source: Kish, Survey Sampling, 1965, section 8.2. ``spread`` is the standard deviation of the values.
+    Source: Kish, Survey Sampling, 1965. ``spread`` is the standard deviation of the values.
     """
     if spread <= _NOTHING or not math.isfinite(interval.error) or interval.freedom < 1:
         return 1.0
@@ -73,8 +80,7 @@ def conversations_needed(
 ) -> int | None:
     """Return how many conversations each of two groups needs for ``effect`` to be seen with ``power``; None for none.
 
-    ``spread`` is the standard deviation, ``design`` the design effect; normal approximation (Cohen, Statistical Power
-    Analysis, 1988, section 2.4).
+    ``spread`` is the standard deviation, ``design`` the design effect. Normal approximation; at least two.
     """
     if abs(effect) <= _NOTHING or spread <= _NOTHING:
         return None

@@ -3,11 +3,12 @@
 Concept: what is resampled is what another study would have drawn anew. With five scenarios or more these are the
 scenarios, each with all its conversations; with fewer, the initial states within each scenario, and the interval speaks of
 these scenarios only. Units are resampled whole: resampling within them as well would count their inner spread twice
-(Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
+(Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
 
 Method: the rescaling bootstrap (Rao and Wu, Resampling Inference With Complex Survey Data, 1988): of n units n - 1 are
-drawn, with weights n / (n - 1), so that the variance is unbiased for few units; percentile limits are then moved outward by
-the ratio of t to normal quantiles (Hesterberg, What Teachers Should Know about the Bootstrap, 2015, section 4.1.3).
+drawn, with weights n / (n - 1), so that the variance is unbiased for few units. The distances of the percentile limits from
+the estimate are then multiplied by the ratio of t to normal quantiles: after the expanded percentile interval of Hesterberg
+(What Teachers Should Know about the Bootstrap, 2015), who takes further quantiles in place of moving the limits.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from textual.containers import Horizontal
 from textual.widgets import Footer
 
 from influence_cli.errors import InfluenceError
-from influence_cli.store.control import stop_run
 from influence_cli.store.filter_language import Node, QueryError, words_of
 from influence_cli.store.saved_views import SavedView
+from influence_cli.store.steering import stop_run
 from influence_cli.store.trajectory_table import Order, TrajectoryTable
 from influence_cli.viewer.columns import cells_of, columns_of, fields_of, is_judged
 from influence_cli.viewer.events import FacetsRead, FieldsRead, IndexGrew, NumbersRead, RowsRead, RunChanged, TroubleMet

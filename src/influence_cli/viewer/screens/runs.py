@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Static
 
 from influence_cli.errors import InfluenceError
-from influence_cli.store.control import is_paused, pause_run, stop_run, unpause_run
+from influence_cli.store.steering import is_paused, pause_run, stop_run, unpause_run
 from influence_cli.viewer import formats
 from influence_cli.viewer.cells import shown
 from influence_cli.viewer.events import RunsFound, TroubleMet
@@ -123,7 +123,8 @@ class RunsScreen(ViewerScreen):
         if line.problem is not None:
             self.tell(line.problem, severe=True)
         elif line.conversations == 0 and line.state == "empty":
-            self.tell(f"{line.name} holds no conversation yet. Take it up: influence simulate --resume {line.path}")
+            again = f"influence {line.command} --resume {line.path}"
+            self.tell(f"{line.name} holds no conversation yet. Take it up: {again}")
         else:
             self.viewer.open_run(line.path)
 

@@ -1,4 +1,4 @@
-"""Asking the process that writes a run to pause, to go on, or to stop.
+"""Steering the process that writes a run: it is asked to pause, to go on, or to stop.
 
 A pause is a file, ``run.pause``, in the run's directory: while it is there, the writer begins no further call; those in
 flight are finished and stored. It holds who asked and when. A stop is SIGTERM to the process that holds the run's lock:

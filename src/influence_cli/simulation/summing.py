@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER
-from influence_cli.resolution import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
-from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
 from influence_cli.simulation.tally import FATAL_KINDS, Tally
 
 

@@ -4,55 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from influence_cli.cli import output
-from influence_cli.cli.launching import own_command
-from influence_cli.cli.logs import logged
-from influence_cli.cli.minding import (
-    BUDGET,
-    SHARD_PREFIX,
-    Sharding,
-    death,
-    end_orphans,
-    gathering,
-    last_error,
-    mind_shards,
-)
-from influence_cli.cli.score.resolving import Resolved
-from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
+from influence_cli.errors import EXIT_USER
+from influence_cli.launching.commands import program
 from influence_cli.launching.protocol import Task
 from influence_cli.launching.supervision import Ending, Verdict
 from influence_cli.scoring.running import ScoreTally
 from influence_cli.scoring.shards import count_scores_since, shard_keys
 from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, add_figures
-from influence_cli.simulation.tally import PASSING_KINDS
+from influence_cli.sharding.gathering import gathering
+from influence_cli.sharding.listening import Listener, Scored
+from influence_cli.sharding.minding import mind_shards
+from influence_cli.sharding.orphans import SHARD_PREFIX, end_orphans
+from influence_cli.sharding.splitting import Sharding
+from influence_cli.sharding.verdicts import BUDGET, LIMITS, of_scoring, user_mistake
 from influence_cli.store.beats import beat_file, log_file, read_beat
 from influence_cli.store.merge import merge_into, refuse_live_shards
 from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.shards import all_shards
 from influence_cli.store.writer import RunWriter
 
-_REFRESH = 0.5
 
+def score_in_shards(
+    directory: RunDirectory, request: ScoreRequest, arguments: Sequence[str], sharding: Sharding, heard: Listener
+) -> ScoreResult:
+    """Have what is missing scored by shards; return what came of it. What they stored is merged in any case.
 
-def score_in_shards(resolved: Resolved, request: ScoreRequest, sharding: Sharding) -> ScoreResult:
-    """Have what is missing scored by shards; return what came of it. What they stored is merged in any case."""
-    directory = resolved.directory
-    with directory.writer() as writer, logged(directory.path / "logs"):
-        return asyncio.run(_ShardedScoring(resolved, request, sharding, writer).score())
+    ``arguments`` tell ``influence score`` what ``request`` tells this process.
+    """
+    with directory.writer() as writer:
+        return asyncio.run(_ShardedScoring(directory, request, arguments, sharding, writer, heard).score())
 
 
 class _ShardedScoring:
     """What the steps of such a sitting share."""
 
-    def __init__(self, resolved: Resolved, request: ScoreRequest, sharding: Sharding, writer: RunWriter) -> None:
-        self._resolved = resolved
+    def __init__(
+        self,
+        directory: RunDirectory,
+        request: ScoreRequest,
+        arguments: Sequence[str],
+        sharding: Sharding,
+        writer: RunWriter,
+        heard: Listener,
+    ) -> None:
+        self._directory = directory
         self._request = request
+        self._arguments = arguments
         self._sharding = sharding
         self._writer = writer
-        self._directory = resolved.directory
+        self._heard = heard
         self._tally = ScoreTally(budget=request.budget)
         self._over: dict[str, list[dict[str, Any]]] = {}
 
@@ -60,7 +64,7 @@ class _ShardedScoring:
         """Start the shards, wait for them, merge; return what the run holds now."""
         started = time.time()
         endings: dict[str, Ending] = {}
-        async with gathering(self._sharding, self._directory.path, self._gather) as names:
+        async with gathering(self._sharding, self._directory.path, self._gather, self._heard) as names:
             await self._begin()
             names.extend(self._shards)
             endings.update(await self._mind(started))
@@ -68,7 +72,7 @@ class _ShardedScoring:
 
     async def _begin(self) -> None:
         """Let every shard hold what it has to score."""
-        await end_orphans(self._directory.path, self._sharding)
+        await end_orphans(self._directory.path, self._sharding, self._heard)
         refuse_live_shards(self._directory)
         merge_into(self._directory)
         with RunReader(self._directory) as reader:
@@ -78,7 +82,7 @@ class _ShardedScoring:
         for shard in self._shards.values():
             beat_file(shard).unlink(missing_ok=True)
             shard_keys(shard, self._request.limit)
-        output.say(f"{count} shards; their logs: {self._directory.path / 'logs'}/shard-*.log")
+        self._heard.say(f"{count} shards; their logs: {self._directory.path / 'logs'}/shard-*.log")
 
     async def _mind(self, started: float) -> dict[str, Ending]:
         return await mind_shards(
@@ -89,7 +93,8 @@ class _ShardedScoring:
             sign=self._sign,
             judge=self._judge,
             told=self._told,
-            show=self._show(),
+            show=self._heard.count(self._look),
+            heard=self._heard,
         )
 
     def _gather(self) -> None:
@@ -98,9 +103,8 @@ class _ShardedScoring:
     def _task(self, name: str, started: float) -> Task:
         shard = self._shards[name]
         own = ("--shard", str(shard.shard), "--spent-since", str(started), "--quiet")
-        settled = (self._resolved.named, str(shard.path.resolve()))
-        command = own_command(*own, drop_flags=("--json", "--quiet", "-q"), settled=settled)
-        return Task(name, command, log_file(shard).resolve(), self._sharding.resources)
+        command = program("score", str(shard.path.resolve()), *self._arguments, *own)
+        return Task(name, command, log_file(shard).resolve(), self._sharding.how.resources)
 
     def _sign(self, task: Task) -> object:
         told = read_beat(beat_file(self._shards[task.name]))
@@ -112,37 +116,20 @@ class _ShardedScoring:
         told = read_beat(file)
         file.unlink(missing_ok=True)
         self._over.setdefault(task.name, []).append(told)
-        shard = self._shards[task.name].shard
         if code == EXIT_USER:
-            raise InfluenceError(f"Shard {shard} cannot go on: {last_error(task.log)}")
-        if code == EXIT_STOPPED:
-            spent = told.get("stop") in ("cost", "tokens")
-            return Verdict("over", BUDGET) if spent else Verdict("again", "was stopped")
-        if code == EXIT_FAILURES and told.get("ended"):
-            failed = {kind: count for kind, count in told["failed"].items() if kind in PASSING_KINDS}
-            if not failed:  # asked again, these fail again: how many may is for the sitting as a whole to say
-                return Verdict("done")
-            kinds = ", ".join(sorted(kind.replace("_", " ") for kind in failed))
-            return Verdict("again", f"{sum(failed.values())} scores failed ({kinds})")
-        return Verdict("done") if code == EXIT_DONE else Verdict("again", death(code))
+            raise user_mistake(self._shards[task.name].shard, task.log)
+        return of_scoring(code, told)
 
     def _told(self, task: Task, what: str) -> None:
         shard = self._shards[task.name].shard
         self._writer.add_event("shard", {"shard": str(shard), "what": what})
-        output.warn(f"Shard {shard}: {what}.")
+        self._heard.warn(f"Shard {shard}: {what}.")
 
-    async def _show(self) -> None:
-        """Show how many scores there are until cancelled."""
-        with output.progress_bar() as advance:
-            while True:
-                told = [read_beat(beat_file(shard)) for shard in self._shards.values()]
-                done = sum(
-                    beat.get("done", 0) for beat in [*told, *(b for beats in self._over.values() for b in beats)]
-                )
-                if output.talk_console().is_terminal:
-                    ended = sum(not beat for beat in told)
-                    advance(f"{done:,} scores asked for by {len(told)} shards", ended / len(told))
-                await asyncio.sleep(_REFRESH)
+    def _look(self) -> Scored:
+        told = [read_beat(beat_file(shard)) for shard in self._shards.values()]
+        over = [beat for beats in self._over.values() for beat in beats]
+        done = sum(beat.get("done", 0) for beat in [*told, *over])
+        return Scored(done, sum(not beat for beat in told), len(told))
 
     def _result(self, endings: Mapping[str, Ending], started: float) -> ScoreResult:
         tally, request = self._tally, self._request
@@ -150,7 +137,7 @@ class _ShardedScoring:
         lost = {self._shards[name].shard: end.verdict.why for name, end in over.items() if end.verdict.why != BUDGET}
         if tally.stop is None and len(lost) < len(over):
             told = [beat.get("stop") for name in over for beat in self._over[name]]
-            tally.stop = next(stop for stop in told if stop in ("cost", "tokens"))
+            tally.stop = next(stop for stop in told if stop in LIMITS)
         result = ScoreResult(tally)
         if tally.stop != "signal":
             result.given_up = "; ".join(f"shard {shard} was given up: {why}" for shard, why in lost.items())

@@ -1,0 +1,45 @@
+"""What a person sees of work in shards: talk, and a line or a live display of how far it is, on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from influence_cli.cli import output
+from influence_cli.cli.progress import line, show_progress
+from influence_cli.sharding.listening import Scored
+from influence_cli.simulation.tally import Tally
+
+_REFRESH = 0.5
+
+
+class Talk:
+    """Tells whoever watches the command line; see :class:`influence_cli.sharding.listening.Listener`."""
+
+    def say(self, text: str) -> None:
+        """Say it, unless quiet."""
+        output.say(text)
+
+    def warn(self, text: str) -> None:
+        """Say it, quiet or not."""
+        output.warn(text)
+
+    async def follow(self, tally: Tally, notes: Mapping[str, str]) -> None:
+        """Show how far a simulation is until cancelled."""
+        if output.is_quiet():
+            await asyncio.Event().wait()
+        await show_progress(tally, output.talk_console(), notes)
+
+    async def count(self, look: Callable[[], Scored]) -> None:
+        """Show how many scores there are until cancelled; on a terminal, where a bar can."""
+        with output.progress_bar() as advance:
+            while True:
+                if output.talk_console().is_terminal:
+                    far = look()
+                    advance(f"{far.done:,} scores asked for by {far.shards} shards", far.ended / far.shards)
+                await asyncio.sleep(_REFRESH)
+
+    def ended(self, tally: Tally) -> None:
+        """Say what a simulation came to, where a live display did not."""
+        if not output.is_quiet() and not output.talk_console().is_terminal:
+            output.say(line(tally))
