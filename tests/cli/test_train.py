@@ -304,6 +304,17 @@ def test_failed_conversations_beyond_the_share_stop_the_run_resumably(train, inf
         assert run.rows("SELECT count(*) FROM trajectory WHERE status != 'complete'")[0][0] == 0
 
 
+def test_the_share_that_may_fail_is_of_all_conversations_also_when_only_the_failed_ones_are_tried_again(
+    train, influence, script, place
+):
+    rules = [f"{{role: agent, contains: Question {n} about tea, kind: server_error}}" for n in (1, 2)]
+    broken = script(f"failures: [{', '.join(rules)}]\n", "broken.yaml")
+    assert train("--agent", broken, "--out", "made", "--set", "max_failed_share=0.2").code == 1
+    (place / "broken.yaml").write_text(f"failures: [{rules[0]}]\n")
+    answer = influence("train", "--resume", "made", "-q")
+    assert answer.code == 0, answer.stderr
+
+
 # -- proof of the adapter ---------------------------------------------------------------------------------------------
 
 

@@ -153,6 +153,48 @@ def test_a_run_that_signals_end_again_and_again_is_given_up_for_now_and_never_to
     assert (again.trials[0].state, again.trials[0].reason) == ("done", "")
 
 
+def failing(times, code, said):
+    """Return a run that ends with ``code`` so often, and then well; and how often it was begun."""
+    begun = []
+
+    async def run(self, task, path, config, *_):
+        begun.append(path.name)
+        with made_run(path, config).writer() as writer:
+            if len(begun) <= times:
+                task.log.write_text(said)
+                writer.set_state("failed")
+                return code
+            add_iteration(writer, 1, 5.5)
+            writer.begin_stage(1, "evaluate")
+            writer.finish_stage(1, "evaluate", {})
+            writer.set_state("done")
+        return 0
+
+    return run, begun
+
+
+@pytest.mark.parametrize(("times", "state"), [(2, "done"), (10, "failed")])
+def test_too_many_failed_conversations_are_tried_again_before_the_trial_fails(
+    make_sweep, have, monkeypatch, times, state
+):
+    run, begun = failing(
+        times, EXIT_FAILURES, "error: 3 of 8 conversations failed. They are tried again with --resume.\n"
+    )
+    monkeypatch.setattr(ToyLauncher, "_run", run)
+    outcome, _, _ = have(make_sweep(search={"strength": [0.1]}), good)
+    assert (outcome.trials[0].state, len(begun)) == (state, 1 + min(times, RETRIES))
+
+
+def test_a_full_disk_fails_no_trial(make_sweep, have, monkeypatch):
+    directory = make_sweep(search={"strength": [0.1]})
+    run, begun = failing(1, 2, "error: run.db: the disk is full. Free some space.\n")
+    monkeypatch.setattr(ToyLauncher, "_run", run)
+    outcome, _, _ = have(directory, good)
+    assert (outcome.exit_code, outcome.trials[0].state, len(begun)) == (EXIT_STOPPED, "running", 1)
+    assert "the disk is full" in outcome.reason
+    assert have(directory, good)[0].exit_code == EXIT_DONE
+
+
 def test_a_machine_that_has_no_trial_ends_the_sweep(make_sweep, have, monkeypatch):
     async def killed(self, task, path, config, *_):
         with made_run(path, config).writer():

@@ -3,6 +3,10 @@
 The critical path of a turn is the agent's reply, then the user's message. Ratings and vetoes run beside the following
 turns; the transition runs beside the user's message and the agent's next reply, which are asked for speculatively and
 dropped if the conversation ends or their prompt changes.
+
+Invariant: a conversation that is over is freed at once. A failure's traceback holds the frames that it went through, so no
+frame of a task holds that task, and a failure that has become data has no traceback: cycles would wait for the garbage
+collector, which may be minutes and hundreds of conversations away.
 """
 
 from __future__ import annotations
@@ -30,14 +34,13 @@ class _Ahead:
     """What is asked for before the transition is known: the user's message, then the agent's next reply."""
 
     message: asyncio.Task[MessageRecord]
-    reply: asyncio.Task[tuple[MessageRecord, ...]] | None = None
-    replying: bool = False
+    replying: asyncio.Event
+    reply: asyncio.Task[tuple[MessageRecord, ...]]
 
     def cancel(self) -> None:
         """End both tasks, whatever they are at."""
         self.message.cancel()
-        if self.reply is not None:
-            self.reply.cancel()
+        self.reply.cancel()
 
 
 class Conversation:
@@ -94,7 +97,7 @@ class Conversation:
             reason = await self._talk()
         except CallFailedError as error:
             await self._settle()
-            return self._end("failure", error)
+            return self._end("failure", error.with_traceback(None))
         failure = await self._settle()
         return self._end(reason, failure)
 
@@ -144,7 +147,7 @@ class Conversation:
             message = await ahead.message
         if self._state != before:
             await self._drop_reply(ahead, before)
-        elif ahead is not None and ahead.reply is not None:
+        elif ahead is not None:
             reply = await ahead.reply
         self._messages.append(message.said())
         return reply
@@ -186,21 +189,22 @@ class Conversation:
         if not self._run.speculates or not waits or self._calls.judged("transition", self._turn):
             return None
         self._moved = False
-        ahead = _Ahead(_begin(self._calls.say("user", self._turn, self._state, heard)))
-        ahead.reply = _begin(self._reply_ahead(ahead, self._state, heard))
-        return ahead
+        message, replying = _begin(self._calls.say("user", self._turn, self._state, heard)), asyncio.Event()
+        return _Ahead(message, replying, _begin(self._reply_ahead(message, replying, self._state, heard)))
 
-    async def _reply_ahead(self, ahead: _Ahead, state: str, heard: Sequence[Message]) -> tuple[MessageRecord, ...]:
-        """Return the agent's next reply if the transition is still open once the user has spoken."""
-        message = await asyncio.shield(ahead.message)
-        if self._moved:
+    async def _reply_ahead(
+        self, message: asyncio.Task[MessageRecord], replying: asyncio.Event, state: str, heard: Sequence[Message]
+    ) -> tuple[MessageRecord, ...]:
+        """Return the agent's next reply if the user has spoken and the transition is still open then; else nothing."""
+        await asyncio.wait((message,))
+        if self._moved or message.cancelled() or message.exception() is not None:
             return ()
-        ahead.replying = True
-        return await self._calls.reply(self._turn + 1, state, (*heard, message.said()))
+        replying.set()
+        return await self._calls.reply(self._turn + 1, state, (*heard, message.result().said()))
 
     async def _keep(self, ahead: _Ahead | None) -> None:
         """Wait for what is paid for, so that it is stored for when the conversation is taken up again."""
-        if ahead is not None and ahead.reply is not None:
+        if ahead is not None:
             await asyncio.gather(ahead.message, ahead.reply, return_exceptions=True)
 
     async def _drop(self, ahead: _Ahead | None, state: str) -> None:
@@ -214,8 +218,8 @@ class Conversation:
 
     async def _drop_reply(self, ahead: _Ahead | None, state: str) -> None:
         """Give up the agent's next reply alone: another state asks for another one."""
-        if ahead is not None and ahead.reply is not None:
-            if ahead.replying:
+        if ahead is not None:
+            if ahead.replying.is_set():
                 await self._cancel(ahead.reply, "agent", self._turn + 1)
             else:
                 ahead.reply.cancel()

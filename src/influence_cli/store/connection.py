@@ -13,10 +13,12 @@ from pathlib import Path
 from influence_cli.errors import InfluenceError
 
 BUSY_SECONDS = 30.0
+DISK_FULL = "the disk is full"
+"""What a person is told, and what a sweep looks for among the last words of a run."""
 _NO_ROOM = 64 * 1024
 
 _MEANINGS = {
-    sqlite3.SQLITE_FULL: ("the disk is full", "Free some space, then go on with --resume: what is stored is safe."),
+    sqlite3.SQLITE_FULL: (DISK_FULL, "Free some space, then go on with --resume: what is stored is safe."),
     sqlite3.SQLITE_READONLY: ("it is read-only", "Make the directory writable, or write elsewhere with --out."),
     sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Check that the directory exists and is yours to write."),
     sqlite3.SQLITE_IOERR: ("the disk gives an error", "Check the disk and its space, then go on with --resume."),
@@ -30,7 +32,7 @@ _MEANINGS = {
 def store_error(error: sqlite3.Error, path: Path) -> InfluenceError:
     """Return what ``error`` means: one line with the path and the mend."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and _is_full(path):
+    if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and is_full(path.parent):
         code = sqlite3.SQLITE_FULL  # the log's index cannot grow: SQLite does not say why
     meaning = _MEANINGS.get(code & 0xFF) if code is not None else None
     if meaning is None:
@@ -38,9 +40,10 @@ def store_error(error: sqlite3.Error, path: Path) -> InfluenceError:
     return InfluenceError(f"{path}: {meaning[0]}.", hint=meaning[1])
 
 
-def _is_full(path: Path) -> bool:
+def is_full(folder: Path) -> bool:
+    """Return whether the disk that ``folder`` is on has no room left."""
     try:
-        return shutil.disk_usage(path.parent).free < _NO_ROOM
+        return shutil.disk_usage(folder).free < _NO_ROOM
     except OSError:
         return False
 
@@ -48,7 +51,7 @@ def _is_full(path: Path) -> bool:
 def file_error(error: OSError, path: Path) -> InfluenceError:
     """Return what an error of the file system means: one line with the path and the mend."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InfluenceError(f"{path}: the disk is full.", hint="Free some space.")
+        return InfluenceError(f"{path}: {DISK_FULL}.", hint="Free some space.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InfluenceError(f"{path} cannot be written.", hint="Write elsewhere with --out, or change permissions.")
     return InfluenceError(f"{path}: {os.strerror(error.errno or 0)}.")

@@ -29,7 +29,7 @@ from influence_cli.sweeps.records import TrialStore
 POLL = 0.5
 """Seconds from one look at a running trial to the next."""
 RETRIES = 3
-"""How often a run is taken up again that a signal ended, or that was lost: the machine's doing, not the settings'."""
+"""How often in a sitting a run is taken up again that ended by no fault of its settings: a signal, a lost job, a server."""
 
 _log = logging.getLogger(__name__)
 
@@ -267,14 +267,19 @@ class Sweep:
             return Ending("done")
         if self._stop is not None or code == EXIT_STOPPED:
             return Ending("stopped")
-        if state == "running" or not ours:
-            return None
+        return self._given_way(number, path, code) if ours and state != "running" else None
+
+    def _given_way(self, number: int, path: Path, code: int | None) -> Ending | None:
+        """Return how a run of ours ended that did not end well, or None where it is to be taken up."""
         why = watching.why_ended(code, self.directory.log(number))
         if code is not None and code >= 0:
-            return Ending("failed", why)
+            if watching.lacks_room(path, why):
+                return Ending("stopped", why)
+            if code != EXIT_FAILURES:
+                return Ending("failed", why)
         self._retries[path] = self._retries.get(path, 0) + 1
         if self._retries[path] > RETRIES:
-            return Ending("stopped", why)
+            return Ending("failed" if code == EXIT_FAILURES else "stopped", why)
         _log.warning("Trial %d is taken up again (%d of %d): %s", number, self._retries[path], RETRIES, why)
         return None
 

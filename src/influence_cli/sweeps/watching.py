@@ -11,6 +11,7 @@ from pathlib import Path
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.logs import told_error
 from influence_cli.schemas.sweeps import Objective, Reading
+from influence_cli.store.connection import DISK_FULL, is_full
 from influence_cli.store.merge import holds_nothing
 from influence_cli.store.queries import is_finished
 from influence_cli.store.reader import RunReader
@@ -100,3 +101,8 @@ def why_ended(code: int | None, log: Path) -> str:
             return f"ended by {signal.Signals(-(code or 0)).name}; see {log}"
         return f"its job was lost; see {log}"
     return told_error(log) or f"exit code {code}; see {log}"
+
+
+def lacks_room(path: Path, why: str) -> bool:
+    """Return whether the run in ``path`` ended because the disk is full: it said so, or had no room to."""
+    return DISK_FULL in why or is_full(path.parent)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from influence_cli.testing.faults import Disturb, Result, Stage, end, start, until_at_work
+from influence_cli.testing.faults import Disturb, Result, end, start, until_at_work
+from influence_cli.testing.stages import Stage
 
 _BLOCK = 64 * 1024
 

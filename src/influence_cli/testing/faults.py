@@ -1,7 +1,7 @@
-"""Real commands, as processes, under faults; and whether anything was lost, kept twice or paid for twice.
+"""Faults done to commands that run as processes, and whether anything was lost, kept twice or paid for twice.
 
-Concept: a :class:`Stage` is one command (simulate, score, train) with what it should leave behind; a fault is done to it or
-to the server that it asks; then it is taken up again until it is done, and :func:`audit` reads the run's database.
+Concept: a fault is done to a :class:`~influence_cli.testing.stages.Stage` or to the server that it asks; then the command is
+taken up again until it is done, and what it left behind is held against an undisturbed one.
 """
 
 from __future__ import annotations
@@ -9,119 +9,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from influence_cli.store.check import check_run
-from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import holder, open_run
+from influence_cli.store.run_directory import holder
 from influence_cli.testing.serving import TestServer
+from influence_cli.testing.stages import Key, Stage, audit, stored_answers
 
-StageName = Literal["simulate", "score", "train"]
-STAGES: tuple[StageName, ...] = ("simulate", "score", "train")
-_MODEL = "openai:test-model"
-_RUBRICS = "veto-binary,veto-five-point"
-"""Answers of one digit: each is told by its first token, so that a score is one request."""
 _MOST_RESUMES = 10
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One command on one run: what starts it, what takes it up again, what it should leave behind.
-
-    ``options`` are of the backend (``timeout=1``). Ratings of simulations are scripted and nothing is asked ahead of need:
-    each call is one request then, and one that is kept, so that the server's answers can be counted against the run's calls.
-    """
-
-    name: StageName
-    folder: Path
-    environment: Path
-    server: TestServer
-    n: int = 16
-    options: Sequence[str] = ()
-    prefix: Sequence[str] = ()
-
-    def begin(self) -> list[str]:
-        """Return the command that starts it; a run that is to be scored is made first."""
-        where = ["--base-url", self.server.base_url, *(part for option in self.options for part in ("-o", option))]
-        if self.name == "score":
-            return self._command("score", str(self.folder), "--with", _RUBRICS, "--judge", _MODEL, *where)
-        run = ["--env", str(self.environment), "-m", _MODEL, "--preference", "scripted:demo", *where, "--seed", "5"]
-        run += ["--set", "speculate=false"]
-        if self.name == "simulate":
-            return self._command("simulate", *run, "--n", str(self.n), "--out", str(self.folder))
-        learning = ["--agent", "scripted:demo", "--algo", "scripted", "--algo-option", "seconds=0.2", "--top", "1/4"]
-        learning += ["--iterations", "2", "--samples", str(max(4, self.n // 4)), "--out", str(self.folder)]
-        return self._command("train", *run, *learning)
-
-    def resume(self) -> list[str]:
-        """Return the command that takes it up again."""
-        if self.name == "score":
-            return self.begin()
-        return self._command(self.name, "--resume", str(self.folder)) if self._begun() else self.begin()
-
-    def prepare(self) -> None:
-        """Make what the command needs beforehand."""
-        if self.name == "score":
-            made = ["--env", str(self.environment), "-m", "scripted:demo", "--seed", "5", "--n", str(self.n)]
-            subprocess.run(  # noqa: S603 - ourselves
-                self._command("simulate", *made, "--out", str(self.folder)), check=True, capture_output=True
-            )
-
-    def _begun(self) -> bool:
-        return (self.folder / "run.yaml").is_file()
-
-    def _command(self, *arguments: str) -> list[str]:
-        return [*self.prefix, sys.executable, "-m", "influence_cli", *arguments, "--quiet", "--json"]
-
-
-@dataclass
-class Audit:
-    """What a run holds: ``keys`` of what is done and of what is recorded as failed, how much twice, what else is wrong."""
-
-    keys: set[tuple[Any, ...]] = field(default_factory=set)
-    failed: set[tuple[Any, ...]] = field(default_factory=set)
-    duplicated: int = 0
-    problems: list[str] = field(default_factory=list)
-
-
-_DONE = (
-    "SELECT e.iteration, e.split, e.environment, e.scenario, e.initial_state, e.sample FROM episode e"
-    " JOIN trajectory t ON t.episode_id = e.id WHERE t.status = '{}'"
-)
-_SCORED = (
-    "SELECT e.scenario, e.initial_state, e.sample, s.turn, s.rubric FROM score s JOIN episode e ON e.id = s.episode_id"
-    " WHERE s.failure {}"
-)
-_ANSWERED = "SELECT count(*) FROM call WHERE model = ? AND (error IS NULL OR error IN ('unusable', 'empty', 'refused'))"
-"""Calls that the server answered."""
-_TWICE = (
-    "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM message WHERE source = 'model' AND dropped = 0"
-    " AND tool_calls IS NULL GROUP BY episode_id, turn, speaker, state HAVING n > 1)",
-    "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM judgement GROUP BY episode_id, turn, role"
-    " HAVING n > 1)",
-    "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM episode GROUP BY iteration, environment, scenario,"
-    " initial_state, sample HAVING n > 1)",
-    "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM score WHERE failure IS NULL GROUP BY episode_id, turn,"
-    " rubric, judge, method HAVING n > 1)",
-)
-
-
-def audit(stage: Stage) -> Audit:
-    """Return what the run of ``stage`` holds."""
-    directory = open_run(stage.folder)
-    query, states = (_SCORED, ("IS NULL", "NOT NULL")) if stage.name == "score" else (_DONE, ("complete", "failed"))
-    with RunReader(directory) as run:
-        return Audit(
-            keys={tuple(row) for row in run.rows(query.format(states[0]))},
-            failed={tuple(row) for row in run.rows(query.format(states[1]))},
-            duplicated=sum(run.rows(twice)[0][0] for twice in _TWICE),
-            problems=check_run(directory),
-        )
 
 
 @dataclass
@@ -204,7 +101,7 @@ Disturb = Callable[[Stage, Result], None]
 """Runs the stage under a fault, once; what came of it goes into the result."""
 
 
-def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[Any, ...]]) -> Result:
+def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[Key]) -> Result:
     """Run ``stage`` under a fault, then take it up again without any until it is done; return what came of it."""
     stage.prepare()
     stage.server.reset()
@@ -212,10 +109,10 @@ def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[
     started = time.monotonic()
     disturb(stage, result)
     stage.server.configure(faults={})
-    if (stage.folder / "run.db").is_file():
+    if stage.has_stored():
         result.failed_at_first = len(audit(stage).failed)
         result.in_vain = unstored(stage)
-    done: set[tuple[Any, ...]] | None = None
+    done: set[Key] | None = None
     while result.resumes < _MOST_RESUMES:
         code, problems = run_to_its_end(stage.resume(), allowed=(0, 1, 3))
         result.problems += problems
@@ -227,8 +124,9 @@ def put_through(stage: Stage, fault: str, disturb: Disturb, expected: set[tuple[
     result.injected += sum(stats["injected"].values())
     result.answered = sum(stage.server.bodies().values())
     result.needless = max(0, unstored(stage) - result.in_vain)
-    result.lost = len(expected - found.keys - found.failed)
-    result.failed_for_good = len((expected & found.failed) - found.keys)
+    missing = expected - found.keys
+    result.lost = sum(not found.accounts_for(key) for key in missing)
+    result.failed_for_good = len(missing) - result.lost
     result.duplicated = found.duplicated + len(found.keys - expected)
     result.problems += found.problems
     result.seconds = round(time.monotonic() - started, 1)
@@ -239,12 +137,10 @@ def unstored(stage: Stage) -> int:
     """Return how many answers of the server the run does not hold, once the server answers nobody any more."""
     while stage.server.stats()["in_flight"]:
         time.sleep(0.01)
-    with RunReader(open_run(stage.folder)) as run:
-        stored = run.rows(_ANSWERED, (_MODEL,))[0][0]
-    return max(0, sum(stage.server.bodies().values()) - int(stored))
+    return max(0, sum(stage.server.bodies().values()) - stored_answers(stage))
 
 
-def expected_of(stage: Stage) -> set[tuple[Any, ...]]:
+def expected_of(stage: Stage) -> set[Key]:
     """Return what an undisturbed run of ``stage`` leaves behind."""
     stage.prepare()
     code, problems = run_to_its_end(stage.begin(), allowed=(0,))
@@ -306,6 +202,17 @@ def ended(number: int, times: int, pauses: Sequence[float], allowed: Sequence[in
             end(process, result, (0, -number, *allowed))
 
     return disturb
+
+
+def trial_killed(stage: Stage, result: Result) -> None:
+    """Kill the process of a sweep's first trial, once: the sweep takes that trial up again by itself."""
+    process = start(stage.begin())
+    if until_at_work(process, stage):
+        run = holder(stage.folder / "trials" / "000")
+        if run is not None:
+            os.kill(run, signal.SIGKILL)
+            result.injected += 1
+    end(process, result, (0,))
 
 
 def held_up(seconds: float) -> Disturb:

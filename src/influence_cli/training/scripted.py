@@ -56,7 +56,8 @@ class ScriptedLearner:
         before = _read(job.adapter)
         steps = max(1, len(rows))
         for step in range(steps):
-            time.sleep(self._options.seconds / steps)
+            if self._options.seconds:
+                time.sleep(self._options.seconds / steps)
             told((step + 1) / steps, f"row {step + 1} of {steps}")
         adapter = self._learn(before, rows)
         folder = Path(job.folder) / "adapter"

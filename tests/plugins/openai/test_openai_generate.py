@@ -1,9 +1,12 @@
 """Texts from an OpenAI-compatible server, and what its failures become."""
 
 import asyncio
+import gc
 import time
+import weakref
 
 import pytest
+from tests.waiting import until
 
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import ChatMessage
@@ -222,6 +225,31 @@ async def test_cancelled_calls_give_their_place_back(make_backend, server, say):
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (backend.limiter.state.in_flight, backend.limiter.state.waiting) == (0, 0)
     assert (await backend.generate(say())).text
+
+
+@pytest.fixture
+def uncollected():
+    """Nothing is freed but by reference counts."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("fault", ["cancelled", "drop", "malformed", "server_error"])
+async def test_a_call_that_comes_to_nothing_leaves_nothing_to_the_collector(
+    make_backend, server, say, uncollected, fault
+):
+    server.configure(latency=30.0 if fault == "cancelled" else 0.0, faults={} if fault == "cancelled" else {fault: 1.0})
+    request = say()
+    asked = weakref.ref(request)
+    task = asyncio.ensure_future(make_backend(max_attempts=2).generate(request))
+    if fault == "cancelled":
+        await until(lambda: server.stats()["in_flight"])
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    del request, task
+    await until(lambda: asked() is None, 10)
 
 
 async def test_after_closing_calls_fail_without_retries(make_backend, server, say):
