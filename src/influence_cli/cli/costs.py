@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from influence_cli.cli import output
-from influence_cli.resolution import price_example
+from influence_cli.resolution import EMBEDDED_MODEL, price_example
 from influence_cli.simulation.models import RoleModel
-
-_ANY = "MODEL"
 
 
 def cost_text(cost: float | None) -> str:
@@ -17,12 +15,12 @@ def cost_text(cost: float | None) -> str:
 
 
 def unpriced(models: Iterable[RoleModel]) -> list[str]:
-    """Return the names of ``models`` that have no price, each once."""
-    return list(dict.fromkeys(model.name.base for model in models if model.price is None))
+    """Return the names of ``models`` that have no price and may need one, each once."""
+    return list(dict.fromkeys(m.name.base for m in models if m.price is None and m.name.base != EMBEDDED_MODEL))
 
 
-def tell_unpriced(cost: float | None, names: Iterable[str] = ()) -> None:
+def tell_unpriced(cost: float | None, names: Iterable[str] = ("MODEL",)) -> None:
     """Say, where ``cost`` could not be reckoned, how a model is given a price, the first of ``names`` as an example."""
-    if cost is None:
-        name = next(iter(names), _ANY)
+    name = next(iter(names), None)
+    if cost is None and name is not None:
         output.say(f"If it costs money, give its price for a million tokens: {price_example(name)}")
