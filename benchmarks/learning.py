@@ -2,8 +2,9 @@
 
 The rater's optimum is known (``environments/small-talk/rater.yaml``: ask something, in at most 40 words), so that the
 headroom is: 10 less the first rating. Three arms: expert iteration, KTO, and a control that is expert iteration on
-conversations chosen at random. Each arm and seed is a run of ``influence train``; a run that is there is taken up, so
-that the benchmark can be stopped and gone on with. ``--quick`` runs one seed.
+conversations chosen at random. An agent whose every conversation is at the optimum has nothing left to learn from: its
+run ends there, and counts with what its held-out people said last. Each arm and seed is a run of ``influence train``; a
+run that is there is taken up, so that the benchmark can be stopped and gone on with. ``--quick`` runs one seed.
 
     python benchmarks/learning.py --work runs/learning --seeds 3
 """
@@ -58,13 +59,31 @@ def command(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> l
     ]  # fmt: skip
 
 
+def reached(folder: Path) -> int:
+    """Return the last iteration in which the held-out people of a run were asked."""
+    with RunReader(open_run(folder)) as run:
+        return max(row["iteration"] for row in training_figures(run) if row["heldout"])
+
+
+def is_at_the_optimum(folder: Path) -> bool:
+    """Return whether the last conversations of a run that were to be learnt from all had the highest reward."""
+    directory = open_run(folder)
+    with RunReader(directory) as run:
+        rated = candidates(run, reached(folder), "train", directory.manifest.config.selection).rated
+    return bool(rated) and all(each.reward == OPTIMUM for each in rated)
+
+
 def heldout(folders: dict[int, Path], iteration: int) -> list[Candidate]:
-    """Return the held-out conversations of an iteration, of all seeds; scenarios of another seed are other ones."""
+    """Return the held-out conversations of an iteration, or of the last before it, of all seeds.
+
+    Scenarios of another seed are other ones.
+    """
     found = []
     for seed, folder in folders.items():
         directory = open_run(folder)
         with RunReader(directory) as run:
-            rated = candidates(run, iteration, "heldout", directory.manifest.config.selection).rated
+            asked = min(iteration, reached(folder))
+            rated = candidates(run, asked, "heldout", directory.manifest.config.selection).rated
         found += [replace(each, environment=f"{each.environment} {seed}") for each in rated]
     return found
 
@@ -79,6 +98,7 @@ def summed_up(folders: dict[int, Path], iterations: int) -> dict:
             {key: row["heldout"]["reward"][key] for key in ("mean", "low", "high", "n")}
             | {"moved": (row["stages"]["train"] or {}).get("moved"), "rows": (row["stages"]["train"] or {}).get("rows")}
             for row in figures
+            if row["heldout"]
         ]
     first, last = samples(heldout(folders, 0), heldout(folders, iterations))
     rise = difference_interval(last, first)
@@ -110,6 +130,8 @@ def draw(arms: dict, path: Path) -> None:
         curves = [[point["mean"] for point in curve] for curve in arm["seeds"].values()]
         for curve in curves:
             axes.plot(curve, color=COLOURS[name], linewidth=0.8, alpha=0.5)
+        longest = max(map(len, curves))
+        curves = [curve + curve[-1:] * (longest - len(curve)) for curve in curves]
         axes.plot(np.mean(curves, axis=0), color=COLOURS[name], linewidth=2.2, label=name, marker="o", markersize=4)
     axes.axhline(OPTIMUM, color="black", linewidth=0.6, linestyle=":")
     axes.set_xlabel("iteration")
@@ -145,7 +167,7 @@ def main() -> None:
                 check=False,
                 stdout=subprocess.DEVNULL,
             )
-            if done.returncode:
+            if done.returncode and not is_at_the_optimum(folders[arm][seed]):
                 sys.exit(done.returncode)
     arms = {arm: summed_up(found, options.iterations) for arm, found in folders.items()}
     results = {
