@@ -23,6 +23,7 @@ from influence_cli.viewer.screens.listing import ViewerScreen
 from influence_cli.viewer.source import RunSource
 from influence_cli.viewer.widgets.lines import Lines, LinesView
 from influence_cli.viewer.widgets.title_bar import TitleBar
+from influence_cli.viewer.workers import run_beside
 
 _LEFT, _RIGHT = 10, 24
 
@@ -64,7 +65,7 @@ class ChartsScreen(ViewerScreen):
         self.query_one(TitleBar).text = f"{self.source.name} \u2022 iterations"
         self.query_one(LinesView).show(lambda _cells: [[("reading ...", "faint")]])
         self.query_one(LinesView).focus()
-        self.run_worker(self._read(), exclusive=True)
+        run_beside(self, self._read, exclusive=True)
 
     async def _read(self) -> None:
         try:

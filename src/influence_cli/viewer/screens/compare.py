@@ -28,6 +28,7 @@ from influence_cli.viewer.source import RunSource
 from influence_cli.viewer.widgets.lines import LinesView
 from influence_cli.viewer.widgets.title_bar import TitleBar
 from influence_cli.viewer.widgets.virtual_table import Column, VirtualTable
+from influence_cli.viewer.workers import run_beside
 
 _COLUMNS = (
     Column("scenario", "scenario", 22),
@@ -86,7 +87,7 @@ class CompareScreen(ViewerScreen):
         table.set_columns(_COLUMNS)
         table.focus()
         self.query_one(TitleBar).text = "compare"
-        self.run_worker(self._begin(), group="pairs", exclusive=True)
+        run_beside(self, self._begin, group="pairs", exclusive=True)
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -179,19 +180,19 @@ class CompareScreen(ViewerScreen):
         """Compare another measure."""
         names = list(MEASURES)
         self.measure = names[(names.index(self.measure) + 1) % len(names)]
-        self.run_worker(self._read(), group="pairs", exclusive=True)
+        run_beside(self, self._read, group="pairs", exclusive=True)
 
     def action_reverse(self) -> None:
         """Sort the other way round."""
         self.descending = not self.descending
-        self.run_worker(self._read(), group="pairs", exclusive=True)
+        run_beside(self, self._read, group="pairs", exclusive=True)
 
     def action_iteration(self, side: int, by: int) -> None:
         """Take another iteration for one side."""
         numbers = self.numbers[side]
         if numbers:
             self.at[side] = max(0, min(self.at[side] + by, len(numbers) - 1))
-            self.run_worker(self._read(), group="pairs", exclusive=True)
+            run_beside(self, self._read, group="pairs", exclusive=True)
 
 
 def _cells(pairs: Pairs, number: int, most: float) -> tuple[str, ...]:
@@ -255,7 +256,7 @@ class PairScreen(ViewerScreen):
     def action_other(self, by: int) -> None:
         """Go to the next or previous pair."""
         self.row = max(0, min(self.row + by, len(self.pairs.changes) - 1))
-        self.run_worker(self._read(self.row), group="read", exclusive=True)
+        run_beside(self, self._read, self.row, group="read", exclusive=True)
 
     async def _read(self, row: int) -> None:
         left, right = self.pairs.left[row], self.pairs.right[row]

@@ -22,6 +22,7 @@ from influence_cli.viewer.source import RunSource
 from influence_cli.viewer.widgets.label_bar import LabelBar
 from influence_cli.viewer.widgets.lines import Lines, LinesView
 from influence_cli.viewer.widgets.title_bar import TitleBar
+from influence_cli.viewer.workers import run_beside
 
 if TYPE_CHECKING:
     from influence_cli.store.trajectory_table import TrajectoryTable
@@ -86,11 +87,11 @@ class ConversationScreen(ViewerScreen):
     def _open(self, number: int) -> None:
         self.number = number
         self.turn = 0
-        self.run_worker(self._read(number, grown=False), group="read", exclusive=True)
+        run_beside(self, self._read, number, grown=False, group="read", exclusive=True)
 
     def _look(self) -> None:
         if self.is_current:
-            self.run_worker(self._read(self.number, grown=True), group="look", exclusive=True)
+            run_beside(self, self._read, self.number, grown=True, group="look", exclusive=True)
 
     async def _read(self, number: int, *, grown: bool) -> None:
         try:
@@ -140,7 +141,7 @@ class ConversationScreen(ViewerScreen):
 
     def on_label_bar_given(self, message: LabelBar.Given) -> None:
         """Store a label."""
-        self.run_worker(self._store(message.label), group="label")
+        run_beside(self, self._store, message.label, group="label")
 
     async def _store(self, label: LabelRecord) -> None:
         try:
@@ -223,7 +224,7 @@ class ConversationScreen(ViewerScreen):
             return prompt_of(conversation, role, turn, table.run.directory, environments_of)
 
         if conversation is not None:
-            self.run_worker(self._ask_for_prompt(rendered), group="prompt", exclusive=True)
+            run_beside(self, self._ask_for_prompt, rendered, group="prompt", exclusive=True)
 
     def action_judges(self) -> None:
         """Show exactly what was asked for the scores of this turn and of the conversation."""
@@ -240,7 +241,7 @@ class ConversationScreen(ViewerScreen):
             return prompt_of_scores(conversation, trajectory, turn, *where, rubrics)
 
         if conversation is not None:
-            self.run_worker(self._ask_for_prompt(rendered), group="prompt", exclusive=True)
+            run_beside(self, self._ask_for_prompt, rendered, group="prompt", exclusive=True)
 
     async def _ask_for_prompt(self, rendered: Callable[[TrajectoryTable], Prompt]) -> None:
         try:

@@ -27,6 +27,7 @@ from influence_cli.viewer.widgets.facet_panel import FacetPanel
 from influence_cli.viewer.widgets.query_bar import QueryBar, toggled
 from influence_cli.viewer.widgets.title_bar import TitleBar
 from influence_cli.viewer.widgets.virtual_table import VirtualTable
+from influence_cli.viewer.workers import run_beside
 
 _FACETS = ("population", "scenario", "iteration", "status", "reason", "split", "environment", "cue")
 _HISTOGRAMS = ("rating", "veto")
@@ -93,12 +94,12 @@ class RunScreen(ViewerScreen):
         self.fields = fields_of((), blind=self.viewer.blind)
         self.query_one(VirtualTable).set_columns(columns_of(self.fields, self.order))
         self.query_one(VirtualTable).focus()
-        self.run_worker(self._read_fields(), group="fields")
+        run_beside(self, self._read_fields, group="fields")
         if self._query:
             self._answer(self._query)
         else:
             self._ask()
-        self.run_worker(self._index(after=_AFTER_PAINT), group="index")
+        run_beside(self, self._index, after=_AFTER_PAINT, group="index")
         self.set_interval(_LIVE_SECONDS, self._look)
         if self._first is not None:
             self.viewer.show_conversation(self, self._first)
@@ -197,12 +198,12 @@ class RunScreen(ViewerScreen):
         else:
             table.set_rows(len(self.numbers))
         self._note()
-        self.run_worker(self._read_facets(self.node, after=_AFTER_PAINT), group="facets", exclusive=True)
+        run_beside(self, self._read_facets, self.node, after=_AFTER_PAINT, group="facets", exclusive=True)
 
     def on_virtual_table_rows_wanted(self, message: VirtualTable.RowsWanted) -> None:
         """Read rows."""
         numbers = list(self.numbers[message.first : message.first + message.count])
-        self.run_worker(self._read_rows(message.first, numbers, message.generation), group="rows")
+        run_beside(self, self._read_rows, message.first, numbers, message.generation, group="rows")
 
     def on_rows_read(self, message: RowsRead) -> None:
         """Show rows."""
@@ -270,20 +271,20 @@ class RunScreen(ViewerScreen):
         if self._behind and time.monotonic() - self._asked_at > _AGAIN_SECONDS:
             self._behind = False
             self._ask(keep=True)
-            self.run_worker(self._index(), group="index", exclusive=True)
+            run_beside(self, self._index, group="index", exclusive=True)
 
     def on_screen_resume(self) -> None:
         """Hide or show what models said, if that was changed in a conversation."""
         if any(is_judged(field.name) for field in self.fields) == self.viewer.blind:
             self.fields = fields_of(self.names, blind=self.viewer.blind)
             self.query_one(VirtualTable).set_columns(columns_of(self.fields, self.order))
-            self.run_worker(self._read_facets(self.node), group="facets", exclusive=True)
+            run_beside(self, self._read_facets, self.node, group="facets", exclusive=True)
 
     # -- what keys do -------------------------------------------------------------------------------------------------
 
     def _ask(self, *, keep: bool = False) -> None:
         self._asked_at = time.monotonic()
-        self.run_worker(self._read_numbers(self.node, self.order, keep), group="numbers", exclusive=True)
+        run_beside(self, self._read_numbers, self.node, self.order, keep, group="numbers", exclusive=True)
 
     def _answer(self, query: str) -> bool:
         bar = self.query_one(QueryBar)
@@ -305,7 +306,7 @@ class RunScreen(ViewerScreen):
     def _look(self) -> None:
         if self.is_current:
             self._catch_up()
-            self.run_worker(self._changed(), group="watch", exclusive=True)
+            run_beside(self, self._changed, group="watch", exclusive=True)
 
     def _sort_by(self, name: str) -> None:
         descending = not self.order.descending if self.order.field == name else name not in ("number", "iteration")
@@ -346,7 +347,7 @@ class RunScreen(ViewerScreen):
             self.query_one(VirtualTable).focus()
         else:
             panel.focus()
-            self.run_worker(self._read_facets(self.node), group="facets", exclusive=True)
+            run_beside(self, self._read_facets, self.node, group="facets", exclusive=True)
 
     def action_clear(self) -> None:
         """Show every conversation."""

@@ -20,6 +20,7 @@ from influence_cli.viewer.run_list import RunLine, RunList
 from influence_cli.viewer.screens.listing import ViewerScreen
 from influence_cli.viewer.widgets.title_bar import TitleBar, state_sign
 from influence_cli.viewer.widgets.virtual_table import Column, VirtualTable
+from influence_cli.viewer.workers import run_beside
 
 _SECONDS = 2.0
 _COLUMNS = (
@@ -75,7 +76,7 @@ class RunsScreen(ViewerScreen):
     def action_refresh_runs(self) -> None:
         """Read the list again."""
         if self.is_current or not self.lines:
-            self.run_worker(self._scan(), group="scan", exclusive=True)
+            run_beside(self, self._scan, group="scan", exclusive=True)
 
     async def _scan(self) -> None:
         self.post_message(RunsFound(await asyncio.to_thread(self.list.scan)))

@@ -22,6 +22,7 @@ from influence_cli.viewer.sweep_lines import reading_text, sweep_lines, value_te
 from influence_cli.viewer.widgets.lines import LinesView
 from influence_cli.viewer.widgets.title_bar import TitleBar, state_sign
 from influence_cli.viewer.widgets.virtual_table import Column, VirtualTable, column_cells
+from influence_cli.viewer.workers import run_beside
 
 SweepOf = Callable[[], dict[str, Any]]
 """Returns the object ``influence.sweep.show/1`` as it is now; raises InfluenceError."""
@@ -79,7 +80,7 @@ class SweepScreen(ViewerScreen):
 
     def action_read(self) -> None:
         """Read the sweep again."""
-        self.run_worker(self._read(), group="read", exclusive=True)
+        run_beside(self, self._read, group="read", exclusive=True)
 
     async def _read(self) -> None:
         try:

@@ -17,6 +17,7 @@ from textual.widgets import Input, Static
 from influence_cli.store.filter_language import QueryError, quoted, tokens_of
 from influence_cli.viewer.cells import clipped, shown
 from influence_cli.viewer.widgets.safe_input import SafeInput
+from influence_cli.viewer.workers import run_beside
 
 _WAIT = 0.15
 """Seconds without a key before a query is asked."""
@@ -149,7 +150,7 @@ class QueryBar(Vertical):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Ask once nothing was typed for a moment."""
         event.stop()
-        self.run_worker(self._ask_soon(), group="typing", exclusive=True)
+        run_beside(self, self._ask_soon, group="typing", exclusive=True)
 
     async def _ask_soon(self) -> None:
         await asyncio.sleep(_WAIT)
