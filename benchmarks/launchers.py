@@ -38,6 +38,8 @@ def limit(name):
 def simulate(arguments, conversations, workers, launcher, folder):
     command = [sys.executable, "-m", "influence_cli", "simulate", "--env", str(HERE / "environments" / "yardstick")]
     command += ["--n", str(conversations), "--turns", "5", "--no-veto", "--concurrency", str(AT_ONCE * workers)]
+    if launcher == "ray":  # a worker that waits needs no core of its own; Ray would start no more of them than cores
+        command += ["--launcher-option", f"cpus={workers}"]
     command += [*arguments, "--shards", str(workers), "--launcher", launcher, "--out", str(folder), "--json", "--quiet"]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -62,7 +64,7 @@ def main():
     parser.add_argument("--waiting-n", type=int, default=48)
     parser.add_argument("--quick", action="store_true", help="a few conversations")
     parser.add_argument(
-        "--out", type=Path, help="where to keep the figures; what stands there of other launchers stays"
+        "--out", type=Path, help="where to keep the figures; what stands there of other launchers and limits stays"
     )
     arguments = parser.parse_args()
     sizes = {"processor": arguments.processor_n, "waiting": arguments.waiting_n}
@@ -81,7 +83,8 @@ def main():
         print(json.dumps(rows[-1]), flush=True)
     if arguments.out:
         known = json.loads(arguments.out.read_text())["rows"] if arguments.out.is_file() else []
-        kept = [row for row in known if row["launcher"] != arguments.launcher]
+        taken = {(row["launcher"], row["limit"]) for row in rows}
+        kept = [row for row in known if (row["launcher"], row["limit"]) not in taken]
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
         about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit.stdout.strip(),
                  "machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),

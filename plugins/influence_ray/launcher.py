@@ -222,7 +222,9 @@ def _connect(options: RayOptions) -> bool:
     """Join the cluster that is named, or begin one here; return whether it was there before."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = options.address or os.environ.get("RAY_ADDRESS")
-    named = {"address": address} if address else {"num_cpus": options.cpus, "num_gpus": options.gpus}
+    # Without "local" Ray looks for a cluster that it last began here, for minutes where that one was killed.
+    begun = {"address": "local", "num_cpus": options.cpus, "num_gpus": options.gpus}
+    named = {"address": address} if address else begun
     if address:
         _refuse_silent(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -101,3 +102,14 @@ async def test_no_cluster_where_one_is_said_to_be_is_one_line(cluster):
     with pytest.raises(InfluenceError, match="No Ray cluster answers at 127.0.0.1:1: ") as caught:
         RayLauncher(RayOptions(address="127.0.0.1:1"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_that_was_begun_here_and_killed_is_not_looked_for(tmp_path):
+    """Ray remembers in a file which cluster runs here; one that was killed leaves it behind."""
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # its sockets need a short path
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        options = ["--env", "therapy", "-m", "scripted:demo", "--n", "2", "--turns", "1", "--shards", "2"]
+        told = [*options, "--launcher", "ray", "--out", tmp_path / "run"]
+        influence("simulate", *told, env={**env, "RAY_TMPDIR": folder})
