@@ -1,7 +1,6 @@
 """Texts from an OpenAI-compatible server, and what its failures become."""
 
 import asyncio
-import gc
 import time
 import weakref
 
@@ -225,15 +224,6 @@ async def test_cancelled_calls_give_their_place_back(make_backend, server, say):
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (backend.limiter.state.in_flight, backend.limiter.state.waiting) == (0, 0)
     assert (await backend.generate(say())).text
-
-
-@pytest.fixture
-def uncollected():
-    """Nothing is freed but by reference counts."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.parametrize("fault", ["cancelled", "drop", "malformed", "server_error"])
