@@ -62,7 +62,8 @@ def command(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> l
 def reached(folder: Path) -> int:
     """Return the last iteration in which the held-out people of a run were asked."""
     with RunReader(open_run(folder)) as run:
-        return max(row["iteration"] for row in training_figures(run) if row["heldout"])
+        found: int = run.rows("SELECT max(iteration) FROM stage WHERE name = 'evaluate' AND finished IS NOT NULL")[0][0]
+    return found
 
 
 def is_at_the_optimum(folder: Path) -> bool:
