@@ -55,9 +55,10 @@ class SharedRead:
         """
         if self.parent is None:
             return
-        seen = sum(span.stop - span.start for span in self.parent.spans)
+        if sum(span.stop - span.start for span in self.parent.spans) > SHORT:
+            return
         ours, theirs = set(self.rows), set(self.parent.rows)
-        if seen <= SHORT and 2 * len(ours) > len(theirs) and ours <= theirs:
+        if 2 * len(ours) > len(theirs) and ours <= theirs:
             self.parent.rows = sorted(theirs - ours)
             self.spans = (*self.parent.spans, *self.spans)
 
