@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from influence_cli.backends.together import together
 from influence_cli.environments.environment import answer_line
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import ChatMessage
@@ -118,10 +119,4 @@ async def over_items(
             done += 1
             told(done)
 
-    workers = [asyncio.ensure_future(worker()) for _ in range(at_once)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for each in workers:
-            each.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await together([worker() for _ in range(at_once)])

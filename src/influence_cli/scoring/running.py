@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from influence_cli.backends.together import together
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.configs import Budget
 from influence_cli.schemas.records import CallRecord, ScoreRecord
@@ -148,13 +149,7 @@ async def ask_all(
             await _ask_group(group, asking, book, tally, passing)
             told(tally)
 
-    workers = [asyncio.create_task(work()) for _ in range(concurrency)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await together([work() for _ in range(concurrency)])
 
 
 async def ended(asking: asyncio.Future[None], tally: ScoreTally) -> None:

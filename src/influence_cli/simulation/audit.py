@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from influence_cli.backends.together import together
 from influence_cli.environments.environment import Environment, Episode, answer_line
 from influence_cli.environments.originality import grams, overlap
 from influence_cli.errors import CallFailedError, InfluenceError
@@ -212,14 +213,10 @@ async def _judge_all(
             lowest[key] = badness
             audit.lowest[key] = Example(where, messages[-1].text)
 
-    asked = [
-        asyncio.create_task(ask(where, episode, messages, name, text))
-        for where, episode, messages in items
-        for name, text in QUESTIONS.items()
-    ]
-    try:
-        await asyncio.gather(*asked)
-    finally:
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+    await together(
+        [
+            ask(where, episode, messages, name, text)
+            for where, episode, messages in items
+            for name, text in QUESTIONS.items()
+        ]
+    )

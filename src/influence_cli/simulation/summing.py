@@ -79,7 +79,7 @@ def summarised(
         reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
     elif state == "stopped":
         reason, code = "stopped by a signal", EXIT_STOPPED
-    elif tally.failed > config.max_failed_share * tally.done:
+    elif state == "failed":
         allowed = f"more than the {config.max_failed_share:.0%} that max_failed_share allows"
         reason, code = (
             f"{tally.failed:,} of {tally.done:,} conversations failed, {allowed}",
