@@ -17,7 +17,7 @@ import torch
 
 from influence_cli.api import CallFailedError, ChoiceRequest, GenerateRequest, InfluenceError, Prompts
 from influence_transformers.adapters import Adapters
-from influence_transformers.engine.forward import Layout, Runner
+from influence_transformers.engine.forward import Layout
 from influence_transformers.engine.plain import PlainEngine
 from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.scheduler import Scheduler
@@ -148,21 +148,23 @@ def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -
     """Return an engine over a loaded model: the packed one if it serves the model, else the plain one."""
     prompts = Prompts(loaded.tokenizer, loaded.end_ids, name)
     adapters = Adapters(loaded.model)
-    shape = None if options.engine == "plain" else try_packed(loaded.model, loaded.context)
-    if shape is None and options.engine == "packed":
+    packed = None
+    if options.engine != "plain":
+        packed = try_packed(loaded.model, loaded.context, record=options.record)
+    if packed is None and options.engine == "packed":
         raise InfluenceError(
             f"The model {name!r} cannot be batched by the packed engine.", hint="Leave out -o engine=..."
         )
-    if shape is None:
+    if packed is None:
         steps: Scheduler | PlainEngine = PlainEngine(
             loaded.model, adapters.switch, prompts.decode, ending=prompts.ending
         )
     else:
-        runner = Runner(loaded.model)
+        shape, runner = packed
 
         def compute(adapter: str | None, layout: Layout) -> torch.Tensor:
             adapters.switch(adapter)
-            return runner.logits(layout)
+            return runner.logits(layout, adapter)
 
         on_gpu = shape.device.type == "cuda"
         steps = Scheduler(

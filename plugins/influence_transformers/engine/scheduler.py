@@ -81,7 +81,7 @@ class Scheduler:
         works = self._works()
         for adapter in dict.fromkeys(w.sequence.adapter for w in works):
             group = [w for w in works if w.sequence.adapter == adapter]
-            layout = lay_out(group, self.pool.shape.device)
+            layout = lay_out(group)
             logits = self._compute(adapter, layout)
             self._advance(group, layout, logits)
         self.counters.steps += 1
