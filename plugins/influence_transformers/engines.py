@@ -23,7 +23,7 @@ from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.scheduler import Scheduler
 from influence_transformers.engine.segments import Pool
 from influence_transformers.engine.sequences import ChoiceTask, Sequence, TextTask
-from influence_transformers.engine.trial import try_packed
+from influence_transformers.engine.trial import PassRunner, try_packed
 from influence_transformers.engine.worker import Result, Worker
 from influence_transformers.loading import LoadedModel, load_model
 from influence_transformers.options import MIB, TransformersOptions
@@ -34,13 +34,14 @@ _GPU_SHARE = 0.7
 
 @dataclass
 class Engine:
-    """One loaded model with its thread."""
+    """One loaded model with its thread; ``runner`` is what batches, if it can be batched."""
 
     loaded: LoadedModel
     prompts: Prompts
     adapters: Adapters
     steps: Scheduler | PlainEngine
     worker: Worker
+    runner: PassRunner | None = None
     users: int = 0
 
     @property
@@ -175,7 +176,7 @@ def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -
             max_rows=options.max_rows or (8192 if on_gpu else 512),
             max_running=options.max_running or (256 if on_gpu else 64),
         )
-    return Engine(loaded, prompts, adapters, steps, Worker(steps, name))
+    return Engine(loaded, prompts, adapters, steps, Worker(steps, name), packed and packed.runner)
 
 
 def _budget(options: TransformersOptions, device: torch.device) -> int:

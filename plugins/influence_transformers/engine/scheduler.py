@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from influence_transformers.engine.choices import choice_log_probabilities
+from influence_transformers.engine.choices import Question, choice_log_probabilities
 from influence_transformers.engine.forward import Layout, Work, lay_out
 from influence_transformers.engine.sampling import draw_tokens
 from influence_transformers.engine.segments import Pool, Span
@@ -190,6 +190,7 @@ class Scheduler:
     def _advance(self, works: list[Work], layout: Layout, logits: torch.Tensor) -> None:
         offset = 0
         replies: list[tuple[Sequence, TextTask, int]] = []
+        asked: list[tuple[Sequence, Question]] = []
         for (seq, count, last), owned in zip(works, layout.owners, strict=True):
             assert seq.segment is not None
             seq.computed += count
@@ -197,13 +198,14 @@ class Scheduler:
             if last and seq.published < len(seq.prompt):
                 self._publish(seq)
             if last and isinstance(seq.task, ChoiceTask):
-                found = choice_log_probabilities(
-                    seq.task.trie, logits[offset : offset + owned], self._ending if seq.task.ending else ()
-                )
-                self._resolve(seq, ChoiceResult(found, len(seq.prompt), seq.cached))
+                asked.append((seq, Question(seq.task.trie, offset, self._ending if seq.task.ending else ())))
             elif last and isinstance(seq.task, TextTask):
                 replies.append((seq, seq.task, offset))
             offset += owned
+        if asked:
+            answers = choice_log_probabilities([question for _, question in asked], logits)
+            for (seq, _), found in zip(asked, answers, strict=True):
+                self._resolve(seq, ChoiceResult(found, len(seq.prompt), seq.cached))
         if replies:
             self._draw(replies, logits)
 
