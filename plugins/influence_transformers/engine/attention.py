@@ -45,8 +45,15 @@ class Write(NamedTuple):
     stop: int
 
 
+class Single(NamedTuple):
+    """A row that goes to ``segment`` at position ``at`` and sees all positions there up to itself."""
+
+    segment: Segment
+    at: int
+
+
 class Read(NamedTuple):
-    """Rows that see all of some spans, which lie one after the other; a lone row sees one span."""
+    """Rows that see all of some spans, which lie one after the other."""
 
     spans: tuple[Span, ...]
     rows: Sequence[int]
@@ -62,9 +69,13 @@ class Among(NamedTuple):
 
 @dataclass
 class Plan:
-    """What one forward pass of ``rows`` rows writes and reads; the same for every layer."""
+    """What one forward pass of ``rows`` rows writes and reads; the same for every layer.
+
+    The first rows are ``singles``, one each; what else they see is among ``reads``, as for all rows.
+    """
 
     rows: int = 0
+    singles: list[Single] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     among: list[Among] = field(default_factory=list)

@@ -13,7 +13,6 @@ from torch.nn.functional import embedding_bag
 
 from influence_transformers.engine.attention import Plan
 from influence_transformers.engine.fused import causal, full, kernel, masked
-from influence_transformers.engine.segments import Layers, Segment
 
 
 class Partials:
@@ -49,27 +48,24 @@ class Partials:
 class Calls:
     """One pass's parts, ready for every layer: views of segments, and where each row's partial results will lie.
 
-    Partial results lie in the order: reads of one row (``lone``), other reads, rows among themselves; one past the last
+    Partial results lie in the order: single rows, reads, rows among themselves; one past the last
     pads.
     """
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
-        self._places = plan.writes[0].segment.pool.shape.places
-        alone = [read for read in plan.reads if len(read.rows) == 1 and len(read.spans) == 1]
-        reads = [read for read in plan.reads if len(read.rows) > 1 or len(read.spans) > 1]
-        self._lone = [read.rows[0] for read in alone]
-        self._lone_seen = [segment.by_layer(start, stop) for ((segment, start, stop),), _ in alone]
-        self._seen = [[segment.by_layer(start, stop) for segment, start, stop in read.spans] for read in reads]
-        self._rows = [_index(read.rows, device) for read in reads]
+        shape = (plan.singles or plan.writes)[0].segment.pool.shape
+        self._places = shape.places
+        self._singles = len(plan.singles)
+        self._seen_alone = [segment.by_layer(0, at + 1) for segment, at in plan.singles]
+        self._single_places = [segment.by_layer(at, at + 1) for segment, at in plan.singles]
+        self._seen = [[segment.by_layer(start, stop) for segment, start, stop in read.spans] for read in plan.reads]
+        self._rows = [_index(read.rows, device) for read in plan.reads]
         self._among = [
             (slice(part.start, part.stop), causal if part.mask is None else masked(part.mask.to(device)))
             for part in plan.among
         ]
-        singles = [write for write in plan.writes if write.stop - write.start == 1]
-        self._single_rows = [write.start for write in singles]
-        self._single_places = [write.segment.by_layer(write.at, write.at + 1) for write in singles]
-        self._writes: list[tuple[Segment, int, int, int]] = [w for w in plan.writes if w.stop - w.start > 1]
-        groups = [self._lone, *(read.rows for read in reads), *(range(p.start, p.stop) for p in plan.among)]
+        self._writes = plan.writes
+        groups = [range(self._singles), *(r.rows for r in plan.reads), *(range(p.start, p.stop) for p in plan.among)]
         self._parts, self._size = _parts(groups, plan.rows, device)
         self._partials: dict[tuple[int, int], Partials] = {}
 
@@ -78,7 +74,7 @@ class Calls:
         place = self._places[layer]
         self._write(place, layer, k, v)
         partials = self._partials_of(q.shape[1], v.shape[2])
-        if self._lone:
+        if self._singles:
             partials.add(*self._alone(place, q, scale))
         for rows, views in zip(self._rows, self._seen, strict=True):
             keys, values = ([view[which][place] for view in views] for which in (0, 1))
@@ -97,27 +93,25 @@ class Calls:
         return found
 
     def _alone(self, place: int, q: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the results of the reads of one row each."""
-        groups = self._lone_seen[0][0][place].shape[0]
+        """Return what single rows see of their own segments."""
+        groups = self._seen_alone[0][0][place].shape[0]
         heads, width = q.shape[1:]
-        first = q[: max(self._lone) + 1]  # single rows lie at the beginning of a pass
-        rows = first.view(len(first), groups, 1, heads // groups, width).unbind(0)
+        rows = q[: self._singles].view(self._singles, groups, 1, heads // groups, width).unbind(0)
         found = [
-            kernel(rows[row], keys[place], values[place], False, scale)
-            for row, (keys, values) in zip(self._lone, self._lone_seen, strict=True)
+            kernel(row, keys[place], values[place], False, scale)
+            for row, (keys, values) in zip(rows, self._seen_alone, strict=True)
         ]
         outs, weights = zip(*found, strict=True)
-        return torch.stack(outs).view(len(found), heads, -1), torch.stack(weights).view(len(found), heads)
+        return torch.stack(outs).view(self._singles, heads, -1), torch.stack(weights).view(self._singles, heads)
 
     def _write(self, place: int, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
         """Put the pass's keys and values where they belong; those of single rows together."""
-        if self._single_rows:
-            first = max(self._single_rows) + 1
-            keys, values = (t[:first].unsqueeze(2).unsqueeze(3).unbind(0) for t in (k, v))  # each heads x 1 x 1 x width
-            sources = [keys[row] for row in self._single_rows] + [values[row] for row in self._single_rows]
-            views: list[tuple[Layers, Layers]] = self._single_places
+        if self._singles:
+            # each heads x 1 x 1 x width
+            keys, values = (t[: self._singles].unsqueeze(2).unsqueeze(3).unbind(0) for t in (k, v))
+            views = self._single_places
             into = [keys[place] for keys, _ in views] + [values[place] for _, values in views]
-            torch._foreach_copy_(into, sources)
+            torch._foreach_copy_(into, [*keys, *values])
         for segment, at, start, stop in self._writes:
             segment.keys[layer][:, at : at + stop - start] = k[start:stop].transpose(0, 1)
             segment.values[layer][:, at : at + stop - start] = v[start:stop].transpose(0, 1)

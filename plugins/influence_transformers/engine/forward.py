@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from influence_transformers.engine.attention import Among, Plan, Read, Write, use
+from influence_transformers.engine.attention import Among, Plan, Read, Single, Write, use
 from influence_transformers.engine.calls import Calls
 from influence_transformers.engine.choices import seen_nodes
 from influence_transformers.engine.segments import Span
@@ -65,7 +65,7 @@ class SharedRead:
 
 
 def lay_out(works: list[Work]) -> Layout:
-    """Return the packed pass for ``works``, all of one adapter."""
+    """Return the packed pass for ``works``, all of one adapter; those of one row first."""
     layout = Layout()
     plan = layout.plan
     shared: dict[tuple[int, int, int], SharedRead] = {}
@@ -73,13 +73,15 @@ def lay_out(works: list[Work]) -> Layout:
         assert seq.segment is not None
         start, done = len(layout.tokens), seq.computed
         own = done - seq.base
-        layout.tokens += seq.tokens_between(done, done + count).tolist()
-        layout.positions += range(done, done + count)
         seq.segment.reserve(own + count)
-        plan.writes.append(Write(seq.segment, own, start, start + count))
-        if count == 1:
-            plan.reads.append(Read((Span(seq.segment, 0, own + 1),), range(start, start + 1)))
+        if count == 1 and start == len(plan.singles):
+            layout.tokens.append(seq.token_at(done))
+            layout.positions.append(done)
+            plan.singles.append(Single(seq.segment, own))
         else:
+            layout.tokens += seq.tokens_between(done, done + count).tolist()
+            layout.positions += range(done, done + count)
+            plan.writes.append(Write(seq.segment, own, start, start + count))
             if own:
                 plan.reads.append(Read((Span(seq.segment, 0, own),), range(start, start + count)))
             plan.among.append(Among(start, start + count, None))
@@ -90,7 +92,10 @@ def lay_out(works: list[Work]) -> Layout:
         layout.owners.append(len(wanted))
         above = None
         for span in seq.above:
-            above = shared.setdefault(_key(span), SharedRead((span,), above))
+            key = (id(span.segment), span.start, span.stop)
+            if key not in shared:
+                shared[key] = SharedRead((span,), above)
+            above = shared[key]
             above.rows += range(start, len(layout.tokens))
     for read in shared.values():
         read.go_on_from_parent()
@@ -99,10 +104,6 @@ def lay_out(works: list[Work]) -> Layout:
             plan.reads.append(Read(read.spans, read.rows))
     plan.rows = len(layout.tokens)
     return layout
-
-
-def _key(span: Span) -> tuple[int, int, int]:
-    return id(span.segment), span.start, span.stop
 
 
 def _lay_out_choices(layout: Layout, seq: Sequence, own: int) -> list[int]:

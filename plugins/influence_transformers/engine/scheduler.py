@@ -108,6 +108,8 @@ class Scheduler:
             self._leave(seq)
 
     def _admit(self) -> None:
+        if not self.waiting:
+            return
         owed = sum(self.pool.bytes_for(len(s.prompt) + s.growth - s.base) - _held(s) for s in self.running)
         for seq in list(self.waiting):
             if len(self.running) >= self.max_running:

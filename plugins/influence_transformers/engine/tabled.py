@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 DEVICES = ("cuda",)
 """Kinds of device that tables are used on."""
-STEPS = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1024)
+STEPS = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512, 640, 768, 1024,
+         1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096, 5120, 6144, 7168, 8192)  # fmt: skip
 """Rows that recorded passes are filled up to."""
 _MOST_RECORDED = 96
+_WORTH = 10**13
+"""Rows x parameters beyond which a pass keeps a GPU busy for longer than it takes to launch."""
+_LEAST_RECORDED = 256
+_FEW_LOGITS = 256
 
 Forward = Callable[[torch.Tensor, Sizes], torch.Tensor]
 
@@ -60,6 +65,7 @@ class TableRunner:
         self._kernels = Shape(kind.heads, repeat, kind.key_dim, origin)
         self._some_logits = "logits_to_keep" in inspect.signature(type(model).forward).parameters
         self._recordings = Recordings(self._forward, shape.device) if record and shape.device.type == "cuda" else None
+        self._most = max(_LEAST_RECORDED, _WORTH // max(1, sum(p.numel() for p in model.parameters())))
 
     def logits(self, layout: Layout, adapter: str | None = None) -> torch.Tensor:
         """Return float32 logits, wanted rows x vocabulary, having written the pass's keys and values.
@@ -70,7 +76,7 @@ class TableRunner:
         wanted = len(layout.logit_rows)
         with torch.inference_mode():
             if self._recordings is not None:
-                sizes = recorded_sizes(tables.sizes)
+                sizes = recorded_sizes(tables.sizes, self._most)
                 found = None if sizes is None else self._recordings.play(adapter, sizes, tables.packed(sizes))
                 if found is not None:
                     return found[:wanted]
@@ -78,9 +84,9 @@ class TableRunner:
             return self._forward(torch.from_numpy(tables.packed(sizes)).to(self._shape.device), sizes)
 
     def _forward(self, packed: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-        tables = dict(zip(sizes.lengths, packed.split(list(sizes.lengths.values())), strict=True))
+        tables = {name: packed[place] for name, place in sizes.places.items()}
         extra = {"logits_to_keep": tables["wanted"]} if self._some_logits else {}
-        use(_Pass(self._kernels, self._shape.places, tables, sizes))
+        use(Pass(self._kernels, self._shape.places, tables, sizes))
         try:
             out = self._model(
                 input_ids=tables["tokens"].unsqueeze(0),
@@ -94,7 +100,7 @@ class TableRunner:
             use(None)
 
 
-class _Pass:
+class Pass:
     """One pass's tables on the device, ready for every layer."""
 
     def __init__(self, kernels: Shape, places: dict[int, int], tables: dict[str, torch.Tensor], sizes: Sizes) -> None:
@@ -172,24 +178,24 @@ class Recordings:
         return made
 
 
-def recorded_sizes(sizes: Sizes) -> Sizes | None:
-    """Return what a pass's tables are filled up to, so that few sizes have to be recorded; None for too many rows.
+def recorded_sizes(sizes: Sizes, most: int) -> Sizes | None:
+    """Return what a pass's tables are filled up to, so that few sizes are recorded; None for more than ``most`` rows.
 
     All but the rows are as large as passes of so many rows usually need: what is left empty costs next to nothing.
     """
     rows = next((step for step in STEPS if step >= sizes.rows), None)
-    if rows is None:
+    if rows is None or sizes.rows > most:
         return None
     return Sizes(
         rows=rows,
-        wanted=rows,
-        few=_power(max(sizes.few, 2 * rows)),
-        many=_power(max(sizes.many, rows)) if sizes.many else 0,
-        masked=_power(max(sizes.masked, rows // 2)) if sizes.masked else 0,
+        wanted=min(rows, _power(max(sizes.wanted, _FEW_LOGITS))),
+        few=_power(max(sizes.few, 2 * min(rows, _FEW_LOGITS))),
+        many=_power(max(sizes.many, rows)),
+        masked=_power(max(sizes.masked, min(rows, _FEW_LOGITS) // 2)) if sizes.masked else 0,
         listed=_power(max(sizes.listed, 4 * rows)),
         parts=_power(max(sizes.parts, 8)),
         results=_power(max(sizes.results, 4 * rows)),
-        masks=_power(max(sizes.masks, rows)) if sizes.masks else 0,
+        masks=_power(max(sizes.masks, min(rows, 4 * _FEW_LOGITS))) if sizes.masks else 0,
     )
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from influence_transformers.engine.attention import Plan
+from influence_transformers.engine.attention import Plan, Single
 from influence_transformers.engine.segments import CacheShape, Pool, Segment, Span
 
 Table = npt.NDArray[np.int64]
@@ -80,6 +80,15 @@ class Sizes(NamedTuple):
             "masks": self.masks,
         }
 
+    @property
+    def places(self) -> dict[str, slice]:
+        """Where each table lies in the one array: begun at even places, so that kernels are compiled for one alignment."""
+        found, at = {}, 0
+        for name, length in self.lengths.items():
+            found[name] = slice(at, at + length)
+            at += length + length % 2
+        return found
+
 
 @dataclass
 class Tables:
@@ -107,17 +116,16 @@ class Tables:
 
     def packed(self, sizes: Sizes) -> Table:
         """Return all of them as one array, each filled up to ``sizes``, which are no smaller than its own."""
-        whole = np.zeros(sum(sizes.lengths.values()), np.int64)
-        offset = 0
-        for name, length in sizes.lengths.items():
+        places = sizes.places
+        whole = np.zeros(places["masks"].stop, np.int64)
+        for name, place in places.items():
             table: Table = getattr(self, name)
             if name == "parts":
-                into = whole[offset : offset + length].reshape(sizes.rows, sizes.parts)
+                into = whole[place].reshape(sizes.rows, sizes.parts)
                 into[:] = -1
                 into[: table.shape[0], : table.shape[1]] = table
             else:
-                whole[offset : offset + len(table)] = table
-            offset += length
+                whole[place.start : place.start + len(table)] = table
         return whole
 
 
@@ -137,11 +145,11 @@ class Maker:
         """Return the tables of a pass."""
         draft = _Draft(self.repeat, lambda segment: (segment.address - self.origin) // self.shape.dtype.itemsize)
         places = np.zeros((plan.rows, 3), np.int64)
+        places[: len(plan.singles)] = draft.singles(plan.singles)
         for segment, at, start, stop in plan.writes:
             places[start:stop, :2] = draft.base(segment), segment.capacity
             places[start:stop, 2] = np.arange(at, at + stop - start)
-            if stop - start > 1:
-                draft.read(Span(segment, at, at + stop - start), range(start, stop), step=1)
+            draft.read(Span(segment, at, at + stop - start), range(start, stop), step=1)
         for read in plan.reads:
             for span in read.spans:
                 draft.read(span, read.rows)
@@ -170,6 +178,8 @@ class _Draft:
     repeat: int
     base_of: Callable[[Segment], int]
     bases: dict[int, int] = field(default_factory=dict)
+    alone: list[Table] = field(default_factory=list)
+    alone_many: list[Table] = field(default_factory=list)
     few: list[Item] = field(default_factory=list)
     many: list[Item] = field(default_factory=list)
     masked: list[Item] = field(default_factory=list)
@@ -186,6 +196,23 @@ class _Draft:
         if found is None:
             found = self.bases[id(segment)] = self.base_of(segment)
         return found
+
+    def singles(self, singles: list[Single]) -> Table:
+        """Add single rows' reads of what is their own, all at once; return where they are written (rows x 3)."""
+        places = np.array(
+            [(self.base(segment), segment.capacity, at) for segment, at in singles], np.int64
+        ).reshape(-1, 3)  # fmt: skip
+        seen = places[:, 2] + 1
+        pieces = -(-seen // PIECE)
+        row = np.repeat(np.arange(len(singles)), pieces)
+        start = PIECE * (np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces))
+        stop = np.minimum(start + PIECE, seen[row])
+        items = np.zeros((len(row), COLUMNS), np.int64)
+        items[:, 0], items[:, 1] = places[row, 0], places[row, 1]
+        items[:, 2], items[:, 3], items[:, 4] = start, stop, self._list(range(len(singles))) + row
+        items[:, 5], items[:, 6], items[:, 8] = 1, stop, self._result(row) + np.arange(len(row))
+        (self.alone if self.repeat <= FEW else self.alone_many).append(items.reshape(-1))
+        return places
 
     def read(self, span: Span, rows: Sequence[int], step: int = 0) -> None:
         """Add a read of a span by rows; with ``step`` 1 each row sees one position more, the first only the first."""
@@ -226,7 +253,10 @@ class _Draft:
         column = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         parts = np.full((len(tokens), int(counts.max())), -1, np.int64)
         parts[owners[order], column] = order
-        few, many, masked = (np.array(items, np.int64).reshape(-1) for items in (self.few, self.many, self.masked))
+        few, many, masked = (
+            _joined([*alone, np.array(items, np.int64).reshape(-1)])
+            for alone, items in ((self.alone, self.few), (self.alone_many, self.many), ([], self.masked))
+        )
         return Tables(
             np.array(tokens, np.int64), np.array(positions, np.int64), np.array(wanted, np.int64), places,
             few, many, masked, _joined(self.listed), parts, _joined(self.masks), self.results,
@@ -238,7 +268,7 @@ class _Draft:
         self.rows_listed += len(rows)
         return start
 
-    def _result(self, rows: Sequence[int]) -> int:
+    def _result(self, rows: Sequence[int] | Table) -> int:
         start = self.results
         self.owners.append(np.array(rows, np.int64))
         self.results += len(rows)
