@@ -36,6 +36,7 @@ from influence_transformers.engine import tabled
 from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.sequences import Sequence, TextTask
 from influence_transformers.engines import Registry, start_engine
+from influence_transformers.fusing import fuse_norms
 from influence_transformers.loading import LoadedModel
 from influence_transformers.options import TransformersOptions
 from local import THERAPY, endless_therapy, model_folder
@@ -172,6 +173,7 @@ def check(device, tokenizer, way):
                 torch.tensor(ids[None], device=device), max_new_tokens=24, do_sample=False, pad_token_id=0, eos_token_id=None
             )
         expected.append(found[0, len(ids) :].tolist())
+    fuse_norms(model)
     engine, _ = start(model, tokenizer, way, "check")
     same = 0
     for _ in range(3):  # the second time sizes are recorded, the third they are played back; prefixes are cached
@@ -191,27 +193,39 @@ def bench(size, model, tokenizer, way, arguments, chip, environment, scratch):
     folder = scratch / size
     model.config.save_pretrained(folder)
     Registry.shared.engines[folder, options.model_dump_json()] = engine
-    tally, seconds = converse(environment, folder, options, arguments.conversations, arguments.turns, arguments.forced)
-    roles = tally.roles.values()
-    prompt, cached = sum(r.prompt_tokens for r in roles), sum(r.cached_tokens for r in roles)
-    replies = sum(r.completion_tokens for r in roles)
+    engine.users += 1
     numbers = sum(p.numel() for p in model.parameters())
     working = numbers - sum(e.weight.numel() for e in (model.get_input_embeddings(), model.get_output_embeddings()))
     cache = (
         2 * model.config.num_hidden_layers * model.config.num_key_value_heads * model.config.head_dim * dtype.itemsize
     )
     step = numbers * dtype.itemsize + arguments.sequences * (arguments.prompt + arguments.tokens / 2) * cache
+    common = {
+        "model": size, "parameters": numbers, "way": way, "served_by": type(engine.runner).__name__,
+        "prefill_tokens_per_s": prefill, "decode_tokens_per_s": decode,
+        "share_of_matrix_peak_at_prefill": 2 * working * prefill / chip[0],
+        "share_of_bandwidth_at_decode": step * decode / arguments.sequences / chip[1],
+    }  # fmt: skip
+    for count in map(int, arguments.conversations.split(",")):
+        engine.steps.tree.evict(0)  # nothing read for an earlier figure is found again
+        yield {**common, **conversing(environment, folder, options, count, arguments)}
     Registry.shared.engines.clear()
     engine.worker.close()
-    peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0
+
+
+def conversing(environment, folder, options, count, arguments):
+    """Return the figures of so many conversations; of none, nothing."""
+    if not count:
+        return {}
+    tally, seconds = converse(environment, folder, options, count, arguments.turns, arguments.forced)
+    roles = tally.roles.values()
+    prompt, cached = sum(r.prompt_tokens for r in roles), sum(r.cached_tokens for r in roles)
     return {
-        "model": size, "parameters": numbers, "way": way, "served_by": type(engine.runner).__name__,
-        "conversations": arguments.conversations, "turns": arguments.turns, "seconds": seconds,
-        "conversations_per_minute": 60 * arguments.conversations / seconds, "failed": tally.failed,
-        "prompt_tokens": prompt, "computed_tokens": prompt - cached, "completion_tokens": replies,
-        "prefill_share": 1 - cached / prompt, "prefill_tokens_per_s": prefill, "decode_tokens_per_s": decode,
-        "share_of_matrix_peak_at_prefill": 2 * working * prefill / chip[0],
-        "share_of_bandwidth_at_decode": step * decode / arguments.sequences / chip[1], "peak_gb": peak / 1e9,
+        "conversations": count, "turns": arguments.turns, "seconds": seconds,
+        "conversations_per_minute": 60 * count / seconds, "failed": tally.failed,
+        "prompt_tokens": prompt, "computed_tokens": prompt - cached, "prefill_share": 1 - cached / prompt,
+        "completion_tokens": sum(r.completion_tokens for r in roles),
+        "peak_gb": (torch.cuda.max_memory_allocated() if arguments.device.startswith("cuda") else 0) / 1e9,
     }  # fmt: skip
 
 
@@ -219,7 +233,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sizes", default="1b,8b")
-    parser.add_argument("--conversations", type=int, default=32)
+    parser.add_argument("--conversations", default="32,256", help="how many, one run each; 0: none")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--forced", type=int, default=64)
     parser.add_argument("--sequences", type=int, default=64)
@@ -244,10 +258,11 @@ def main():
         for size in arguments.sizes.split(","):
             model = make_model(size, arguments.device, torch.bfloat16 if cuda else torch.float32, tokenizer)
             batch = static_batch(model, arguments.sequences, arguments.prompt, arguments.tokens)
+            fuse_norms(model)
             for way in ways:
-                row = bench(size, model, tokenizer, way, arguments, chip, environment, Path(scratch))
-                rows.append({**row, "generate_decode_tokens_per_s": batch})
-                print(json.dumps(rows[-1]), flush=True)
+                for row in bench(size, model, tokenizer, way, arguments, chip, environment, Path(scratch)):
+                    rows.append({**row, "generate_decode_tokens_per_s": batch})
+                    print(json.dumps(rows[-1]), flush=True)
             del model
     name = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else arguments.device
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)

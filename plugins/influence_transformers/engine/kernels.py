@@ -7,7 +7,7 @@ Source: softmax in one pass over the keys: Dao et al., FlashAttention, 2022 (arX
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -16,6 +16,18 @@ import triton.language as tl
 from influence_transformers.engine.tables import COLUMNS, FEW, MANY, WORD
 
 _LOG2_E = 1.4426950408889634
+
+
+class Tile(NamedTuple):
+    """How a read is compiled: positions taken at once, warps of a program, stages of its loads."""
+
+    stride: int
+    warps: int
+    stages: int
+
+
+FEW_TILE, MANY_TILE = Tile(64, 4, 3), Tile(64, 4, 2)
+"""For items of few rows, and for others; the fastest of a dozen each that were tried on an H100."""
 
 
 @triton.jit(do_not_specialize=["layer"])
@@ -141,6 +153,7 @@ class Shape:
         self.heads, self.repeat, self.width, self.origin = heads, repeat, width, origin
         self.width_up = triton.next_power_of_2(width)
         self._common: dict[str, Any] = {"HEADS": heads, "WIDTH": width, "WIDTH_UP": self.width_up}
+        self._small = self.width_up <= 128 and origin.element_size() == 2
         self._precision = "ieee" if origin.dtype == torch.float32 else "tf32"
 
     def write(self, places: torch.Tensor, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
@@ -158,10 +171,12 @@ class Shape:
         count = len(items) // COLUMNS
         if not count:
             return
+        tile = FEW_TILE if few else MANY_TILE
         _read[(count, self.heads)](
             q, self.origin, out, lse, items, listed, masks, layer, scale * _LOG2_E, q.stride(0), q.stride(1),
-            REPEAT=self.repeat, BLOCK=FEW if few else MANY, STRIDE=64 if self.width_up <= 128 else 32, MASKED=masked,
-            WORD=WORD, COLUMNS=COLUMNS, PRECISION=self._precision, **self._common, num_warps=4, num_stages=3 if few else 2,
+            REPEAT=self.repeat, BLOCK=FEW if few else MANY, MASKED=masked, WORD=WORD, COLUMNS=COLUMNS,
+            STRIDE=tile.stride if self._small else 32, PRECISION=self._precision, **self._common,
+            num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
 
     def add_up(self, out: torch.Tensor, lse: torch.Tensor, parts: torch.Tensor, summed: torch.Tensor) -> None:

@@ -215,8 +215,7 @@ class Scheduler:
         rows = logits[[offset for _, _, offset in replies]] if len(replies) < len(logits) else logits
         early = [i for i, (seq, task, _) in enumerate(replies) if len(seq.generated) < task.min_tokens]
         if early:
-            rows = rows.clone()
-            rows[torch.tensor(early).unsqueeze(1), torch.tensor(self._ending).unsqueeze(0)] = -torch.inf
+            rows = self._without_ending(rows, early)
         tokens = draw_tokens(rows, [task.draws for _, task, _ in replies])
         for (seq, task, _), token in zip(replies, tokens, strict=True):
             self.counters.completion_tokens += 1
@@ -225,6 +224,15 @@ class Scheduler:
             if end is not None:
                 self._publish(seq)
                 self._resolve(seq, TextResult(end[0], tuple(seq.generated), end[1], len(seq.prompt), seq.cached))
+
+    def _without_ending(self, rows: torch.Tensor, early: list[int]) -> torch.Tensor:
+        """Return logits (rows x vocabulary) in which the rows that are ``early`` cannot end."""
+        ending = torch.tensor(self._ending, device=rows.device)
+        if len(early) == len(rows):
+            return rows.index_fill(1, ending, -torch.inf)
+        rows = rows.clone()
+        rows[torch.tensor(early, device=rows.device).unsqueeze(1), ending.unsqueeze(0)] = -torch.inf
+        return rows
 
     def _publish(self, seq: Sequence) -> None:
         """Let the tree cover what is computed of a sequence."""
