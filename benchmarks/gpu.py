@@ -28,6 +28,7 @@ from influence_cli.backends.names import parse_model_name
 from influence_cli.environments.loading import load_environment
 from influence_cli.schemas.configs import SamplingOverrides, SimulationConfig
 from influence_cli.simulation.calls import Run
+from influence_cli.simulation.estimate import conversations_in_cache
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.store.writer import RunWriter
@@ -121,11 +122,16 @@ def speeds(engine, sequences, prompt, tokens):
 
 
 def converse(environment, folder, options, conversations, turns, forced):
-    """Have the conversations through the program's own runner; return the tally and the seconds they took."""
+    """Have the conversations through the program's own runner, as many together as it would have.
+
+    Return the tally, that number, and the seconds they took.
+    """
     config = SimulationConfig(n=conversations, turns=turns, concurrency=conversations)
     backend = TransformersBackend(str(folder), options)
     sampling = SamplingOverrides(max_tokens=forced, min_tokens=forced)
     models = {role: RoleModel(parse_model_name("transformers:random"), backend, sampling, None, 0.0) for role in ROLES}
+    together = min(conversations, conversations_in_cache([environment], config, models) or conversations)
+    config = config.model_copy(update={"concurrency": together})
     tally = start_tally([environment], config)
 
     async def run():
@@ -134,7 +140,7 @@ def converse(environment, folder, options, conversations, turns, forced):
             await Runner(Run(config, models, writer, tally), [environment], writer).simulate()
             return time.perf_counter() - started
 
-    return tally, asyncio.run(run())
+    return tally, together, asyncio.run(run())
 
 
 def start(model, tokenizer, way, name):
@@ -217,11 +223,11 @@ def conversing(environment, folder, options, count, arguments):
     """Return the figures of so many conversations; of none, nothing."""
     if not count:
         return {}
-    tally, seconds = converse(environment, folder, options, count, arguments.turns, arguments.forced)
+    tally, together, seconds = converse(environment, folder, options, count, arguments.turns, arguments.forced)
     roles = tally.roles.values()
     prompt, cached = sum(r.prompt_tokens for r in roles), sum(r.cached_tokens for r in roles)
     return {
-        "conversations": count, "turns": arguments.turns, "seconds": seconds,
+        "conversations": count, "together": together, "turns": arguments.turns, "seconds": seconds,
         "conversations_per_minute": 60 * count / seconds, "failed": tally.failed,
         "prompt_tokens": prompt, "computed_tokens": prompt - cached, "prefill_share": 1 - cached / prompt,
         "completion_tokens": sum(r.completion_tokens for r in roles),

@@ -132,16 +132,18 @@ class Scheduler:
         self.counters.cached_tokens += seq.cached
 
     def _waits_for_other(self, seq: Sequence) -> bool:
-        cached = -1
-        for other in self.running:
-            if other.adapter != seq.adapter or not other.prefilling:
-                continue
-            shared = common_length(seq.prompt[:-1], other.prompt)
-            if shared >= _WORTH_WAITING:
-                cached = self.tree.matched(seq.adapter, seq.prompt[:-1]) if cached < 0 else cached
-                if shared >= cached + _WORTH_WAITING:
-                    return True
-        return False
+        known = seq.prompt[:-1]
+        others = [other.prompt for other in self.running if other.prefilling and other.adapter == seq.adapter]
+        if not others or len(known) < _WORTH_WAITING:
+            return False
+        enough = self.tree.matched(seq.adapter, known) + _WORTH_WAITING
+        if enough > len(known):
+            return False
+        last = known[enough - 1]  # looked at first: most others differ there, and few numbers are read
+        return any(
+            len(prompt) >= enough and prompt[enough - 1] == last and common_length(known[:enough], prompt) == enough
+            for prompt in others
+        )
 
     def _enter(self, seq: Sequence) -> None:
         """Give a sequence its place in the tree and a segment to write to."""
@@ -163,8 +165,7 @@ class Scheduler:
 
     def _leave(self, seq: Sequence) -> None:
         if seq.node is not None:
-            self.tree.unpin(seq.node)
-            seq.node.asked = isinstance(seq.task, ChoiceTask) and seq.node.parent is not None
+            self.tree.unpin(seq.node, asked=isinstance(seq.task, ChoiceTask))
         seq.node, seq.segment, seq.above = None, None, []
         if seq in self.running:
             self.running.remove(seq)

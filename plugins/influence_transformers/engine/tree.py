@@ -8,6 +8,7 @@ questions before all others, then the least recently used.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
 import numpy as np
@@ -60,6 +61,8 @@ class PrefixTree:
         self.pool = pool
         self._roots: dict[str | None, Node] = {}
         self._clock = 0
+        self._idle: list[tuple[bool, int, int, Node]] = []
+        self._entries = 0
 
     def root(self, adapter: str | None) -> Node:
         """Return the root of an adapter's prefixes."""
@@ -133,22 +136,46 @@ class PrefixTree:
         for n in node.path():
             n.pins += 1
 
-    def unpin(self, node: Node) -> None:
-        """Undo :meth:`pin`; nodes put into the path by a split since then are unpinned too."""
+    def unpin(self, node: Node, *, asked: bool = False) -> None:
+        """Undo :meth:`pin`; nodes put into the path by a split since then are unpinned too.
+
+        ``asked``: whether the path ends a closed question.
+        """
+        node.asked = asked and node.parent is not None
         for n in node.path():
             n.pins -= 1
+        self._may_go(node)
 
     def evict(self, target: int) -> bool:
         """Drop unpinned leaves until at most ``target`` bytes are used; whether that was reached."""
         while self.pool.used > target:
-            leaves = (n for n in self.nodes() if not n.children and not n.pins)
-            leaf = min(leaves, key=lambda n: (not n.asked, n.used), default=None)
+            leaf = self._next_to_go()
             if leaf is None or leaf.parent is None:
                 return False
             del leaf.parent.children[int(leaf.tokens[0])]
             leaf.span = None
             self._trim(leaf.parent)
+            self._may_go(leaf.parent)
         return True
+
+    def _may_go(self, node: Node) -> None:
+        """Remember a node that can be evicted; what was not one then or is none later is found out when its turn comes."""
+        if node.parent is not None and not node.children and not node.pins:
+            self._entries += 1
+            heapq.heappush(self._idle, (not node.asked, node.used, self._entries, node))
+
+    def _next_to_go(self) -> Node | None:
+        """Return the unpinned leaf that is evicted first; None if there is none."""
+        while self._idle:
+            plain, used, _, node = heapq.heappop(self._idle)
+            if node.span is None or node.children or node.pins or node.parent is None:
+                continue
+            if node.parent.children.get(int(node.tokens[0])) is not node:
+                continue  # merged into another
+            if (plain, used) == (not node.asked, node.used):
+                return node
+            self._may_go(node)
+        return None
 
     def _trim(self, node: Node) -> None:
         """Give back what an unpinned edge holds of a segment that it shared with an edge below it."""
