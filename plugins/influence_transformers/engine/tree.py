@@ -47,6 +47,17 @@ _SLACK, _GRAIN = 1.25, 32
 """A segment may be so much larger than what is used of it before the rest is given back."""
 
 
+_Entry = tuple[bool, int, int, Node]
+"""An unpinned leaf in the order of eviction: whether it is no question's end, when it was used, a number for order."""
+_FEW = 1024
+"""Entries that are kept without a look at how many of them still mean something."""
+
+
+def _can_go(node: Node) -> bool:
+    """Return whether a node is an unpinned leaf; one that is no more in the tree has no span."""
+    return node.parent is not None and node.span is not None and not node.children and not node.pins
+
+
 def common_length(a: Tokens, b: Tokens) -> int:
     """Return how many tokens two sequences share from their start."""
     n = min(len(a), len(b))
@@ -61,7 +72,8 @@ class PrefixTree:
         self.pool = pool
         self._roots: dict[str | None, Node] = {}
         self._clock = 0
-        self._idle: list[tuple[bool, int, int, Node]] = []
+        self._idle: list[_Entry] = []
+        self._most_idle = _FEW
         self._entries = 0
 
     def root(self, adapter: str | None) -> Node:
@@ -129,6 +141,8 @@ class PrefixTree:
             segment.copy_from(*span)
         merged = Node(above, np.concatenate([n.tokens for n in chain]), Span(segment, 0, length), node.used)
         above.children[int(merged.tokens[0])] = merged
+        for old in chain:
+            old.span = None
         return merged, segment
 
     def pin(self, node: Node) -> None:
@@ -160,18 +174,24 @@ class PrefixTree:
 
     def _may_go(self, node: Node) -> None:
         """Remember a node that can be evicted; what was not one then or is none later is found out when its turn comes."""
-        if node.parent is not None and not node.children and not node.pins:
-            self._entries += 1
-            heapq.heappush(self._idle, (not node.asked, node.used, self._entries, node))
+        if not _can_go(node):
+            return
+        heapq.heappush(self._idle, self._entry(node))
+        if len(self._idle) > self._most_idle:  # of nodes that came and went; nothing of them is kept for long
+            self._idle = [self._entry(leaf) for leaf in self.nodes() if _can_go(leaf)]
+            heapq.heapify(self._idle)
+            self._most_idle = max(_FEW, 2 * len(self._idle))
+
+    def _entry(self, node: Node) -> _Entry:
+        self._entries += 1
+        return not node.asked, node.used, self._entries, node
 
     def _next_to_go(self) -> Node | None:
         """Return the unpinned leaf that is evicted first; None if there is none."""
         while self._idle:
             plain, used, _, node = heapq.heappop(self._idle)
-            if node.span is None or node.children or node.pins or node.parent is None:
+            if not _can_go(node):
                 continue
-            if node.parent.children.get(int(node.tokens[0])) is not node:
-                continue  # merged into another
             if (plain, used) == (not node.asked, node.used):
                 return node
             self._may_go(node)
@@ -221,6 +241,7 @@ class PrefixTree:
         if node.asked and not node.pins and not node.children:
             upper = Node(node.parent, node.tokens[:count], self._copied(upper_span), node.used)
             node.parent.children[int(upper.tokens[0])] = upper
+            node.span = None
             return upper
         lower_span = Span(segment, start + count, stop)
         if not node.pins:
