@@ -156,7 +156,13 @@ def static_batch(model, sequences, prompt, tokens):
     """Return what ``generate`` decodes a second in one batch of prompts of one length, with the model's own attention."""
     model.set_attn_implementation("sdpa")
     ids = torch.randint(100, 40_000, (sequences, prompt), device=model.device)
-    common = {"attention_mask": torch.ones_like(ids), "do_sample": True, "top_k": 0, "pad_token_id": 0, "eos_token_id": None}
+    common = {
+        "attention_mask": torch.ones_like(ids),
+        "do_sample": True,
+        "top_k": 0,
+        "pad_token_id": 0,
+        "eos_token_id": None,
+    }
     seconds = []
     for count in (2, 1, tokens + 1):
         started = synchronised(str(model.device))
@@ -171,12 +177,19 @@ def check(device, tokenizer, way):
     model = make_model("tiny", device, torch.float32, tokenizer, initializer_range=0.3)
     rng = np.random.default_rng(1)
     shared = rng.integers(100, 40_000, 300)
-    prompts = [np.concatenate([shared[: rng.integers(0, 300)], rng.integers(100, 40_000, rng.integers(1, 90))]) for _ in range(50)]
+    prompts = [
+        np.concatenate([shared[: rng.integers(0, 300)], rng.integers(100, 40_000, rng.integers(1, 90))])
+        for _ in range(50)
+    ]
     expected = []
     for ids in prompts:
         with torch.inference_mode():
             found = model.generate(
-                torch.tensor(ids[None], device=device), max_new_tokens=24, do_sample=False, pad_token_id=0, eos_token_id=None
+                torch.tensor(ids[None], device=device),
+                max_new_tokens=24,
+                do_sample=False,
+                pad_token_id=0,
+                eos_token_id=None,
             )
         expected.append(found[0, len(ids) :].tolist())
     fuse_norms(model)

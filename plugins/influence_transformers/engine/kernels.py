@@ -45,7 +45,9 @@ def _write(k, v, origin, places, layer, k_row, k_head, v_row, v_head, HEADS: tl.
     plane = tl.multiple_of(base, 16) + (layer * 2 * HEADS + heads) * (capacity * WIDTH)
     into = origin + plane + position * WIDTH + columns
     tl.store(into, tl.load(k + row * k_row + heads * k_head + columns, mask=inside), mask=inside)
-    tl.store(into + HEADS * capacity * WIDTH, tl.load(v + row * v_row + heads * v_head + columns, mask=inside), mask=inside)
+    tl.store(
+        into + HEADS * capacity * WIDTH, tl.load(v + row * v_row + heads * v_head + columns, mask=inside), mask=inside
+    )
 
 
 @triton.jit(do_not_specialize=["layer"])

@@ -111,7 +111,13 @@ class Tables:
         """How long they are."""
         items = (len(t) // COLUMNS for t in (self.few, self.many, self.masked))
         return Sizes(
-            len(self.tokens), len(self.wanted), *items, len(self.listed), self.parts.shape[1], self.results, len(self.masks)
+            len(self.tokens),
+            len(self.wanted),
+            *items,
+            len(self.listed),
+            self.parts.shape[1],
+            self.results,
+            len(self.masks),
         )
 
     def packed(self, sizes: Sizes) -> Table:

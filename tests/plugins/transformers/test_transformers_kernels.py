@@ -145,7 +145,9 @@ def test_a_fused_norm_computes_what_the_plain_one_does(dtype):
     from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-    norms = torch.nn.ModuleDict({"llama": LlamaRMSNorm(40, 1e-3), "gemma": GemmaRMSNorm(40), "layer": torch.nn.LayerNorm(40)})
+    norms = torch.nn.ModuleDict(
+        {"llama": LlamaRMSNorm(40, 1e-3), "gemma": GemmaRMSNorm(40), "layer": torch.nn.LayerNorm(40)}
+    )
     norms.to(dtype).requires_grad_(requires_grad=False)
     norms["llama"].weight.copy_(torch.rand(40))
     plain, rows = dict(norms.items()), torch.randn(7, 40).to(dtype)

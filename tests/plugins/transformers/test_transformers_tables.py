@@ -16,9 +16,7 @@ from influence_transformers.engine.segments import CacheShape, LayerShape, Pool,
 from influence_transformers.engine.tables import COLUMNS, PIECE, WORD, Item, Maker  # noqa: E402
 
 HEADS, WIDTH, LAYERS = 2, 8, 2
-SHAPE = CacheShape(
-    dict.fromkeys(range(LAYERS), LayerShape(HEADS, WIDTH, WIDTH)), torch.float32, torch.device("cpu")
-)
+SHAPE = CacheShape(dict.fromkeys(range(LAYERS), LayerShape(HEADS, WIDTH, WIDTH)), torch.float32, torch.device("cpu"))
 
 
 def filled(pool, length, spare=0):
