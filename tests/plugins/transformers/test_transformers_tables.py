@@ -98,7 +98,7 @@ def test_items_show_every_row_what_the_plan_says_once(plan, repeat, seed):
     for name in ("few", "many", "masked"):
         for row in view[name].reshape(-1, COLUMNS):
             item = Item(*map(int, row))
-            for i in range(item.count):
+            for i in range(item.rows):
                 who = int(view["listed"][item.listed + i])
                 assert owner[item.result + i] == who
                 written.add(item.result + i)
