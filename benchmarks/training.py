@@ -2,7 +2,7 @@
 
     python benchmarks/training.py --rounds 3 --out benchmarks/results/training.json
 
-Both train SmolLM2-135M with the same LoRA, batch, length and number of threads, on the same conversations: ours as
+Both train SmolLM2-135M (in float32 on the processor; with ``--gpu`` in bfloat16, ``--model`` names a folder of another model) with the same LoRA, batch, length and number of threads, on the same conversations: ours as
 ``influence train`` does (in this process, the stage's own function), the bare one as TRL's documentation shows
 (``SFTTrainer`` on conversational rows, prompt and completion, random order; it learns the line feed
 after each reply, too, which the agent never generates, so that the losses differ). Tokens are those of the rows without padding.
@@ -79,21 +79,30 @@ def watch_training() -> dict[str, float]:
     return found
 
 
-def ours(rows: Path, threads: int) -> dict:
+def ours(rows: Path, args: argparse.Namespace) -> dict:
     """Train with our stage; return its seconds, and those of the whole process after imports."""
-    from influence_cli.api import TrainingJob, model_folder
+    from influence_cli.api import TrainingJob
     from influence_trl.options import ExpertIterationOptions
     from influence_trl.stage import Stage, StageFolder
     from influence_trl.training import train
 
-    options = ExpertIterationOptions(**SETTINGS, threads=threads, checkpoint_steps=10_000, device="cpu", probe_rows=1)
+    options = ExpertIterationOptions(
+        **SETTINGS,
+        threads=args.threads,
+        checkpoint_steps=10_000,
+        device="auto" if args.gpu else "cpu",
+        gradient_checkpointing=False,
+        probe_rows=1,
+    )
     with tempfile.TemporaryDirectory() as folder:
-        job = TrainingJob(iteration=0, base="transformers:smollm2", rows=str(rows), folder=folder, seed=1)
+        job = TrainingJob(
+            iteration=0, base=f"transformers:{args.model or 'smollm2'}", rows=str(rows), folder=folder, seed=1
+        )
         stage = Stage(
             algorithm="expert-iteration",
             options=options.model_dump(mode="json"),
             job=job,
-            model=str(model_folder(job.base)),
+            model=str(folder_of(args)),
             micro_batch=options.micro_batch,
             fingerprint="bench",
         )
@@ -104,7 +113,7 @@ def ours(rows: Path, threads: int) -> dict:
         return {**found, "whole": time.perf_counter() - begun, "loss": outcome.losses[-1]}
 
 
-def bare(rows: Path, threads: int) -> dict:
+def bare(rows: Path, args: argparse.Namespace) -> dict:
     """Train with TRL alone, as its documentation shows."""
     import torch
     from datasets import Dataset
@@ -112,10 +121,8 @@ def bare(rows: Path, threads: int) -> dict:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from influence_cli.api import model_folder
-
-    torch.set_num_threads(threads)
-    folder = model_folder("transformers:smollm2")
+    torch.set_num_threads(args.threads)
+    folder = folder_of(args)
     read = [json.loads(line) for line in rows.read_text().splitlines()]
     data = Dataset.from_list([{"prompt": r["messages"][:-1], "completion": r["messages"][-1:]} for r in read])
     found = watch_training()
@@ -130,13 +137,13 @@ def bare(rows: Path, threads: int) -> dict:
             learning_rate=2e-5,
             lr_scheduler_type="constant",
             gradient_checkpointing=False,
-            bf16=False,
-            use_cpu=True,
+            bf16=args.gpu,
+            use_cpu=not args.gpu,
             save_strategy="no",
             report_to="none",
             logging_steps=1,
             disable_tqdm=True,
-            dataloader_pin_memory=False,
+            dataloader_pin_memory=args.gpu,
         )
         lora = LoraConfig(
             r=16,
@@ -147,7 +154,7 @@ def bare(rows: Path, threads: int) -> dict:
             task_type="CAUSAL_LM",
         )
         trainer = SFTTrainer(
-            model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+            model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16 if args.gpu else torch.float32),
             args=config,
             train_dataset=data,
             processing_class=AutoTokenizer.from_pretrained(folder),
@@ -158,20 +165,29 @@ def bare(rows: Path, threads: int) -> dict:
         return {**found, "whole": time.perf_counter() - begun, "loss": losses[-1]}
 
 
-def tokens(rows: Path) -> int:
+def tokens(rows: Path, args: argparse.Namespace) -> int:
     """Return how many tokens the rows have, without padding."""
     from transformers import AutoTokenizer
 
-    from influence_cli.api import Prompts, TrainingRow, model_folder
+    from influence_cli.api import Prompts, TrainingRow
     from influence_trl.rows import read_rows
     from influence_trl.tokens import encode_row
 
-    tokenizer = AutoTokenizer.from_pretrained(model_folder("transformers:smollm2"))
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(args))
     prompts = Prompts(tokenizer, [tokenizer.eos_token_id], "smollm2")
     return sum(len(s.ids) for row in read_rows(str(rows), TrainingRow) for s in encode_row(row, prompts))
 
 
-def measured(side: str, rows: Path, threads: int) -> dict:
+def folder_of(args: argparse.Namespace) -> Path:
+    """Return the folder of the model that learns."""
+    if args.model:
+        return args.model
+    from influence_cli.api import model_folder
+
+    return model_folder("transformers:smollm2")
+
+
+def measured(side: str, rows: Path, args: argparse.Namespace) -> dict:
     """Return one side's measurement, in a process of its own."""
     command = [
         sys.executable,
@@ -181,12 +197,14 @@ def measured(side: str, rows: Path, threads: int) -> dict:
         "--rows",
         str(rows),
         "--threads",
-        str(threads),
+        str(args.threads),
+        *(["--gpu"] if args.gpu else []),
+        *(["--model", str(args.model)] if args.model else []),
     ]
     env = {
         **os.environ,
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(args.threads),
         "TOKENIZERS_PARALLELISM": "false",
     }
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
@@ -200,27 +218,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", choices=["ours", "bare", "tokens"])
     parser.add_argument("--rows")
+    parser.add_argument("--gpu", action="store_true", help="train in bfloat16 on a GPU")
+    parser.add_argument("--model", type=Path, help="folder of the model; default: the embedded one")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", default=str(HERE / "results" / "training.json"))
     args = parser.parse_args()
     if args.side:
-        found = (
-            {"ours": ours, "bare": bare}[args.side](Path(args.rows), args.threads)
-            if args.side != "tokens"
-            else tokens(Path(args.rows))
-        )
-        print(json.dumps(found))
+        print(json.dumps({"ours": ours, "bare": bare, "tokens": tokens}[args.side](Path(args.rows), args)))
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
         rows.write_text("\n".join(map(json.dumps, make_rows(args.count))))
-        count = int(measured("tokens", rows, args.threads))
+        count = int(measured("tokens", rows, args))
         results: dict[str, list[dict]] = {"ours": [], "bare": []}
         for number in range(args.rounds):
             for side in ("ours", "bare") if number % 2 == 0 else ("bare", "ours"):
-                results[side].append(measured(side, rows, args.threads))
+                results[side].append(measured(side, rows, args))
                 print(side, results[side][-1], file=sys.stderr)
     report(results, count, args)
 
@@ -236,7 +251,8 @@ def report(results: dict[str, list[dict]], count: int, args: argparse.Namespace)
     work = {side: statistics.median(run["cpu"] for run in runs) for side, runs in results.items()}
     found = {
         "what": "tokens a second of training proper, expert-iteration stage against a bare TRL script",
-        "model": "SmolLM2-135M-Instruct, float32, CPU",
+        "model": str(args.model or "SmolLM2-135M-Instruct"),
+        "on": f"{torch.cuda.get_device_name()}, bfloat16" if args.gpu else "CPU, float32",
         "rows": args.count,
         "tokens": count,
         "threads": args.threads,

@@ -17,13 +17,13 @@ import torch
 
 from influence_cli.api import CallFailedError, ChoiceRequest, GenerateRequest, InfluenceError, Prompts
 from influence_transformers.adapters import Adapters
-from influence_transformers.engine.forward import Layout, Runner
+from influence_transformers.engine.forward import Layout
 from influence_transformers.engine.plain import PlainEngine
 from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.scheduler import Scheduler
 from influence_transformers.engine.segments import Pool
 from influence_transformers.engine.sequences import ChoiceTask, Sequence, TextTask
-from influence_transformers.engine.trial import try_packed
+from influence_transformers.engine.trial import PassRunner, try_packed
 from influence_transformers.engine.worker import Result, Worker
 from influence_transformers.loading import LoadedModel, load_model
 from influence_transformers.options import MIB, TransformersOptions
@@ -34,13 +34,14 @@ _GPU_SHARE = 0.7
 
 @dataclass
 class Engine:
-    """One loaded model with its thread."""
+    """One loaded model with its thread; ``runner`` is what batches, if it can be batched."""
 
     loaded: LoadedModel
     prompts: Prompts
     adapters: Adapters
     steps: Scheduler | PlainEngine
     worker: Worker
+    runner: PassRunner | None = None
     users: int = 0
 
     @property
@@ -148,21 +149,23 @@ def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -
     """Return an engine over a loaded model: the packed one if it serves the model, else the plain one."""
     prompts = Prompts(loaded.tokenizer, loaded.end_ids, name)
     adapters = Adapters(loaded.model)
-    shape = None if options.engine == "plain" else try_packed(loaded.model, loaded.context)
-    if shape is None and options.engine == "packed":
+    packed = None
+    if options.engine != "plain":
+        packed = try_packed(loaded.model, loaded.context, record=options.record)
+    if packed is None and options.engine == "packed":
         raise InfluenceError(
             f"The model {name!r} cannot be batched by the packed engine.", hint="Leave out -o engine=..."
         )
-    if shape is None:
+    if packed is None:
         steps: Scheduler | PlainEngine = PlainEngine(
             loaded.model, adapters.switch, prompts.decode, ending=prompts.ending
         )
     else:
-        runner = Runner(loaded.model)
+        shape, runner = packed
 
         def compute(adapter: str | None, layout: Layout) -> torch.Tensor:
             adapters.switch(adapter)
-            return runner.logits(layout)
+            return runner.logits(layout, adapter)
 
         on_gpu = shape.device.type == "cuda"
         steps = Scheduler(
@@ -173,7 +176,7 @@ def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -
             max_rows=options.max_rows or (8192 if on_gpu else 512),
             max_running=options.max_running or (256 if on_gpu else 64),
         )
-    return Engine(loaded, prompts, adapters, steps, Worker(steps, name))
+    return Engine(loaded, prompts, adapters, steps, Worker(steps, name), packed and packed.runner)
 
 
 def _budget(options: TransformersOptions, device: torch.device) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from influence_cli.api import InfluenceError
+from influence_transformers.fusing import fuse_norms
 from influence_transformers.options import TransformersOptions
 from influence_transformers.packing import pack_linears
 
@@ -84,6 +85,7 @@ def load_model(source: Path, options: TransformersOptions, name: str) -> LoadedM
     model.requires_grad_(requires_grad=False)
     model.to(device).eval()
     pack_linears(model)
+    fuse_norms(model)
     text = config.get_text_config()
     context = options.context_length or getattr(text, "max_position_embeddings", None)
     return LoadedModel(model, tokenizer, context, _end_ids(model, text))

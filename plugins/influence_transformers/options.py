@@ -38,3 +38,7 @@ class TransformersOptions(Frozen):
     engine: Literal["auto", "packed", "plain"] = Field(
         default="auto", description="packed batches requests and shares prefixes; plain runs one request at a time."
     )
+    record: bool = Field(
+        default=True,
+        description="On cuda: record passes of few tokens once for each size (CUDA graphs) and play them back.",
+    )

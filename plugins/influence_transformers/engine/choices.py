@@ -1,4 +1,4 @@
-"""Scoring all choices of a question in one pass.
+"""Scoring all choices of many questions in one pass.
 
 Concept: the choices' trie is packed behind the prompt's last row; a trie row sees the prompt and its ancestors. Row 0 is
 the prompt's last token; what a node's token and its ending are worth is read from the rows before and at it.
@@ -7,10 +7,14 @@ the prompt's last token; what a node's token and its ending are worth is read fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
 from influence_cli.api import ChoiceTrie, answer_log_probabilities
+
+_AT_ONCE = 1 << 23
+"""Logits that are made precise at once."""
 
 
 def seen_nodes(trie: ChoiceTrie) -> torch.Tensor:
@@ -22,18 +26,44 @@ def seen_nodes(trie: ChoiceTrie) -> torch.Tensor:
     return seen
 
 
-def choice_log_probabilities(trie: ChoiceTrie, logits: torch.Tensor, ending: Sequence[int]) -> list[float]:
-    """Return each choice's natural log probability, ending included unless ``ending`` is empty.
+class Question(NamedTuple):
+    """A trie whose rows follow the prompt's last one, which is row ``first``; ``ending``: the ids that end an answer."""
 
-    ``logits`` is (1 + nodes) x vocabulary: the prompt's last row, then the trie's; ``ending`` lists the token ids that
-    end an answer, whose probabilities are added.
+    trie: ChoiceTrie
+    first: int
+    ending: Sequence[int]
+
+
+def choice_log_probabilities(questions: Sequence[Question], logits: torch.Tensor) -> list[list[float]]:
+    """Return each question's choices' natural log probabilities, ending included unless its ``ending`` is empty.
+
+    ``logits`` is rows x vocabulary: for each question the prompt's last row, then one for each node of its trie. The
+    probabilities of all tokens that end an answer are added. All questions together take one look at the device.
     """
-    logits = logits.double()
-    norm = torch.logsumexp(logits, dim=-1)
-    before = torch.tensor([parent + 1 for parent in trie.parents], device=logits.device)
-    taken = logits[before, torch.tensor(trie.tokens, device=logits.device)] - norm[before]
-    ends = [0.0] * len(trie.tokens)
-    if ending:
-        allowed = torch.tensor(list(ending), device=logits.device)
-        ends = (torch.logsumexp(logits[1:, allowed], dim=-1) - norm[1:]).tolist()
-    return answer_log_probabilities(trie, taken.tolist(), ends)
+    device = logits.device
+    befores: list[int] = []
+    tokens: list[int] = []
+    nodes: list[int] = []
+    for trie, first, _ in questions:
+        befores += [first + 1 + parent for parent in trie.parents]
+        tokens += trie.tokens
+        nodes += range(first + 1, first + 1 + len(trie.tokens))
+    before, node = torch.tensor(befores, device=device), torch.tensor(nodes, device=device)
+    rows = torch.tensor(sorted({*befores, *nodes}), device=device)
+    norm = torch.zeros(len(logits), dtype=torch.float64, device=device)
+    for part in torch.split(rows, max(1, _AT_ONCE // logits.shape[1])):
+        norm[part] = torch.logsumexp(logits[part].double(), dim=-1)
+    taken = logits[before, torch.tensor(tokens, device=device)].double() - norm[before]
+    endings = {tuple(question.ending) for question in questions} - {()}
+    ends = {
+        ids: torch.logsumexp(logits[node][:, torch.tensor(ids, device=device)].double(), dim=-1) - norm[node]
+        for ids in endings
+    }
+    steps, *worth = torch.stack([taken, *ends.values()]).tolist()
+    ended = dict(zip(ends, worth, strict=True))
+    found, at = [], 0
+    for trie, _, ending in questions:
+        span = slice(at, at := at + len(trie.tokens))
+        last = ended[tuple(ending)][span] if ending else [0.0] * len(trie.tokens)
+        found.append(answer_log_probabilities(trie, steps[span], last))
+    return found

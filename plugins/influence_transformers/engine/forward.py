@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from influence_transformers.engine.attention import Among, Plan, Read, Write, use
+from influence_transformers.engine.attention import Among, Plan, Read, Single, Write, use
+from influence_transformers.engine.calls import Calls
 from influence_transformers.engine.choices import seen_nodes
 from influence_transformers.engine.segments import Span
 from influence_transformers.engine.sequences import ChoiceTask, Sequence
@@ -37,7 +38,7 @@ class Layout:
     positions: list[int] = field(default_factory=list)
     logit_rows: list[int] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
-    plan: Plan = field(default_factory=lambda: Plan(0))
+    plan: Plan = field(default_factory=Plan)
 
 
 @dataclass
@@ -63,8 +64,8 @@ class SharedRead:
             self.spans = (*self.parent.spans, *self.spans)
 
 
-def lay_out(works: list[Work], device: torch.device) -> Layout:
-    """Return the packed pass for ``works``, all of one adapter."""
+def lay_out(works: list[Work]) -> Layout:
+    """Return the packed pass for ``works``, all of one adapter; those of one row first."""
     layout = Layout()
     plan = layout.plan
     shared: dict[tuple[int, int, int], SharedRead] = {}
@@ -72,42 +73,40 @@ def lay_out(works: list[Work], device: torch.device) -> Layout:
         assert seq.segment is not None
         start, done = len(layout.tokens), seq.computed
         own = done - seq.base
-        layout.tokens += seq.tokens_between(done, done + count).tolist()
-        layout.positions += range(done, done + count)
         seq.segment.reserve(own + count)
-        plan.writes.append(Write(seq.segment, own, start, start + count))
-        if count == 1:
-            plan.reads.append(Read((Span(seq.segment, 0, own + 1),), slice(start, start + 1), 1))
+        if count == 1 and start == len(plan.singles):
+            layout.tokens.append(seq.token_at(done))
+            layout.positions.append(done)
+            plan.singles.append(Single(seq.segment, own))
         else:
+            layout.tokens += seq.tokens_between(done, done + count).tolist()
+            layout.positions += range(done, done + count)
+            plan.writes.append(Write(seq.segment, own, start, start + count))
             if own:
-                plan.reads.append(Read((Span(seq.segment, 0, own),), slice(start, start + count), count))
+                plan.reads.append(Read((Span(seq.segment, 0, own),), range(start, start + count)))
             plan.among.append(Among(start, start + count, None))
         wanted = [start + count - 1] if last else []
         if last and isinstance(seq.task, ChoiceTask):
-            wanted += _lay_out_choices(layout, seq, own + count, device)
+            wanted += _lay_out_choices(layout, seq, own + count)
         layout.logit_rows += wanted
         layout.owners.append(len(wanted))
         above = None
         for span in seq.above:
-            above = shared.setdefault(_key(span), SharedRead((span,), above))
+            key = (id(span.segment), span.start, span.stop)
+            if key not in shared:
+                shared[key] = SharedRead((span,), above)
+            above = shared[key]
             above.rows += range(start, len(layout.tokens))
     for read in shared.values():
         read.go_on_from_parent()
     for read in shared.values():
         if read.rows:
-            together = read.rows[-1] - read.rows[0] + 1 == len(read.rows)
-            where = slice(read.rows[0], read.rows[-1] + 1) if together else torch.tensor(read.rows, device=device)
-            plan.reads.append(Read(read.spans, where, len(read.rows)))
+            plan.reads.append(Read(read.spans, read.rows))
     plan.rows = len(layout.tokens)
-    plan.seal(device)
     return layout
 
 
-def _key(span: Span) -> tuple[int, int, int]:
-    return id(span.segment), span.start, span.stop
-
-
-def _lay_out_choices(layout: Layout, seq: Sequence, own: int, device: torch.device) -> list[int]:
+def _lay_out_choices(layout: Layout, seq: Sequence, own: int) -> list[int]:
     assert isinstance(seq.task, ChoiceTask)
     assert seq.segment is not None
     trie = seq.task.trie
@@ -115,8 +114,8 @@ def _lay_out_choices(layout: Layout, seq: Sequence, own: int, device: torch.devi
     stop = start + len(trie.tokens)
     layout.tokens += trie.tokens
     layout.positions += [len(seq.prompt) + depth for depth in trie.depths]
-    layout.plan.reads.append(Read((Span(seq.segment, 0, own),), slice(start, stop), stop - start))
-    layout.plan.among.append(Among(start, stop, seen_nodes(trie).to(device)))
+    layout.plan.reads.append(Read((Span(seq.segment, 0, own),), range(start, stop)))
+    layout.plan.among.append(Among(start, stop, seen_nodes(trie)))
     return list(range(start, stop))
 
 
@@ -128,11 +127,11 @@ class Runner:
         self.device = torch.device(model.device)
         self._some_logits = "logits_to_keep" in inspect.signature(type(model).forward).parameters
 
-    def logits(self, layout: Layout) -> torch.Tensor:
+    def logits(self, layout: Layout, adapter: str | None = None) -> torch.Tensor:  # noqa: ARG002 - all are served alike
         """Return float32 logits, wanted rows x vocabulary, having written the pass's keys and values."""
         wanted = torch.tensor(layout.logit_rows, device=self.device, dtype=torch.long)
         extra = {"logits_to_keep": wanted} if self._some_logits else {}
-        use(layout.plan)
+        use(Calls(layout.plan, self.device))
         try:
             with torch.inference_mode():
                 out = self.model(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from influence_cli.api import build_trie
-from influence_transformers.engine.choices import choice_log_probabilities
+from influence_transformers.engine.choices import Question, choice_log_probabilities
 from influence_transformers.engine.sampling import draw_tokens
 from influence_transformers.engine.sequences import ChoiceResult, ChoiceTask, Sequence, TextResult, TextTask
 from influence_transformers.engine.stopping import finished
@@ -89,5 +89,5 @@ class PlainEngine:
             ids = torch.tensor([[*seq.prompt.tolist(), *choice]], device=self._model.device)
             logits = self._model(input_ids=ids, use_cache=False).logits[0, len(seq.prompt) - 1 :].float()
             ending = sorted(self._ending) if task.ending else ()
-            found += choice_log_probabilities(build_trie([choice]), logits, ending)
+            found += choice_log_probabilities([Question(build_trie([choice]), 0, ending)], logits)[0]
         return ChoiceResult(found, len(seq.prompt), 0)

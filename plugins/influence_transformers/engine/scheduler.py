@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from influence_transformers.engine.choices import choice_log_probabilities
+from influence_transformers.engine.choices import Question, choice_log_probabilities
 from influence_transformers.engine.forward import Layout, Work, lay_out
 from influence_transformers.engine.sampling import draw_tokens
 from influence_transformers.engine.segments import Pool, Span
@@ -81,7 +81,7 @@ class Scheduler:
         works = self._works()
         for adapter in dict.fromkeys(w.sequence.adapter for w in works):
             group = [w for w in works if w.sequence.adapter == adapter]
-            layout = lay_out(group, self.pool.shape.device)
+            layout = lay_out(group)
             logits = self._compute(adapter, layout)
             self._advance(group, layout, logits)
         self.counters.steps += 1
@@ -108,6 +108,8 @@ class Scheduler:
             self._leave(seq)
 
     def _admit(self) -> None:
+        if not self.waiting:
+            return
         owed = sum(self.pool.bytes_for(len(s.prompt) + s.growth - s.base) - _held(s) for s in self.running)
         for seq in list(self.waiting):
             if len(self.running) >= self.max_running:
@@ -130,16 +132,18 @@ class Scheduler:
         self.counters.cached_tokens += seq.cached
 
     def _waits_for_other(self, seq: Sequence) -> bool:
-        cached = -1
-        for other in self.running:
-            if other.adapter != seq.adapter or not other.prefilling:
-                continue
-            shared = common_length(seq.prompt[:-1], other.prompt)
-            if shared >= _WORTH_WAITING:
-                cached = self.tree.matched(seq.adapter, seq.prompt[:-1]) if cached < 0 else cached
-                if shared >= cached + _WORTH_WAITING:
-                    return True
-        return False
+        known = seq.prompt[:-1]
+        others = [other.prompt for other in self.running if other.prefilling and other.adapter == seq.adapter]
+        if not others or len(known) < _WORTH_WAITING:
+            return False
+        enough = self.tree.matched(seq.adapter, known) + _WORTH_WAITING
+        if enough > len(known):
+            return False
+        last = known[enough - 1]  # looked at first: most others differ there, and few numbers are read
+        return any(
+            len(prompt) >= enough and prompt[enough - 1] == last and common_length(known[:enough], prompt) == enough
+            for prompt in others
+        )
 
     def _enter(self, seq: Sequence) -> None:
         """Give a sequence its place in the tree and a segment to write to."""
@@ -161,8 +165,7 @@ class Scheduler:
 
     def _leave(self, seq: Sequence) -> None:
         if seq.node is not None:
-            self.tree.unpin(seq.node)
-            seq.node.asked = isinstance(seq.task, ChoiceTask) and seq.node.parent is not None
+            self.tree.unpin(seq.node, asked=isinstance(seq.task, ChoiceTask))
         seq.node, seq.segment, seq.above = None, None, []
         if seq in self.running:
             self.running.remove(seq)
@@ -190,6 +193,7 @@ class Scheduler:
     def _advance(self, works: list[Work], layout: Layout, logits: torch.Tensor) -> None:
         offset = 0
         replies: list[tuple[Sequence, TextTask, int]] = []
+        asked: list[tuple[Sequence, Question]] = []
         for (seq, count, last), owned in zip(works, layout.owners, strict=True):
             assert seq.segment is not None
             seq.computed += count
@@ -197,13 +201,14 @@ class Scheduler:
             if last and seq.published < len(seq.prompt):
                 self._publish(seq)
             if last and isinstance(seq.task, ChoiceTask):
-                found = choice_log_probabilities(
-                    seq.task.trie, logits[offset : offset + owned], self._ending if seq.task.ending else ()
-                )
-                self._resolve(seq, ChoiceResult(found, len(seq.prompt), seq.cached))
+                asked.append((seq, Question(seq.task.trie, offset, self._ending if seq.task.ending else ())))
             elif last and isinstance(seq.task, TextTask):
                 replies.append((seq, seq.task, offset))
             offset += owned
+        if asked:
+            answers = choice_log_probabilities([question for _, question in asked], logits)
+            for (seq, _), found in zip(asked, answers, strict=True):
+                self._resolve(seq, ChoiceResult(found, len(seq.prompt), seq.cached))
         if replies:
             self._draw(replies, logits)
 
@@ -211,8 +216,7 @@ class Scheduler:
         rows = logits[[offset for _, _, offset in replies]] if len(replies) < len(logits) else logits
         early = [i for i, (seq, task, _) in enumerate(replies) if len(seq.generated) < task.min_tokens]
         if early:
-            rows = rows.clone()
-            rows[torch.tensor(early).unsqueeze(1), torch.tensor(self._ending).unsqueeze(0)] = -torch.inf
+            rows = self._without_ending(rows, early)
         tokens = draw_tokens(rows, [task.draws for _, task, _ in replies])
         for (seq, task, _), token in zip(replies, tokens, strict=True):
             self.counters.completion_tokens += 1
@@ -221,6 +225,15 @@ class Scheduler:
             if end is not None:
                 self._publish(seq)
                 self._resolve(seq, TextResult(end[0], tuple(seq.generated), end[1], len(seq.prompt), seq.cached))
+
+    def _without_ending(self, rows: torch.Tensor, early: list[int]) -> torch.Tensor:
+        """Return logits (rows x vocabulary) in which the rows that are ``early`` cannot end."""
+        ending = torch.tensor(self._ending, device=rows.device)
+        if len(early) == len(rows):
+            return rows.index_fill(1, ending, -torch.inf)
+        rows = rows.clone()
+        rows[torch.tensor(early, device=rows.device).unsqueeze(1), ending.unsqueeze(0)] = -torch.inf
+        return rows
 
     def _publish(self, seq: Sequence) -> None:
         """Let the tree cover what is computed of a sequence."""

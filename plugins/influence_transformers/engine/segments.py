@@ -106,6 +106,12 @@ class Segment:
         if capacity > self.capacity:
             self._allocate(_rounded(max(capacity, self.capacity + self.capacity // 4)))
 
+    @property
+    def address(self) -> int:
+        """Where the memory begins that holds layers x 2 x heads x positions x width, if layers are alike."""
+        assert self._whole is not None
+        return self._whole.data_ptr()
+
     def by_layer(self, start: int, stop: int) -> tuple[Layers, Layers]:
         """Return keys and values of positions ``start`` to ``stop``: for each layer's place, heads x 1 x positions x width.
 
@@ -122,16 +128,40 @@ class Segment:
         count = stop - start
         self.reserve(self.length + count)
         into = slice(self.length, self.length + count)
-        for layer in self.keys:
-            self.keys[layer][:, into] = source.keys[layer][:, start:stop]
-            self.values[layer][:, into] = source.values[layer][:, start:stop]
+        if self._whole is not None and source._whole is not None:
+            self._whole[:, :, :, into] = source._whole[:, :, :, start:stop]
+        else:
+            for layer in self.keys:
+                self.keys[layer][:, into] = source.keys[layer][:, start:stop]
+                self.values[layer][:, into] = source.values[layer][:, start:stop]
         self.length += count
 
     def _allocate(self, capacity: int) -> None:
         shape = self.pool.shape
         flat = _memory(capacity * shape.elements, shape)
+        kind = shape.uniform
+        if kind is not None:
+            self._take_uniform(flat.view(len(shape.layers), 2, kind.heads, capacity, kind.key_dim))
+        else:
+            self._take(flat, capacity)
+        self.pool.used += (capacity - self.capacity) * shape.token_bytes
+        self.pool.peak = max(self.pool.peak, self.pool.used)
+        self.capacity = capacity
+
+    def _take_uniform(self, whole: torch.Tensor) -> None:
+        """Go over to fresh memory for all layers alike (layers x 2 x heads x positions x width) in one copy."""
+        if self.length:
+            assert self._whole is not None
+            whole[:, :, :, : self.length] = self._whole[:, :, :, : self.length]
+        self._whole = whole
+        layers = self.pool.shape.layers
+        self.keys = dict(zip(layers, whole[:, 0].unbind(0), strict=True))
+        self.values = dict(zip(layers, whole[:, 1].unbind(0), strict=True))
+
+    def _take(self, flat: torch.Tensor, capacity: int) -> None:
+        """Go over to fresh memory, the layers one after the other."""
         offset = 0
-        for layer, (heads, key_dim, value_dim) in shape.layers.items():
+        for layer, (heads, key_dim, value_dim) in self.pool.shape.layers.items():
             for store, width in ((self.keys, key_dim), (self.values, value_dim)):
                 size = capacity * heads * width
                 fresh = flat[offset : offset + size].view(heads, capacity, width)
@@ -139,12 +169,6 @@ class Segment:
                     fresh[:, : self.length] = store[layer][:, : self.length]
                 store[layer] = fresh
                 offset += size
-        kind = shape.uniform
-        if kind is not None:
-            self._whole = flat.view(len(shape.layers), 2, kind.heads, capacity, kind.key_dim)
-        self.pool.used += (capacity - self.capacity) * shape.token_bytes
-        self.pool.peak = max(self.pool.peak, self.pool.used)
-        self.capacity = capacity
 
 
 class Span(NamedTuple):

@@ -85,6 +85,11 @@ class Sequence:
         """Most positions that the reply can add."""
         return self.task.max_tokens if isinstance(self.task, TextTask) else 0
 
+    def token_at(self, position: int) -> int:
+        """Return the token at a position of prompt and reply."""
+        at = position - len(self.prompt)
+        return self.generated[at] if at >= 0 else int(self.prompt[position])
+
     def tokens_between(self, start: int, stop: int) -> Tokens:
         """Return the tokens at positions ``start`` to ``stop`` of prompt and reply."""
         if stop <= len(self.prompt):

@@ -8,6 +8,7 @@ questions before all others, then the least recently used.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
 import numpy as np
@@ -46,6 +47,17 @@ _SLACK, _GRAIN = 1.25, 32
 """A segment may be so much larger than what is used of it before the rest is given back."""
 
 
+_Entry = tuple[bool, int, int, Node]
+"""An unpinned leaf in the order of eviction: whether it is no question's end, when it was used, a number for order."""
+_FEW = 1024
+"""Entries that are kept without a look at how many of them still mean something."""
+
+
+def _can_go(node: Node) -> bool:
+    """Return whether a node is an unpinned leaf; one that is no more in the tree has no span."""
+    return node.parent is not None and node.span is not None and not node.children and not node.pins
+
+
 def common_length(a: Tokens, b: Tokens) -> int:
     """Return how many tokens two sequences share from their start."""
     n = min(len(a), len(b))
@@ -60,6 +72,9 @@ class PrefixTree:
         self.pool = pool
         self._roots: dict[str | None, Node] = {}
         self._clock = 0
+        self._idle: list[_Entry] = []
+        self._most_idle = _FEW
+        self._entries = 0
 
     def root(self, adapter: str | None) -> Node:
         """Return the root of an adapter's prefixes."""
@@ -126,6 +141,8 @@ class PrefixTree:
             segment.copy_from(*span)
         merged = Node(above, np.concatenate([n.tokens for n in chain]), Span(segment, 0, length), node.used)
         above.children[int(merged.tokens[0])] = merged
+        for old in chain:
+            old.span = None
         return merged, segment
 
     def pin(self, node: Node) -> None:
@@ -133,22 +150,52 @@ class PrefixTree:
         for n in node.path():
             n.pins += 1
 
-    def unpin(self, node: Node) -> None:
-        """Undo :meth:`pin`; nodes put into the path by a split since then are unpinned too."""
+    def unpin(self, node: Node, *, asked: bool = False) -> None:
+        """Undo :meth:`pin`; nodes put into the path by a split since then are unpinned too.
+
+        ``asked``: whether the path ends a closed question.
+        """
+        node.asked = asked and node.parent is not None
         for n in node.path():
             n.pins -= 1
+        self._may_go(node)
 
     def evict(self, target: int) -> bool:
         """Drop unpinned leaves until at most ``target`` bytes are used; whether that was reached."""
         while self.pool.used > target:
-            leaves = (n for n in self.nodes() if not n.children and not n.pins)
-            leaf = min(leaves, key=lambda n: (not n.asked, n.used), default=None)
+            leaf = self._next_to_go()
             if leaf is None or leaf.parent is None:
                 return False
             del leaf.parent.children[int(leaf.tokens[0])]
             leaf.span = None
             self._trim(leaf.parent)
+            self._may_go(leaf.parent)
         return True
+
+    def _may_go(self, node: Node) -> None:
+        """Remember a node that can be evicted; what was not one then or is none later is found out when its turn comes."""
+        if not _can_go(node):
+            return
+        heapq.heappush(self._idle, self._entry(node))
+        if len(self._idle) > self._most_idle:  # of nodes that came and went; nothing of them is kept for long
+            self._idle = [self._entry(leaf) for leaf in self.nodes() if _can_go(leaf)]
+            heapq.heapify(self._idle)
+            self._most_idle = max(_FEW, 2 * len(self._idle))
+
+    def _entry(self, node: Node) -> _Entry:
+        self._entries += 1
+        return not node.asked, node.used, self._entries, node
+
+    def _next_to_go(self) -> Node | None:
+        """Return the unpinned leaf that is evicted first; None if there is none."""
+        while self._idle:
+            plain, used, _, node = heapq.heappop(self._idle)
+            if not _can_go(node):
+                continue
+            if (plain, used) == (not node.asked, node.used):
+                return node
+            self._may_go(node)
+        return None
 
     def _trim(self, node: Node) -> None:
         """Give back what an unpinned edge holds of a segment that it shared with an edge below it."""
@@ -194,6 +241,7 @@ class PrefixTree:
         if node.asked and not node.pins and not node.children:
             upper = Node(node.parent, node.tokens[:count], self._copied(upper_span), node.used)
             node.parent.children[int(upper.tokens[0])] = upper
+            node.span = None
             return upper
         lower_span = Span(segment, start + count, stop)
         if not node.pins:

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from influence_transformers.engine.forward import SHORT, SharedRead  # noqa: E402
 from influence_transformers.engine.sampling import Draws, draw_tokens  # noqa: E402
 from influence_transformers.engine.segments import Span  # noqa: E402
+from influence_transformers.fusing import FusedNorm, fuse_norms  # noqa: E402
 from influence_transformers.packing import PackedLinear, pack_linears  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -137,3 +138,22 @@ def test_a_short_beginning_of_most_rows_is_read_with_what_follows():
         read.go_on_from_parent()
     assert (beginning.rows, [span.segment for span in most.spans]) == ([3], ["a", "b"])
     assert below.spans == (Span("c", 0, 9),)  # what is long is not copied
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_fused_norm_computes_what_the_plain_one_does(dtype):
+    from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    norms = torch.nn.ModuleDict(
+        {"llama": LlamaRMSNorm(40, 1e-3), "gemma": GemmaRMSNorm(40), "layer": torch.nn.LayerNorm(40)}
+    )
+    norms.to(dtype).requires_grad_(requires_grad=False)
+    norms["llama"].weight.copy_(torch.rand(40))
+    plain, rows = dict(norms.items()), torch.randn(7, 40).to(dtype)
+    assert fuse_norms(norms, devices=("cuda",)) == 0  # a processor gains nothing by it
+    assert fuse_norms(norms, devices=("cpu",)) == 1
+    assert isinstance(norms["llama"], FusedNorm)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert torch.allclose(norms["llama"](rows).float(), plain["llama"](rows).float(), rtol=tolerance, atol=tolerance)
+    assert norms["gemma"] is plain["gemma"]  # it multiplies by one more than its weight

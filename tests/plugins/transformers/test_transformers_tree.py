@@ -52,8 +52,54 @@ class Reader:
         parts.append(self.segment.keys[0][0, : self.segment.length, 0])
         return torch.cat(parts).int().tolist()
 
-    def leave(self) -> None:
-        self.tree.unpin(self.node)
+    def leave(self, *, asked: bool = False) -> None:
+        self.tree.unpin(self.node, asked=asked)
+
+
+class CheckedTree(PrefixTree):
+    """Drops what it should: of all unpinned leaves, ends of questions first, then what was used longest ago."""
+
+    dropped = 0
+
+    def _next_to_go(self):
+        leaves = [n for n in self.nodes() if not n.children and not n.pins]
+        found = super()._next_to_go()
+        key = lambda n: (not n.asked, n.used)  # noqa: E731
+        assert (found is None) == (not leaves)
+        if found is not None:
+            assert found in leaves
+            assert key(found) == min(map(key, leaves))
+            self.dropped += 1
+        return found
+
+
+@given(st.lists(st.tuples(TOKENS, st.booleans(), st.integers(0, 3)), min_size=1, max_size=40))
+def test_what_was_used_longest_ago_is_dropped_first(steps):
+    tree = CheckedTree(Pool(SHAPE, 1 << 20))
+    for tokens, asked, room in steps:
+        reader = Reader(tree, tokens, own=not asked)
+        for until in range(reader.published + 1, len(tokens) + 1):
+            reader.read(until)
+        reader.leave(asked=asked)
+        if room == 0:
+            tree.evict(max(0, tree.pool.used - 300))
+    del reader  # it holds a segment
+    before = sum(1 for _ in tree.nodes())
+    tree.evict(0)
+    assert not list(tree.nodes())
+    assert tree.dropped >= before
+    assert tree.pool.used == 0
+
+
+def test_what_came_and_went_is_not_remembered():
+    tree = PrefixTree(Pool(SHAPE, 1 << 30))
+    for number in range(5000):
+        reader = Reader(tree, [1, *(int(b) for b in f"{number:016b}"), 1], own=True)
+        reader.read(len(reader.tokens))
+        reader.leave()
+        if number % 2:
+            tree.evict(tree.pool.used // 2)
+        assert len(tree._idle) <= 2048
 
 
 @given(STEPS)

@@ -1,0 +1,155 @@
+"""A pass as tables: every row sees what the plan says, each position once, whatever the sizes."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from influence_transformers.engine import tabled  # noqa: E402
+from influence_transformers.engine.attention import Among, Plan, Read, Single, Write  # noqa: E402
+from influence_transformers.engine.calls import Calls  # noqa: E402
+from influence_transformers.engine.segments import CacheShape, LayerShape, Pool, Span  # noqa: E402
+from influence_transformers.engine.tables import COLUMNS, PIECE, WORD, Item, Maker  # noqa: E402
+
+HEADS, WIDTH, LAYERS = 2, 8, 2
+SHAPE = CacheShape(dict.fromkeys(range(LAYERS), LayerShape(HEADS, WIDTH, WIDTH)), torch.float32, torch.device("cpu"))
+
+
+def filled(pool, length, spare=0):
+    segment = pool.segment(length + spare)
+    for layer in range(LAYERS):
+        segment.keys[layer].copy_(torch.randn_like(segment.keys[layer]))
+        segment.values[layer].copy_(torch.randn_like(segment.values[layer]))
+    segment.length = length
+    return segment
+
+
+@st.composite
+def plans(draw):
+    """Single rows, chunks that go on, shared spans, and tries of choices, as a scheduler mixes them."""
+    torch.manual_seed(draw(st.integers(0, 1000)))
+    pool = Pool(SHAPE, 0)
+    plan = Plan()
+    for _ in range(draw(st.integers(0, 5))):
+        at = draw(st.sampled_from([0, 3, 40, PIECE - 1, PIECE, 2 * PIECE + 5]))
+        plan.singles.append(Single(filled(pool, at, 1), at))
+    plan.rows = len(plan.singles)
+    for _ in range(draw(st.integers(0 if plan.rows else 1, 3))):
+        before, count = draw(st.sampled_from([0, 1, 70])), draw(st.sampled_from([1, 2, 9, 33, 90]))
+        start = plan.rows
+        segment = filled(pool, before, count)
+        plan.writes.append(Write(segment, before, start, start + count))
+        plan.among.append(Among(start, start + count, None))
+        if before:
+            plan.reads.append(Read((Span(segment, 0, before),), range(start, start + count)))
+        plan.rows += count
+        nodes = draw(st.sampled_from([0, 0, 3, 11, WORD + 7]))
+        if nodes:
+            start, plan.rows = plan.rows, plan.rows + nodes
+            mask = torch.eye(nodes, dtype=torch.bool) | (torch.rand(nodes, nodes) < 0.4).tril()
+            plan.among.append(Among(start, start + nodes, mask))
+            plan.reads.append(Read((Span(segment, 0, before + count),), range(start, start + nodes)))
+    for _ in range(draw(st.integers(0, 3))):
+        rows = sorted(draw(st.sets(st.integers(0, plan.rows - 1), min_size=1)))
+        lengths = draw(st.lists(st.sampled_from([1, 30, PIECE + 1]), min_size=1, max_size=2))
+        spans = tuple(Span(filled(pool, n), draw(st.integers(0, n - 1)), n) for n in lengths)
+        plan.reads.append(Read(spans, rows))
+    return plan
+
+
+def expected_reads(plan):
+    """Return for each row what it sees, by segment and position, and how many positions of a pass's own rows besides."""
+    seen = [set() for _ in range(plan.rows)]
+    beside = [0] * plan.rows
+    for row, (segment, at) in enumerate(plan.singles):
+        seen[row] |= {(segment.address, p) for p in range(at + 1)}
+    for segment, at, start, stop in plan.writes:
+        for row in range(start, stop):
+            seen[row] |= {(segment.address, p) for p in range(at, at + row - start + 1)}
+    for read in plan.reads:
+        for row in read.rows:
+            seen[row] |= {(s.segment.address, p) for s in read.spans for p in range(s.start, s.stop)}
+    for start, stop, mask in plan.among:
+        for row in range(start, stop) if mask is not None else ():
+            beside[row] = int(mask[row - start].sum())
+    return seen, beside
+
+
+@settings(deadline=None, max_examples=60)
+@given(plan=plans(), repeat=st.sampled_from([1, 3, 4, 20]), seed=st.integers(0, 99))
+def test_items_show_every_row_what_the_plan_says_once(plan, repeat, seed):
+    tokens = list(range(seed, seed + plan.rows))
+    tables = Maker(SHAPE, repeat, 0).make(plan, tokens, tokens, [0])
+    bigger = tables.sizes._replace(
+        rows=plan.rows + 3, few=tables.sizes.few + 2, parts=tables.sizes.parts + 1, listed=len(tables.listed) + 5
+    )
+    whole = tables.packed(bigger)
+    view = {name: whole[place] for name, place in bigger.places.items()}
+    assert view["tokens"].tolist() == [*tokens, 0, 0, 0]
+    parts = view["parts"].reshape(bigger.rows, bigger.parts)
+    assert (parts[plan.rows :] == -1).all()
+    owner = {int(part): row for row, mine in enumerate(parts) for part in mine if part >= 0}
+    assert len(owner) == (parts >= 0).sum() == tables.results  # each partial result is added to one row
+    seen, beside, written = [[] for _ in range(plan.rows)], [0] * plan.rows, set()
+    for name in ("few", "many", "masked"):
+        for row in view[name].reshape(-1, COLUMNS):
+            item = Item(*map(int, row))
+            for i in range(item.rows):
+                who = int(view["listed"][item.listed + i])
+                assert owner[item.result + i] == who
+                written.add(item.result + i)
+                if item.words:
+                    bits = view["masks"][item.mask + i * item.words : item.mask + (i + 1) * item.words]
+                    beside[who] += sum(int(word).bit_count() for word in bits)
+                else:
+                    stop = min(item.stop, item.limit + i * item.step)
+                    seen[who] += [(4 * item.base, p) for p in range(item.start, stop)]
+    expected, expected_beside = expected_reads(plan)
+    assert written == set(range(tables.results))
+    assert [set(s) for s in seen] == expected
+    assert [len(s) for s in seen] == [len(s) for s in expected]
+    assert beside == expected_beside
+    if tables.sizes.masked == 0:
+        assert tables.sizes.masks == 0
+
+
+def test_recorded_sizes_are_few_and_hold_the_pass():
+    found = set()
+    for rows in range(1, 1025):
+        sizes = tabled.Sizes(rows, min(rows, 64), min(rows, 64), rows // 16, 0, 3 * rows, 4, 3 * rows, 0)
+        recorded = tabled.recorded_sizes(sizes, 1024)
+        assert recorded is not None
+        assert all(ours >= own for ours, own in zip(recorded, sizes, strict=True))
+        found.add(recorded)
+    assert len(found) == sum(step <= 1024 for step in tabled.STEPS)
+    assert tabled.recorded_sizes(sizes._replace(rows=1025), 1024) is None
+
+
+@pytest.mark.skipif(tabled.find_spec("triton") is None, reason="Triton comes with torch's builds for GPUs")
+@settings(deadline=None, max_examples=8)
+@given(plan=plans(), repeat=st.sampled_from([1, 3, 4]))
+def test_kernels_compute_what_calls_do(plan, repeat):
+    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("no GPU; TRITON_INTERPRET=1 interprets the kernels on a processor")
+    from influence_transformers.engine.kernels import Shape
+
+    origin = torch.empty(16)
+    maker = Maker(SHAPE, repeat, origin.data_ptr())  # it holds memory that its tables name
+    tables = maker.make(plan, [0] * plan.rows, [0] * plan.rows, [0])
+    sizes = tables.sizes._replace(parts=8, rows=plan.rows + 1)
+    packed = torch.from_numpy(tables.packed(sizes))
+    ours = tabled.Pass(
+        Shape(HEADS, repeat, WIDTH, origin), SHAPE.places, {n: packed[p] for n, p in sizes.places.items()}, sizes
+    )
+    calls = Calls(plan, SHAPE.device)
+    for layer in range(LAYERS):
+        q = torch.randn(plan.rows + 1, HEADS * repeat, WIDTH)
+        k, v = (torch.randn(plan.rows + 1, HEADS, WIDTH) for _ in range(2))
+        found = ours.attend(layer, q, k, v, 0.3)
+        expected = calls.attend(layer, *(t[: plan.rows] for t in (q, k, v)), 0.3)
+        np.testing.assert_allclose(found[: plan.rows], expected, rtol=1e-4, atol=1e-4)
+        assert not found[plan.rows :].any()
