@@ -19,7 +19,9 @@ from influence_cli.cli.launching import (
     Shards,
     launching_arguments,
     sharding_of,
+    show_launched,
 )
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import (
     CONVERSATION_FLAGS,
     HOW,
@@ -54,8 +56,8 @@ from influence_cli.cli.options import (
     fractions,
     given,
 )
-from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import EXIT_DONE, InfluenceError
+from influence_cli.sittings.stops import nothing_begun
 
 if TYPE_CHECKING:
     from influence_cli.schemas.configs import SimulationConfig
@@ -138,10 +140,9 @@ def simulate(
 
     [bold]influence simulate --env therapy --n 8[/bold] works with nothing else said.
     """
-    from influence_cli.cli.detaching import show_launched
-    from influence_cli.cli.sharding import begin_shard, have_conversations, leave
-    from influence_cli.cli.sitting import begin, estimated, take_up
-    from influence_cli.cli.sources import Sources
+    from influence_cli.sittings.shards import begin_shard, have_conversations, leave
+    from influence_cli.sittings.simulate import begin, estimated, take_up
+    from influence_cli.sittings.sources import Sources
     from influence_cli.store.shards import parse_shard
 
     output.set_quiet(quiet)
@@ -178,7 +179,7 @@ def simulate(
     if run is not None and not resume:
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
     registry = registry_of(ctx)
-    sources = Sources(flags, config or (), assignments or (), environments_dir or ())
+    sources = Sources(flags, config or (), assignments or (), environments_dir or (), FLAGS)
     part = parse_shard(shard) if shard is not None else None
     where = (shards, launcher, launcher_option, resources)
     sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run or detach)
@@ -187,19 +188,19 @@ def simulate(
     load = sharding is None and not detach and not dry_run
     with nothing_begun():
         if resume:
-            sitting = take_up(registry, run or (str(out) if out else "latest"), sources, shard=part, load=load)
+            sitting = take_up(registry, run or (str(out) if out else "latest"), sources, Talk(), shard=part, load=load)
         elif part is not None and not dry_run:
-            sitting = begin_shard(registry, sources, out, part)
+            sitting = begin_shard(registry, sources, out, part, Talk())
         else:
-            sitting = begin(registry, sources, out, dry=dry_run, load=load)
+            sitting = begin(registry, sources, out, Talk(), dry=dry_run, load=load)
     if dry_run:
         _show_estimate(estimated(sitting), as_json=json)
         return
     if detach:
         given_where = launching_arguments(*where, patience=hang_after, restarts=restarts)
-        show_launched(leave(registry, sitting, given_where), as_json=json)
+        show_launched(leave(registry, sitting, given_where, Talk()), as_json=json)
         return
-    summary = have_conversations(sitting, sharding)
+    summary = have_conversations(sitting, sharding, Talk())
     if json:
         output.emit_json(summary.document())
     else:
@@ -211,10 +212,10 @@ def simulate(
 def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], *, as_json: bool) -> None:
     """Show the resolved settings and what the run would take at most."""
     from influence_cli.cli.costs import cost_text, tell_unpriced, unpriced
-    from influence_cli.cli.loading import tell_models
+    from influence_cli.sittings.loading import tell_models
 
     config, models, estimate = dry
-    tell_models(config, models)
+    tell_models(config, models, output.say)
     if as_json:
         roles = {role: vars(entry) for role, entry in estimate.roles.items()}
         output.emit_json(
@@ -259,7 +260,7 @@ def _show_summary(summary: Summary) -> None:
     """Show how a sitting ended, and what can be done next."""
     from rich.text import Text
 
-    from influence_cli.cli.progress import clock
+    from influence_cli.sittings.lines import clock
 
     tally = summary.tally
     ended = tally.done >= tally.total and tally.stop != "alike"

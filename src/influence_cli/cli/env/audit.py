@@ -10,6 +10,7 @@ import typer
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.env.options import Folders, Model, Name
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import AnySeed, AsJson, Server, ServerOptions, backend_options
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 
@@ -45,10 +46,10 @@ def audit(
     """
     import asyncio
 
-    from influence_cli.cli.loading import one_model
-    from influence_cli.cli.opening import run_to_read
     from influence_cli.resolution import find_environments
     from influence_cli.simulation.audit import Audit, audit_conversations, audit_states
+    from influence_cli.sittings.loading import one_model
+    from influence_cli.sittings.opening import run_to_read
     from influence_cli.store.reader import RunReader
 
     registry = registry_of(ctx)
@@ -57,7 +58,7 @@ def audit(
              "default.options": backend_options(option), "default.options.base_url": base_url}  # fmt: skip
     sample = _sample(ctx, flags, environments_dir or [], out) if n else None
     run = sample.path if sample else None
-    judge = one_model(registry, model, backend_options(option) or {}, base_url)
+    judge = one_model(registry, model, backend_options(option) or {}, Talk(), base_url)
     found = Audit()
 
     async def work() -> None:
@@ -65,7 +66,7 @@ def audit(
             episodes = _openings(environment, states, seed)
             await audit_states(episodes, judge, found, concurrency=concurrency, seed=seed)
             if run is not None:
-                with RunReader(run_to_read(str(run))) as reader:
+                with RunReader(run_to_read(str(run), output.warn)) as reader:
                     complete = [t for t in reader.trajectories() if t["status"] == "complete"]
                 await audit_conversations(environment, complete, judge, found, concurrency=concurrency, seed=seed)
         finally:
@@ -93,11 +94,13 @@ def _exit_code(found: Audit, sample: Summary | None, allowed: float) -> int:
 
 def _sample(ctx: typer.Context, flags: dict[str, Any], folders: list[Path], out: Path | None) -> Summary:
     """Return how the sample's conversations went; where it was stopped, or nothing can be asked, nothing is judged."""
-    from influence_cli.cli.sitting import begin, talk
-    from influence_cli.cli.sources import Sources
+    from influence_cli.cli.simulate import FLAGS
+    from influence_cli.sittings.simulate import begin, talk
+    from influence_cli.sittings.sources import Sources
 
     given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
-    summary = talk(begin(registry_of(ctx), Sources(given, folders=folders), out))
+    sources = Sources(given, folders=folders, flag_names=FLAGS)
+    summary = talk(begin(registry_of(ctx), sources, out, Talk()), Talk())
     if summary.exit_code == EXIT_USER:
         raise InfluenceError(f"The sample cannot be had: {summary.reason}.")
     if summary.exit_code == EXIT_STOPPED:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from influence_cli.cli.sweep.preparing import Prepared
-from influence_cli.cli.sweep.trying import estimated
+from influence_cli.listening import Listener
 from influence_cli.schemas.spaces import written
 from influence_cli.schemas.sweeps import Parameters
+from influence_cli.sittings.sweep.preparing import Prepared
+from influence_cli.sittings.sweep.trying import estimated
 from influence_cli.sweeps.searchers import Grid, NoOptions, Random
 
 _MOST = 64
 """Trials that are reckoned one by one; what more take is reckoned from these."""
 
 
-def estimate_document(prepared: Prepared) -> dict[str, Any]:
+def estimate_document(prepared: Prepared, heard: Listener) -> dict[str, Any]:
     """Return the documented object ``influence.sweep.dry-run/1``."""
     config = prepared.config
     trials, count, known = _trials(prepared)
     rows: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
     for parameters in trials:
-        need, settled = estimated(prepared.registry, prepared.base, prepared.keys, parameters)
+        need, settled = estimated(prepared.registry, prepared.base, prepared.keys, parameters, heard)
         notes.update(dict.fromkeys(settled))
         figures = {"conversations": need.conversations, "calls": need.calls, "tokens": need.tokens, "cost": need.cost}
         rows.append({"parameters": parameters, **figures})
