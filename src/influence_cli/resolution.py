@@ -279,5 +279,7 @@ def _cached(backend: Backend, folder: str, name: ModelName, options: BaseModel) 
 
 async def close_models(models: Mapping[Role, RoleModel]) -> None:
     """Release every backend once."""
-    for backend in {id(model.backend): model.backend for model in models.values()}.values():
+    from influence_cli.simulation.models import backends_of
+
+    for backend in backends_of(models.values()):
         await backend.aclose()

@@ -11,7 +11,7 @@ from influence_cli.environments.sampling import count_episodes, episodes
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Message, Role
 from influence_cli.schemas.requests import Sampling, Usage
-from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.models import RoleModel, backends_of
 
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text; a rule of thumb that holds within a third for the usual tokenizers."""
@@ -116,7 +116,7 @@ def conversations_in_cache(
     """
     looked_at = list(islice(episodes(environments, config), min(_SAMPLED, count_episodes(environments, config))))
     limits = []
-    for backend in {id(model.backend): model.backend for model in models.values()}.values():
+    for backend in backends_of(models.values()):
         room = backend.capabilities.cache_tokens
         if room is not None:
             mine = {role for role, model in models.items() if model.backend is backend}

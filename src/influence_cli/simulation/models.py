@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from influence_cli.backends.names import ModelName
@@ -45,3 +46,8 @@ class RoleModel:
         full = usage.prompt_tokens - usage.cached_tokens
         total = full * self.price.prompt + usage.cached_tokens * cached_price
         return (total + usage.completion_tokens * self.price.completion) / 1e6
+
+
+def backends_of(models: Iterable[RoleModel]) -> list[Backend]:
+    """Return the backends of ``models``, each once."""
+    return list({id(model.backend): model.backend for model in models}.values())

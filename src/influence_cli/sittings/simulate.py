@@ -42,13 +42,13 @@ from influence_cli.simulation.shards import counters, hand_over, shard_config
 from influence_cli.simulation.sitting import Sitting, state_of
 from influence_cli.simulation.summing import Summary, summarised
 from influence_cli.simulation.tally import Tally
-from influence_cli.sittings.changes import refuse_changed_environments, refuse_fewer
+from influence_cli.sittings.beginning import begin_run, take_up_run
+from influence_cli.sittings.changes import refuse_fewer
 from influence_cli.sittings.loading import role_models, tell_models
 from influence_cli.sittings.logs import logged
-from influence_cli.sittings.provenance import manifest
-from influence_cli.sittings.sources import Sources, of_another_command
+from influence_cli.sittings.sources import Sources
 from influence_cli.store.beats import EVERY, beat_file, write_beat
-from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
+from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.shards import Shard
 from influence_cli.store.steering import is_paused, unpause_run
 from influence_cli.store.writer import RunWriter
@@ -73,13 +73,8 @@ def begin(
 
     Without ``load`` the models have names and settings, for who has the conversations had by others.
     """
-    config = sources.new(SimulationConfig)
-    config, environments, models = resolved(registry, config, sources.folders, heard, load=load)
-    if dry:
-        return Sitting(config, environments, models, None)
-    made = manifest(registry, "simulate", config, environments, models)
-    directory = create_run(out, made)
-    return Sitting(config, environments, models, directory)
+    sitting = _resolved(registry, sources.new(SimulationConfig), sources.folders, heard, load=load)
+    return sitting if dry else begin_run(registry, "simulate", sitting, out)
 
 
 def take_up(
@@ -95,25 +90,26 @@ def take_up(
 
     InfluenceError if it was made under other conditions.
     """
-    directory = open_run(find_run(name)).of_shard(shard)
-    if directory.manifest.command == "train":
-        raise of_another_command(directory)
-    before, config = directory.manifest.config, sources.over(registry, directory, SimulationConfig)
-    config, environments, models = resolved(registry, config, (), heard, load=load)
-    refuse_fewer(before, config, environments, directory.path)
-    refuse_changed_environments(directory, environments)
+
+    def resolve(config: SimulationConfig) -> Sitting:
+        return _resolved(registry, config, (), heard, load=load)
+
+    sitting = take_up_run(registry, name, sources, SimulationConfig, resolve, shard=shard)
+    directory = sitting.directory
+    assert directory is not None
+    refuse_fewer(directory.manifest.config, sitting.config, sitting.environments, directory.path)
     if shard is not None:
-        hand_over(directory, environments, config)
-        config = shard_config(config, shard)
-    return Sitting(config, environments, models, directory, resumed=True)
+        hand_over(directory, sitting.environments, sitting.config)
+        sitting.config = shard_config(sitting.config, shard)
+    return sitting
 
 
-def resolved(
-    registry: PluginRegistry, config: SimulationConfig, folders: Sequence[Path], heard: Listener, *, load: bool = True
-) -> tuple[SimulationConfig, list[Environment], dict[Role, RoleModel]]:
-    """Return the settings with environments settled, these, and the models; InfluenceError for what is wrong."""
+def _resolved(
+    registry: PluginRegistry, config: SimulationConfig, folders: Sequence[Path], heard: Listener, *, load: bool
+) -> Sitting:
+    """Return a sitting with environments settled and models, without a directory; InfluenceError for what is wrong."""
     config, environments = settled(registry, config, folders)
-    return config, environments, role_models(registry, config, heard, load=load)
+    return Sitting(config, environments, role_models(registry, config, heard, load=load), None)
 
 
 def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tuple[C, list[Environment]]:

@@ -34,17 +34,16 @@ from influence_cli.settings import changed_from
 from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 from influence_cli.simulation.tally import Tally
-from influence_cli.sittings.changes import refuse_changed_environments
+from influence_cli.sittings.beginning import begin_run, take_up_run
 from influence_cli.sittings.lines import line, score_line
 from influence_cli.sittings.loading import role_models, tell_models
 from influence_cli.sittings.logs import logged
-from influence_cli.sittings.provenance import manifest
 from influence_cli.sittings.score.resolving import named_scorer
 from influence_cli.sittings.simulate import IN_TIME, settled, stopping
-from influence_cli.sittings.sources import Sources, of_another_command
+from influence_cli.sittings.sources import Sources
 from influence_cli.sittings.training_source import check_source, open_source, settled_source
 from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
+from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.steering import unpause_run
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.conversing import Models, Stopped, asked_scores, phase_config
@@ -112,36 +111,26 @@ def begin(registry: PluginRegistry, sources: Sources, out: Path | None, heard: L
     config = settled_source(sources.new(TrainConfig), heard.warn)
     plan = _plan(registry, config, sources.folders, heard, dry=dry)
     check_source(registry, plan.config, plan.environments, heard.warn)
-    if not dry:
-        plan.directory = _made(plan, out)
-    return plan
+    return plan if dry else begin_run(registry, "train", plan, out)
 
 
 def take_up(registry: PluginRegistry, name: str, sources: Sources, heard: Listener, *, dry: bool = False) -> Plan:
     """Return the plan that goes on with the run ``name``; InfluenceError if it was made under other conditions."""
-    directory = open_run(find_run(name))
-    if not isinstance(directory.manifest.config, TrainConfig):
-        raise of_another_command(directory)
-    config = sources.over(registry, directory, TrainConfig, _FREE_TO_CHANGE)
-    plan = _plan(registry, config, (), heard, dry=dry)
-    refuse_changed_environments(directory, plan.environments)
-    plan.directory = directory
-    plan.resumed = True
-    return plan
 
+    def resolve(config: TrainConfig) -> Plan:
+        return _plan(registry, config, (), heard, dry=dry)
 
-def _made(plan: Plan, out: Path | None) -> RunDirectory:
-    made = manifest(plan.registry, "train", plan.config, plan.environments, plan.models)
-    return create_run(out, made)
+    return take_up_run(registry, name, sources, TrainConfig, resolve, free=_FREE_TO_CHANGE)
 
 
 def laid_out(plan: Plan, out: Path | None) -> RunDirectory:
     """Return the run's directory, made or brought up to date for another process to take up."""
     if plan.directory is None:
-        plan.directory = _made(plan, out)
+        begin_run(plan.registry, "train", plan, out)
     else:
         with plan.directory.writer():
             plan.directory.remember(plan.config)
+    assert plan.directory is not None
     return plan.directory
 
 

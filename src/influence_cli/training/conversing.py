@@ -17,6 +17,7 @@ from influence_cli.backends.names import ModelName
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.sampling import episodes
 from influence_cli.errors import EXIT_FAILURES, InfluenceError
+from influence_cli.resolution import close_models
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import Split
@@ -118,8 +119,7 @@ class Conversing:
                 self._writer.begin_stage(iteration, name)
                 keep(name, await work(models))
         finally:
-            for backend in {id(model.backend): model.backend for model in models.values()}.values():
-                await backend.aclose()
+            await close_models(models)
 
     def work(self, name: str, iteration: int, proof: Proof) -> Work:
         """Return what the stage ``name`` does."""

@@ -18,7 +18,7 @@ from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, ScoreSittin
 from influence_cli.sharding.gathering import gather_shards
 from influence_cli.sharding.scoring import score_in_shards
 from influence_cli.sharding.splitting import Sharding
-from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE
+from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, backends_of
 from influence_cli.sittings.logs import logged
 from influence_cli.sittings.score.resolving import Resolved, load_models
 from influence_cli.sittings.simulate import stopping
@@ -130,7 +130,8 @@ async def _sit(resolved: Resolved, sitting: ScoreSitting, heard: Listener) -> Sc
                 beating.cancel()
                 await asyncio.gather(beating, return_exceptions=True)
                 _tell(resolved, sitting.tally, ended=ended, failed=dict(sitting.tally.failed))
-            await _close(resolved)
+            for backend in backends_of(resolved.models()):
+                await backend.aclose()
 
 
 async def _beat(resolved: Resolved, tally: ScoreTally) -> None:
@@ -143,11 +144,6 @@ async def _beat(resolved: Resolved, tally: ScoreTally) -> None:
 def _tell(resolved: Resolved, tally: ScoreTally, **more: Any) -> None:
     names = ("done", "skipped", "calls", "quotes_dropped", "stop")
     write_beat(beat_file(resolved.directory), {**{name: getattr(tally, name) for name in names}, **more})
-
-
-async def _close(resolved: Resolved) -> None:
-    for backend in {id(model.backend): model.backend for model in resolved.models()}.values():
-        await backend.aclose()
 
 
 def _check_batch_budget(resolved: Resolved, request: ScoreRequest) -> None:
