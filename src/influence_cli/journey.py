@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from influence_cli.sharding.splitting import Launching, Sharding
     from influence_cli.simulation.summing import Summary
     from influence_cli.sittings.sweep.going import Swept
-    from influence_cli.sittings.train import Result
+    from influence_cli.sittings.train import TrainResult
     from influence_cli.store.reader import RunReader
 
 T = TypeVar("T")
@@ -221,8 +221,8 @@ def score(
         from influence_cli.plugins.registry import make_registry
         from influence_cli.scoring.judging import Asking
         from influence_cli.sittings.score.documents import document
+        from influence_cli.sittings.score.going import have_scores, refuse_whole
         from influence_cli.sittings.score.resolving import Wanted, load_models, resolve
-        from influence_cli.sittings.score.sitting import have_scores, refuse_whole
         from influence_cli.sittings.sources import Sources
 
         registry = make_registry()
@@ -328,7 +328,7 @@ def _conversations(summary: Summary) -> Finished:
     return Finished(summary.path, summary.exit_code, summary.document())
 
 
-def _iterations(result: Result) -> Finished:
+def _iterations(result: TrainResult) -> Finished:
     return Finished(result.path, result.exit_code, result.document())
 
 

@@ -139,7 +139,7 @@ def test_a_shard_is_told_all_that_was_asked_for(made_run, influence, monkeypatch
         asked.append((resolved, request))
         raise InfluenceError("Enough.")
 
-    monkeypatch.setattr("influence_cli.sittings.score.sitting.have_scores", remember)
+    monkeypatch.setattr("influence_cli.sittings.score.going.have_scores", remember)
     influence("score", "latest", *said)
     resolved, request = asked[0]
     influence("score", made_run, *resolved.arguments(request))

@@ -47,7 +47,7 @@ from influence_cli.errors import InfluenceError
 from influence_cli.sittings.stops import nothing_begun
 
 if TYPE_CHECKING:
-    from influence_cli.sittings.train import Plan, Result
+    from influence_cli.sittings.train import TrainPlan, TrainResult
 
 _LEARN = "What is learnt, and how"
 
@@ -216,7 +216,7 @@ def train(
         raise typer.Exit(result.exit_code)
 
 
-def _show_estimate(plan: Plan, estimate: Any, *, as_json: bool) -> None:
+def _show_estimate(plan: TrainPlan, estimate: Any, *, as_json: bool) -> None:
     """Show the resolved settings and what the run takes."""
     from influence_cli.cli.costs import tell_unpriced, unpriced
     from influence_cli.cli.training_tables import estimate_document, estimate_lines
@@ -235,7 +235,7 @@ def _show_estimate(plan: Plan, estimate: Any, *, as_json: bool) -> None:
     tell_unpriced(estimate.cost, unpriced(plan.models.values()))
 
 
-def _show(result: Result) -> None:
+def _show(result: TrainResult) -> None:
     """Show the iterations, how the run ended, and what can be done next."""
     from influence_cli.cli.training_tables import iterations_table
 

@@ -65,7 +65,7 @@ _SCORE_ROLES: tuple[Role, ...] = ("judge",)
 
 
 @dataclass
-class Plan:
+class TrainPlan:
     """Everything that a training run needs, resolved; ``models`` have names and settings, and are not loaded."""
 
     registry: PluginRegistry
@@ -82,7 +82,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainResult:
     """How a sitting ended."""
 
     path: Path
@@ -106,7 +106,9 @@ class Result:
         }
 
 
-def begin(registry: PluginRegistry, sources: Sources, out: Path | None, heard: Listener, *, dry: bool = False) -> Plan:
+def begin(
+    registry: PluginRegistry, sources: Sources, out: Path | None, heard: Listener, *, dry: bool = False
+) -> TrainPlan:
     """Return a new run's plan, its directory made unless ``dry``; InfluenceError for whatever the user can mend."""
     config = settled_source(sources.new(TrainConfig), heard.warn)
     plan = _plan(registry, config, sources.folders, heard, dry=dry)
@@ -114,16 +116,16 @@ def begin(registry: PluginRegistry, sources: Sources, out: Path | None, heard: L
     return plan if dry else begin_run(registry, "train", plan, out)
 
 
-def take_up(registry: PluginRegistry, name: str, sources: Sources, heard: Listener, *, dry: bool = False) -> Plan:
+def take_up(registry: PluginRegistry, name: str, sources: Sources, heard: Listener, *, dry: bool = False) -> TrainPlan:
     """Return the plan that goes on with the run ``name``; InfluenceError if it was made under other conditions."""
 
-    def resolve(config: TrainConfig) -> Plan:
+    def resolve(config: TrainConfig) -> TrainPlan:
         return _plan(registry, config, (), heard, dry=dry)
 
     return take_up_run(registry, name, sources, TrainConfig, resolve, free=_FREE_TO_CHANGE)
 
 
-def laid_out(plan: Plan, out: Path | None) -> RunDirectory:
+def laid_out(plan: TrainPlan, out: Path | None) -> RunDirectory:
     """Return the run's directory, made or brought up to date for another process to take up."""
     if plan.directory is None:
         begin_run(plan.registry, "train", plan, out)
@@ -136,7 +138,7 @@ def laid_out(plan: Plan, out: Path | None) -> RunDirectory:
 
 def _plan(
     registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path], heard: Listener, *, dry: bool
-) -> Plan:
+) -> TrainPlan:
     config, environments = settled(registry, config, folders)
     for split in ("train", "heldout"):
         start_tally(environments, phase_config(config, 0, split))
@@ -154,7 +156,7 @@ def _plan(
             trackers[name] = component.load()(checked)
     models = role_models(registry, config, heard, roles=_roles(config, scorer), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
-    return Plan(registry, config, environments, models, made, trackers, None, scorer=scorer, notes=notes)
+    return TrainPlan(registry, config, environments, models, made, trackers, None, scorer=scorer, notes=notes)
 
 
 def _reward_scorer(registry: PluginRegistry, selection: SelectionConfig) -> NamedScorer | None:
@@ -214,7 +216,7 @@ def _roles(config: TrainConfig, scorer: NamedScorer | None) -> tuple[Role, ...]:
     return roles_of(config) + (_SCORE_ROLES if config.selection.reward == "score" and judged else ())
 
 
-def estimated(plan: Plan) -> TrainEstimate:
+def estimated(plan: TrainPlan) -> TrainEstimate:
     """Return what the run takes."""
     component = plan.registry.component("algorithm", plan.config.algorithm.name)
     options = validate_options(component, plan.config.algorithm.options, flag="--algo-option ").model_dump()
@@ -222,7 +224,7 @@ def estimated(plan: Plan) -> TrainEstimate:
     return estimate_training(plan.environments, plan.config, plan.models, shapes, options)
 
 
-def go(plan: Plan, heard: Listener) -> Result:
+def go(plan: TrainPlan, heard: Listener) -> TrainResult:
     """Go through the iterations of ``plan``; return how it went. The store is closed and the state set in any case."""
     directory, algorithm = plan.directory, plan.algorithm
     assert directory is not None
@@ -274,7 +276,7 @@ def _end(writer: RunWriter, tracking: Tracking, state: RunState, reason: str) ->
             writer.add_event("stop", {"reason": reason})
 
 
-def _result(plan: Plan, directory: RunDirectory, state: RunState, reason: str, tracking: Tracking) -> Result:
+def _result(plan: TrainPlan, directory: RunDirectory, state: RunState, reason: str, tracking: Tracking) -> TrainResult:
     notes = [f"The tracker {name} failed and was left out: {told}" for name, told in tracking.failed.items()]
     if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in plan.models.values()):
         notes.append(EMBEDDED_NOTE)
@@ -282,7 +284,7 @@ def _result(plan: Plan, directory: RunDirectory, state: RunState, reason: str, t
         figures = training_figures(run)
     if plan.algorithm is not None and plan.algorithm.wants == "best":
         notes += unlikelier(figures)
-    return Result(directory.path, state, figures, EXIT_STOPPED if reason else EXIT_DONE, reason, tuple(notes))
+    return TrainResult(directory.path, state, figures, EXIT_STOPPED if reason else EXIT_DONE, reason, tuple(notes))
 
 
 def unlikelier(figures: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -299,7 +301,7 @@ def unlikelier(figures: Sequence[Mapping[str, Any]]) -> list[str]:
 class _Conductor:
     """Loads models by name, and shows how conversations and training go."""
 
-    def __init__(self, plan: Plan, heard: Listener, advance: Advance) -> None:
+    def __init__(self, plan: TrainPlan, heard: Listener, advance: Advance) -> None:
         self._plan = plan
         self._heard = heard
         self._advance = advance

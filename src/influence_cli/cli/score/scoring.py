@@ -128,8 +128,8 @@ def score(
     from influence_cli.scoring.shards import shard_keys
     from influence_cli.sittings.opening import tell_unmerged
     from influence_cli.sittings.score.documents import document, estimate_document
+    from influence_cli.sittings.score.going import estimated, have_scores, make_ready, refuse_whole
     from influence_cli.sittings.score.resolving import Wanted, resolve, shared
-    from influence_cli.sittings.score.sitting import estimated, have_scores, make_ready, refuse_whole
     from influence_cli.sittings.sources import Sources
     from influence_cli.store.shards import parse_shard
 
