@@ -8,6 +8,9 @@ from influence_cli.cli import output
 from influence_cli.resolution import EMBEDDED_MODEL, price_example
 from influence_cli.simulation.models import RoleModel
 
+DONE_NOTHING = "With --json: all settings. Nothing was done."
+"""How an estimate ends."""
+
 
 def cost_text(cost: float | None) -> str:
     """Return ``cost`` in US dollars, or that there is no price to reckon it with."""
