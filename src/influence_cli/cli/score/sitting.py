@@ -11,7 +11,7 @@ from influence_cli.cli import output
 from influence_cli.cli.listening import Talk
 from influence_cli.cli.logs import logged
 from influence_cli.cli.score.resolving import Resolved, load_models
-from influence_cli.cli.sitting import stopping
+from influence_cli.cli.sitting import IN_TIME, stopping
 from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
@@ -110,7 +110,7 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
 
 async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
     work = asyncio.ensure_future(sitting.score())
-    with stopping(work, sitting.tally, sitting.stop, "is still stored"):
+    with stopping(work, sitting.tally, sitting.stop, IN_TIME):
         beating = None if resolved.directory.shard is None else asyncio.create_task(_beat(resolved, sitting.tally))
         ended = False
         try:
