@@ -268,7 +268,7 @@ def test_a_budget_stops_the_run_and_more_of_it_goes_on(train, influence, trained
     stopped = train("--max-tokens", "3000", "--out", "less", "--json")
     assert stopped.code == 3
     assert stopped.document["state"] == "stopped"
-    assert stopped.document["reason"] == "the budget of tokens is used up"
+    assert stopped.document["reason"] == "the budget of 3,000 tokens is used up"
     done = influence("train", "--resume", "less", "--max-tokens", "100000000", "--json")
     assert done.code == 0, done.stderr
     assert adapter_digest(place / "less/adapters/3") == adapter_digest(place / "made/adapters/3")

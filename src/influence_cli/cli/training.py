@@ -42,7 +42,7 @@ from influence_cli.scoring.running import ScoreTally, ended
 from influence_cli.settings import changed_from
 from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
-from influence_cli.simulation.tally import Tally
+from influence_cli.simulation.tally import Tally, used_up
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
 from influence_cli.store.steering import unpause_run
@@ -263,7 +263,8 @@ def go(plan: Plan) -> Result:
             state = "done"
         except Stopped as stop:
             state = "stopped"
-            reason = "stopped by a signal" if stop.reason == "signal" else f"the budget of {stop.reason} is used up"
+            limit = stop.reason if stop.reason in ("cost", "tokens") else None
+            reason = used_up(limit, plan.config.budget) if limit else "stopped by a signal"
         except KeyboardInterrupt:
             state, reason = "stopped", "stopped by a signal"
         finally:

@@ -18,9 +18,10 @@ from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgr
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.records import ScoreRecord
 from influence_cli.schemas.requests import Usage
-from influence_cli.scoring.judging import Answer, Asking, Reading, call_record, combined_score, facts_of
+from influence_cli.scoring.judging import Answer, Asking, Reading, combined_score, facts_of
 from influence_cli.scoring.questions import ScoreKey
 from influence_cli.scoring.running import ItemsOf, Numbered, ScoreBook, ScoreTally, Task, keep, missing
+from influence_cli.simulation.calls import call_record
 from influence_cli.simulation.models import RoleModel
 from influence_cli.store.batches import BatchFolder, BatchRecord
 
