@@ -171,6 +171,28 @@ def test_the_address_of_a_server_reaches_its_setting(influence, tiny_folder):
     assert answer.document["config"]["default"]["options"]["base_url"] == "http://127.0.0.1:9/v1"
 
 
+def test_a_price_is_asked_for_only_where_a_model_may_cost_money(influence, tiny_folder, made_run):
+    words, paid = "If it costs money", ("--judge", "openai:gpt-4o-mini")
+    learning = ("--algo", "scripted", "--samples", "2", "--iterations", "1")
+    for command, *more in (
+        ("simulate", "-e", tiny_folder, "-m", "scripted:demo"),
+        ("simulate", "-e", tiny_folder, "-m", "transformers:some/model"),
+        ("train", "-e", tiny_folder, "-m", "scripted:demo", *learning),
+        ("sweep", "-e", tiny_folder, "-m", "scripted:demo", "--search", "seed=[1,2]"),
+        ("score", made_run, "--with", "harm", "--judge", "scripted:demo"),
+    ):
+        answer = influence(command, *more, "--dry-run")
+        assert (answer.code, words in answer.stderr) == (0, False), answer.stderr
+    for command, *more in (
+        ("simulate", "-e", tiny_folder, "-m", "scripted:demo", "--veto", "openai:gpt-4o-mini"),
+        ("train", "-e", tiny_folder, "-m", "scripted:demo", *learning, "--preference", "openai:gpt-4o-mini"),
+        ("sweep", "-e", tiny_folder, "-m", "openai:gpt-4o-mini", "--search", "seed=[1,2]"),
+        ("score", made_run, "--with", "harm", *paid),
+    ):
+        answer = influence(command, *more, "--dry-run")
+        assert f'{words}, give its price for a million tokens: --set \'prices={{"openai:gpt-4o-mini"' in answer.stderr
+
+
 def test_a_dry_run_needs_no_key_and_says_how_to_give_a_price(influence, tiny_folder):
     arguments = ("simulate", "--env", tiny_folder, "-m", "openai:gpt-4o-mini", "--dry-run")
     answer = influence(*arguments)

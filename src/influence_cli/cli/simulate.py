@@ -210,7 +210,7 @@ def simulate(
 
 def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], *, as_json: bool) -> None:
     """Show what the run would take at most; as JSON with the resolved settings."""
-    from influence_cli.cli.costs import DONE_NOTHING, cost_text, tell_unpriced, unpriced
+    from influence_cli.cli.costs import DONE_NOTHING, cost_text, tell_unpriced
     from influence_cli.cli.loading import tell_models
 
     config, models, estimate = dry
@@ -249,7 +249,7 @@ def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate]
             f"({cost_text(estimate.cost)}). {DONE_NOTHING}"
         )
     )
-    tell_unpriced(estimate.cost, unpriced(models.values()))
+    tell_unpriced(estimate.unpriced)
 
 
 def _show_summary(summary: Summary) -> None:

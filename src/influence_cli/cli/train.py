@@ -217,7 +217,7 @@ def train(
 
 def _show_estimate(plan: Plan, estimate: Any, *, as_json: bool) -> None:
     """Show what the run takes; as JSON with the resolved settings."""
-    from influence_cli.cli.costs import tell_unpriced, unpriced
+    from influence_cli.cli.costs import tell_unpriced
     from influence_cli.cli.loading import tell_models
     from influence_cli.cli.training_tables import estimate_document, estimate_lines
 
@@ -227,7 +227,7 @@ def _show_estimate(plan: Plan, estimate: Any, *, as_json: bool) -> None:
         return
     for part in estimate_lines(plan.config, plan.models, estimate):
         output.emit(part)
-    tell_unpriced(estimate.cost, unpriced(plan.models.values()))
+    tell_unpriced(estimate.unpriced)
 
 
 def _show(result: Result) -> None:

@@ -13,7 +13,7 @@ from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Message, Role
 from influence_cli.schemas.records import MessageRecord
 from influence_cli.schemas.requests import Sampling, Usage
-from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.models import RoleModel, unpriced
 from influence_cli.simulation.single import trajectory_document
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -40,6 +40,8 @@ class Estimate:
 
     conversations: int
     roles: dict[Role, RoleEstimate]
+    unpriced: tuple[str, ...] = ()
+    """Models that may cost money and have no price."""
 
     @property
     def calls(self) -> int:
@@ -78,7 +80,7 @@ def estimate(
         entry.completion_tokens = round(entry.completion_tokens * factor)
         usage = Usage(prompt_tokens=entry.prompt_tokens, completion_tokens=entry.completion_tokens)
         entry.cost = models[role].cost(usage)
-    return Estimate(total, roles)
+    return Estimate(total, roles, unpriced(models.values()))
 
 
 def first_episodes(environments: Sequence[Environment], config: SimulationConfig) -> list[Episode]:

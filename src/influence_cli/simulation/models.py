@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from influence_cli.backends.names import ModelName
@@ -29,6 +30,8 @@ class RoleModel:
     overrides: SamplingOverrides = field(default_factory=SamplingOverrides)
     price: Price | None = None
     minimum_mass: float = DEFAULT_MINIMUM_MASS
+    free: bool = False
+    """Whether its answers cost nothing, whoever gives them no price."""
 
     def sampling(self, default: Sampling) -> Sampling:
         """Return the environment's sampling with the run's settings over it."""
@@ -45,3 +48,8 @@ class RoleModel:
         full = usage.prompt_tokens - usage.cached_tokens
         total = full * self.price.prompt + usage.cached_tokens * cached_price
         return (total + usage.completion_tokens * self.price.completion) / 1e6
+
+
+def unpriced(models: Iterable[RoleModel]) -> tuple[str, ...]:
+    """Return the names of ``models`` that may cost money and have no price, each once."""
+    return tuple(dict.fromkeys(model.name.base for model in models if model.price is None and not model.free))

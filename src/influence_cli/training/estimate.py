@@ -19,7 +19,7 @@ from influence_cli.schemas.records import Split
 from influence_cli.scoring.estimating import estimate_scores
 from influence_cli.scoring.judging import Asking
 from influence_cli.simulation.estimate import Estimate, RoleEstimate, estimate, first_episodes, longest_trajectory
-from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.models import RoleModel, unpriced
 from influence_cli.training.conversing import phase_config
 from influence_cli.training.rewards import reward_plan, reward_role
 from influence_cli.training.shapes import ModelShape
@@ -67,6 +67,8 @@ class TrainEstimate:
     hours: float | None = None
     parameters: int | None = None
     unknown: tuple[str, ...] = field(default=())
+    unpriced: tuple[str, ...] = field(default=())
+    """Models that may cost money and have no price."""
 
 
 def estimate_training(
@@ -100,6 +102,7 @@ def estimate_training(
         hours=_hours(times, models, shapes, train_tokens * config.iterations),
         parameters=shape.parameters if shape else None,
         unknown=tuple(sorted({m.name.base for m in models.values() if shapes.get(m.name.base) is None})),
+        unpriced=unpriced(models.values()),
     )
 
 
