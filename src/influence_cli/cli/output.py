@@ -5,11 +5,12 @@ Invariant: nothing but data reaches stdout; text of models and files goes throug
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from influence_cli.credentials import without_secrets
 from influence_cli.sanitize import visible
@@ -114,6 +115,13 @@ def tell_address(text: str) -> None:
 
 def _talk(text: str) -> None:
     talk_console().print(visible(text), soft_wrap=True)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End the process with ``code``, whatever its threads still wait for; what was written is written out."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 @contextmanager

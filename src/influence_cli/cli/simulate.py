@@ -123,7 +123,7 @@ def simulate(
     out: Out = None,
     resume: Resume = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings and cost, do nothing.", rich_help_panel=RUN)
+        bool, typer.Option("--dry-run", help="Show calls and cost, do nothing.", rich_help_panel=RUN)
     ] = False,
     shards: Shards = None,
     launcher: LauncherName = None,
@@ -210,8 +210,8 @@ def simulate(
 
 
 def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], *, as_json: bool) -> None:
-    """Show the resolved settings and what the run would take at most."""
-    from influence_cli.cli.costs import cost_text, tell_unpriced, unpriced
+    """Show what the run would take at most; as JSON with the resolved settings."""
+    from influence_cli.cli.costs import DONE_NOTHING, cost_text, tell_unpriced
     from influence_cli.sittings.loading import tell_models
 
     config, models, estimate = dry
@@ -231,11 +231,9 @@ def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate]
             }
         )
         return
-    import yaml
     from rich.table import Table
     from rich.text import Text
 
-    output.emit(Text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip()))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("role")
     table.add_column("model", overflow="fold")
@@ -245,15 +243,14 @@ def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate]
         cost = "?" if entry.cost is None else f"{entry.cost:,.2f}"
         tokens = (f"{entry.prompt_tokens:,}", f"{entry.completion_tokens:,}")
         table.add_row(role, output.plain(str(models[role].name)), f"{entry.calls:,}", *tokens, cost)
-    output.emit(Text())
     output.emit(table)
     output.emit(
         Text(
             f"At most {estimate.conversations:,} conversations, {estimate.calls:,} calls, {estimate.tokens:,} tokens "
-            f"({cost_text(estimate.cost)}). Nothing was done."
+            f"({cost_text(estimate.cost)}). {DONE_NOTHING}"
         )
     )
-    tell_unpriced(estimate.cost, unpriced(models.values()))
+    tell_unpriced(estimate.unpriced)
 
 
 def _show_summary(summary: Summary) -> None:

@@ -127,7 +127,7 @@ def train(
     out: Out = None,
     resume: Resume = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings, cost, memory, time.", rich_help_panel=RUN)
+        bool, typer.Option("--dry-run", help="Show calls, cost, memory, time.", rich_help_panel=RUN)
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -217,8 +217,8 @@ def train(
 
 
 def _show_estimate(plan: TrainPlan, estimate: Any, *, as_json: bool) -> None:
-    """Show the resolved settings and what the run takes."""
-    from influence_cli.cli.costs import tell_unpriced, unpriced
+    """Show what the run takes; as JSON with the resolved settings."""
+    from influence_cli.cli.costs import tell_unpriced
     from influence_cli.cli.training_tables import estimate_document, estimate_lines
     from influence_cli.sittings.loading import tell_models
 
@@ -226,13 +226,9 @@ def _show_estimate(plan: TrainPlan, estimate: Any, *, as_json: bool) -> None:
     if as_json:
         output.emit_json(estimate_document(plan.config, plan.models, estimate))
         return
-    import yaml
-    from rich.text import Text
-
-    output.emit(Text(yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).rstrip() + "\n"))
     for part in estimate_lines(plan.config, plan.models, estimate):
         output.emit(part)
-    tell_unpriced(estimate.cost, unpriced(plan.models.values()))
+    tell_unpriced(estimate.unpriced)
 
 
 def _show(result: TrainResult) -> None:

@@ -30,6 +30,8 @@ class RoleModel:
     overrides: SamplingOverrides = field(default_factory=SamplingOverrides)
     price: Price | None = None
     minimum_mass: float = DEFAULT_MINIMUM_MASS
+    free: bool = False
+    """Whether its answers cost nothing, whoever gives them no price."""
 
     def sampling(self, default: Sampling) -> Sampling:
         """Return the environment's sampling with the run's settings over it."""
@@ -51,3 +53,8 @@ class RoleModel:
 def backends_of(models: Iterable[RoleModel]) -> list[Backend]:
     """Return the backends of ``models``, each once."""
     return list({id(model.backend): model.backend for model in models}.values())
+
+
+def unpriced(models: Iterable[RoleModel]) -> tuple[str, ...]:
+    """Return the names of ``models`` that may cost money and have no price, each once."""
+    return tuple(dict.fromkeys(model.name.base for model in models if model.price is None and not model.free))

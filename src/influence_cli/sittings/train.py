@@ -28,12 +28,11 @@ from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.schemas.training import RowsWanted
 from influence_cli.scoring.computed import NamedScorer
-from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON
 from influence_cli.scoring.running import ScoreTally, ended
 from influence_cli.settings import changed_from
 from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
-from influence_cli.simulation.tally import Tally
+from influence_cli.simulation.tally import Tally, used_up
 from influence_cli.sittings.beginning import begin_run, take_up_run
 from influence_cli.sittings.lines import line, score_line
 from influence_cli.sittings.loading import role_models, tell_models
@@ -46,11 +45,12 @@ from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.steering import unpause_run
 from influence_cli.store.writer import RunWriter
-from influence_cli.training.conversing import Models, Stopped, asked_scores, phase_config
+from influence_cli.training.conversing import Models, Stopped, phase_config
 from influence_cli.training.estimate import TrainEstimate, estimate_training
 from influence_cli.training.loop import Loop, Training
 from influence_cli.training.protocol import Algorithm, Tracker
 from influence_cli.training.report import training_figures
+from influence_cli.training.rewards import asked_scores, reward_role
 from influence_cli.training.shapes import find_shape
 from influence_cli.training.tracking import Tracking
 
@@ -154,7 +154,7 @@ def _plan(
         checked = validate_options(component, own, flag=f"--set trackers.{name}.")
         if not dry:
             trackers[name] = component.load()(checked)
-    models = role_models(registry, config, heard, roles=_roles(config, scorer), load=False)
+    models = role_models(registry, config, heard, roles=_roles(config), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
     return TrainPlan(registry, config, environments, models, made, trackers, None, scorer=scorer, notes=notes)
 
@@ -207,13 +207,9 @@ def _comparable(
     return config.model_copy(update={"selection": selection}), (_WIDER,)
 
 
-def _roles(config: TrainConfig, scorer: NamedScorer | None) -> tuple[Role, ...]:
-    """Return the roles that models play: a judge only where one is asked for the reward.
-
-    A computed score asks nobody; ratings of whole conversations ask the models of the preference and of the user.
-    """
-    judged = config.selection.rubric not in (FIRST_PERSON, THIRD_PERSON) and scorer is None
-    return roles_of(config) + (_SCORE_ROLES if config.selection.reward == "score" and judged else ())
+def _roles(config: TrainConfig) -> tuple[Role, ...]:
+    """Return the roles that models play: a judge only where one is asked for the reward."""
+    return roles_of(config) + (_SCORE_ROLES if reward_role(config.selection) == "judge" else ())
 
 
 def estimated(plan: TrainPlan) -> TrainEstimate:
@@ -259,7 +255,8 @@ def go(plan: TrainPlan, heard: Listener) -> TrainResult:
             state = "done"
         except Stopped as stop:
             state = "stopped"
-            reason = "stopped by a signal" if stop.reason == "signal" else f"the budget of {stop.reason} is used up"
+            limit = stop.reason if stop.reason in ("cost", "tokens") else None
+            reason = used_up(limit, plan.config.budget) if limit else "stopped by a signal"
         except KeyboardInterrupt:
             state, reason = "stopped", "stopped by a signal"
         finally:
@@ -312,9 +309,7 @@ class _Conductor:
         price = config.prices.get(agent_name(config).base)
         if price is not None:
             config = config.model_copy(update={"prices": {**config.prices, agent.base: price}})
-        return role_models(
-            self._plan.registry, config, self._heard, roles=_roles(config, self._plan.scorer), agent=agent
-        )
+        return role_models(self._plan.registry, config, self._heard, roles=_roles(config), agent=agent)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an event loop of its own."""

@@ -182,4 +182,4 @@ def show_estimate(estimate: ScoreEstimate) -> None:
         table.add_row(output.plain(name), f"{entry.scores:,}", f"{entry.calls:,}", *tokens, cost)
     output.emit(table)
     output.emit_text(f"{estimate.known:,} scores are known. Control conversations are not in it. Nothing was done.")
-    tell_unpriced(estimate.cost, (name for name, entry in estimate.models.items() if entry.cost is None))
+    tell_unpriced(estimate.unpriced)

@@ -195,7 +195,7 @@ def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:
         return
     for part in estimate_parts(document):
         output.emit(part)
-    tell_unpriced(document["cost"])
+    tell_unpriced(document["unpriced"])
 
 
 def _go(prepared: Prepared, *, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from influence_cli.sharding.splitting import Sharding
 from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, backends_of
 from influence_cli.sittings.logs import logged
 from influence_cli.sittings.score.resolving import Resolved, load_models
-from influence_cli.sittings.simulate import stopping
+from influence_cli.sittings.simulate import IN_TIME, stopping
 from influence_cli.sittings.stops import nothing_begun
 from influence_cli.store.beats import EVERY, beat_file, write_beat
 from influence_cli.store.queries import conversation_counts
@@ -115,7 +115,7 @@ def sit(resolved: Resolved, request: ScoreRequest, heard: Listener, spent_since:
 
 async def _sit(resolved: Resolved, sitting: ScoreSitting, heard: Listener) -> ScoreResult:
     work = asyncio.ensure_future(sitting.score())
-    with stopping(work, sitting.tally, sitting.stop, "is still stored", heard):
+    with stopping(work, sitting.tally, sitting.stop, IN_TIME, heard):
         beating = None if resolved.directory.shard is None else asyncio.create_task(_beat(resolved, sitting.tally))
         ended = False
         try:

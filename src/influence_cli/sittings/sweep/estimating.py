@@ -21,9 +21,11 @@ def estimate_document(prepared: Prepared, heard: Listener) -> dict[str, Any]:
     trials, count, known = _trials(prepared)
     rows: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
+    unpriced: dict[str, None] = {}
     for parameters in trials:
         need, settled = estimated(prepared.registry, prepared.base, prepared.keys, parameters, heard)
         notes.update(dict.fromkeys(settled))
+        unpriced.update(dict.fromkeys(need.unpriced))
         figures = {"conversations": need.conversations, "calls": need.calls, "tokens": need.tokens, "cost": need.cost}
         rows.append({"parameters": parameters, **figures})
     scale = config.seeds * count / len(rows)
@@ -43,6 +45,7 @@ def estimate_document(prepared: Prepared, heard: Listener) -> dict[str, Any]:
         "calls": round(scale * sum(row["calls"] for row in rows)),
         "tokens": round(scale * sum(row["tokens"] for row in rows)),
         "cost": None if None in costs else scale * sum(costs),
+        "unpriced": list(unpriced),
         "notes": list(notes),
     }
 
