@@ -208,7 +208,8 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
                 writer.set_state(state)
                 if tally.stop:
                     writer.add_event("stop", {"reason": tally.stop})
-    if not output.is_quiet() and not output.talk_console().is_terminal:
+    something = tally.done < tally.total or tally.complete + tally.failed
+    if something and not output.is_quiet() and not output.talk_console().is_terminal:
         output.say(line(tally))
     return summarised(directory.path, state, tally, rating, config, loop.time() - started, sitting.models)
 
