@@ -47,6 +47,11 @@ class Estimated(Protocol):
         """US dollars; None where a price is not known."""
         ...
 
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Models that may cost money and have no price."""
+        ...
+
 
 def shared_settings(base: SimulationConfig) -> dict[str, Any]:
     """Return the settings of every trial; without the level of selection where none was named: each trial settles its own."""
