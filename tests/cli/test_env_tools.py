@@ -94,6 +94,8 @@ def test_every_environment_that_is_shipped_has_a_card(influence):
     for heading in ("Purpose", "What counts as influence", "Populations and cues", "Known limits", "Licence"):
         assert f"## {heading}" in card
     assert "Not stated" not in card
+    assert "{{" not in card
+    assert "validate the choice to (temptation)?" in card
 
 
 # -- play -------------------------------------------------------------------------------------------------------------

@@ -233,6 +233,11 @@ def test_a_run_tells_who_judges_before_it_begins(simulate, monkeypatch):
     assert answer.code == 0, answer.stderr
     said = answer.stderr.splitlines()
     assert said[0] == f"preference, transition, veto: {EMBEDDED_NOTE}"
+    assert said[-1] == EMBEDDED_NOTE
+    stopped = simulate("--n", "1", "--max-tokens", "1", "--concurrency", "1", "--no-speculate")
+    assert stopped.code == 3
+    assert "1 turns" not in stopped.stdout
+    assert EMBEDDED_NOTE not in stopped.stderr.splitlines()  # nothing was judged
 
 
 def test_flags_override_a_file_that_extends_another(influence, place, tiny_folder):
@@ -418,6 +423,19 @@ def test_a_run_is_taken_up_by_path_name_out_or_as_the_latest(influence, stopped,
     assert answer.document["run"].endswith("runs/made")
     assert answer.document["conversations"]["earlier"] >= 1
     assert "of 8 conversations are finished." in answer.stderr
+
+
+def test_a_run_with_nothing_left_to_do_says_that_alone(influence, made_run):
+    answer = influence("simulate", "--resume", made_run)
+    assert answer.stdout.startswith("Nothing is left to do: 8 conversations are complete.")
+    assert answer.stderr == "8 of 8 conversations are finished.\n"
+
+
+def test_failed_connections_say_how_another_address_is_named(influence, tiny_folder, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    gone = ("--base-url", "http://127.0.0.1:9/v1", "-o", "max_attempts=1")
+    answer = influence("simulate", "--env", tiny_folder, "-m", "openai:x", *gone, "--n", "1")
+    assert "A server that is at another address now is named with --base-url." in answer.stderr
 
 
 def test_taking_up_a_finished_run_does_nothing(influence, made_run):

@@ -117,7 +117,8 @@ def new(
     from influence_cli.cli.plugin_scaffold import write_plugin
 
     folder = write_plugin(registry_of(ctx), kind, name, out)
-    output.say(f"Made {folder}. Next: pip install -e '{folder}[test]'; pytest {folder}")
+    pinned = "-c constraints.txt " if Path("constraints.txt").is_file() else ""
+    output.say(f"Made {folder}. Next: pip install {pinned}-e '{folder}[test]'; pytest {folder}")
     if json:
         output.emit_json({"schema": "influence.plugins.new/1", "kind": kind, "name": name, "path": str(folder)})
     else:

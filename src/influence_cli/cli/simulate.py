@@ -290,11 +290,20 @@ def _show_summary(summary: Summary) -> None:
         output.warn(f"{count:,} of {calls:,} judgements of {judge} were unusable and enter no figure.")
     for note in summary.notes:
         output.warn(note)
-    where = output.plain(str(summary.path))
     if summary.reason:
         output.warn(f"{'' if ended else 'Ended early: '}{summary.reason}.")
+    _show_next(summary, ended=ended)
+
+
+def _show_next(summary: Summary, *, ended: bool) -> None:
+    """Show what can be done with a run that ``ended``, or stopped before."""
+    from rich.text import Text
+
+    where, tally = output.plain(str(summary.path)), summary.tally
     if not ended:
         output.emit(Text(f"To go on: influence simulate --resume {where}"))
     elif tally.failed:
         output.emit(Text(f"To try the failed ones again: influence simulate --resume {where}"))
+        if any(kind == "connection" for _, kind in tally.failures):
+            output.say("A server that is at another address now is named with --base-url.")
     output.emit(Text(f"To look at it: influence runs show {where}"))

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from influence_cli.backends.names import ModelName
 from influence_cli.backends.protocol import Backend
 from influence_cli.schemas.configs import Price, SamplingOverrides
+from influence_cli.schemas.messages import Role
 from influence_cli.schemas.requests import Sampling, Usage
 
+JUDGES: tuple[Role, ...] = ("preference", "transition", "veto", "judge")
+"""The roles that answer by a distribution over choices."""
 DEFAULT_MINIMUM_MASS = 0.5
 """Least probability on a judge's choices for its distribution to count, unless a run says otherwise."""
 EMBEDDED_MINIMUM_MASS = 0.001

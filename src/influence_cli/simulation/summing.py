@@ -11,7 +11,7 @@ from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_US
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
-from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
+from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, JUDGES, RoleModel
 from influence_cli.simulation.tally import FATAL_KINDS, Tally, used_up
 
 
@@ -85,6 +85,7 @@ def summarised(
             EXIT_USER if fatal else EXIT_FAILURES,
         )
     notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))
-    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models.values()):
+    asked = [models[role] for role in JUDGES if role in models and role in tally.roles]
+    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in asked):
         notes = (*notes, EMBEDDED_NOTE)
     return Summary(path, state, tally, mean_rating, elapsed, code, reason, notes)

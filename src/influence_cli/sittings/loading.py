@@ -16,19 +16,16 @@ if TYPE_CHECKING:
     from influence_cli.simulation.models import RoleModel
 
 
-_JUDGES = ("preference", "transition", "veto", "judge")
-
-
 def tell_models(config: SimulationConfig, models: Mapping[Role, RoleModel], say: Callable[[str], None]) -> None:
     """Say that all roles have the default model, and which judges have the embedded one without being given it."""
-    from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE
+    from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, JUDGES
 
     default, told = default_model()
     if all(model.name.base == default for model in models.values()):
         say(told)
     named = [role for role, own in config.roles.items() if own.model]
     embedded = [role for role, model in models.items() if model.minimum_mass == EMBEDDED_MINIMUM_MASS]
-    judges = [role for role in _JUDGES if role in embedded and role not in named]
+    judges = [role for role in JUDGES if role in embedded and role not in named]
     if judges:
         say(f"{', '.join(judges)}: {EMBEDDED_NOTE}")
 

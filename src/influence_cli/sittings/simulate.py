@@ -214,7 +214,8 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter, he
                 writer.set_state(state)
                 if tally.stop:
                     writer.add_event("stop", {"reason": tally.stop})
-    heard.ended(tally)
+    if tally.done < tally.total or tally.complete + tally.failed:
+        heard.ended(tally)
     return summarised(directory.path, state, tally, rating, config, loop.time() - started, sitting.models)
 
 

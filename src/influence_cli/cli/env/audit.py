@@ -193,10 +193,12 @@ def _document(environment: Environment, found: Audit, run: Path | None, judge: s
 def _show(environment: Environment, found: Audit, run: Path | None, judge: str) -> None:
     from rich.table import Table
 
+    from influence_cli.environments.card import counted
     from influence_cli.simulation.audit import FAULTS, QUESTIONS, WORTH
 
     output.emit_text(
-        f"{environment.name}, judged by {judge}: {found.states} initial states, {found.conversations} conversations"
+        f"{environment.name}, judged by {judge}: {counted(found.states, 'initial state')}, "
+        f"{counted(found.conversations, 'conversation')}"
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("mean of 1..5", "states", "conversations"):
