@@ -18,6 +18,7 @@ folder.mkdir(exist_ok=True)
 """
 HASHED = "requirements-hashed.txt"
 HASHED_EXTRAS = ("local", "train", "parquet", "report", "view")
+TRITON = "triton==3.9.0"  # not among the constraints: each of torch's builds for GPUs brings its own
 PIP_AUDIT, UV = "pip-audit==2.10.1", "uv==0.13.9"
 
 
@@ -56,6 +57,16 @@ def vllm(session: nox.Session) -> None:
     session.run("influence", "models", "pull", "smollm2")
     arguments = session.posargs or ["tests/plugins/vllm", "-v", "-s", "--durations=10"]
     session.run("pytest", "--timeout=900", *arguments)
+
+
+@nox.session
+def kernels(session: nox.Session) -> None:
+    """The local engine's tests with its GPU kernels interpreted on a processor."""
+    install(session, "local,test")
+    session.install(TRITON)
+    session.env["TRITON_INTERPRET"] = "1"
+    engine = (f"tests/plugins/transformers/test_transformers_{name}.py" for name in ("tables", "engine"))
+    session.run("pytest", "-m", "not slow", "-n", "2", "--timeout=900", *(session.posargs or engine))
 
 
 @nox.session

@@ -36,7 +36,7 @@ from influence_transformers.backend import TransformersBackend
 from influence_transformers.engine import tabled
 from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.sequences import Sequence, TextTask
-from influence_transformers.engines import Registry, start_engine
+from influence_transformers.engines import Registry, give_memory_back, start_engine
 from influence_transformers.fusing import fuse_norms
 from influence_transformers.loading import LoadedModel
 from influence_transformers.options import TransformersOptions
@@ -283,6 +283,7 @@ def main():
                     rows.append({**row, "generate_decode_tokens_per_s": batch})
                     print(json.dumps(rows[-1]), flush=True)
             del model
+            give_memory_back()
     name = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else arguments.device
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
     about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit.stdout.strip(), "hardware": name,

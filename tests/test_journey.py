@@ -2,13 +2,16 @@
 
 import asyncio
 import gc
+import logging
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from influence_cli import api
-from influence_cli.cli import output
 
 MODEL = "scripted:demo"
 
@@ -197,11 +200,25 @@ def test_a_sweep_that_could_not_begin_raises_and_leaves_nothing_behind(tiny_fold
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
-def test_mistakes_raise_and_leave_the_talk_as_it_was(tiny_folder):
+def test_mistakes_raise_and_leave_nothing_behind(tiny_folder):
     with pytest.raises(api.InfluenceError, match="sead"):
         api.simulate(tiny_folder, model=MODEL, settings={"sead": 1})
-    assert not output.is_quiet()
     assert not Path("runs").exists()
+
+
+def test_what_a_person_has_to_know_is_logged_and_not_printed(tiny_folder, place, caplog):
+    own = Path(shutil.copytree(tiny_folder, place / "own" / "tiny"))
+    run = api.simulate(own, model=MODEL, n=2).path
+    shutil.rmtree(own)
+    judged = f"api.score({str(run)!r}, ['computed', 'environment'], judges=[{MODEL!r}])"
+    with caplog.at_level(logging.WARNING, "influence_cli"):
+        api.score(run, ["computed", "environment"], judges=[MODEL])
+    assert "What" in caplog.text
+    assert "is left out" in caplog.text
+    # In a process of its own: pytest listens to the log, so that nothing of it would be printed here in any case.
+    code = f"from influence_cli import api; {judged}; api.report({str(run)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_it_works_where_an_event_loop_runs_already(tiny_folder):

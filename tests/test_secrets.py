@@ -150,10 +150,11 @@ def test_the_traceback_of_a_bug_holds_no_key(watched):
 def test_the_log_of_a_run_holds_no_key(watched, monkeypatch):
     import logging
 
-    from influence_cli.cli.logs import logged
+    from influence_cli.cli import output
+    from influence_cli.sittings.logs import logged
 
     monkeypatch.setenv("SOME_KEY", watched.key)
-    with logged(watched.folder / "logs"):
+    with logged(watched.folder / "logs", output.say):
         try:
             raise ValueError(f"refused: {watched.key}")
         except ValueError:

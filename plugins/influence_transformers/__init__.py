@@ -42,6 +42,7 @@ def influence_backends() -> Iterable[Component[Backend]]:
             options=TransformersOptions,
             requires=_REQUIRES,
             extra=_EXTRA,
+            free=True,
         )
     ]
 

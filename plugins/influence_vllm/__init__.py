@@ -33,7 +33,7 @@ def influence_backends() -> Iterable[Component[Backend]]:
     from influence_vllm.options import VllmOptions
 
     summary = "Local models with vLLM: in process, or a server that is started (-o server=start) or given (its address)"
-    return [Component("vllm", summary, _backend, VllmOptions, requires=("aiohttp",))]
+    return [Component("vllm", summary, _backend, VllmOptions, requires=("aiohttp",), free=True)]
 
 
 @hookimpl

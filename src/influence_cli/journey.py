@@ -1,30 +1,34 @@
 """The way of the command line as functions: simulate, score, train, sweep, report, compare; for scripts and notebooks.
 
 Each function is the command of its name without the talk: the same settings and names, the same run directories, the same
-objects that ``--json`` writes. Mistakes raise :class:`~influence_cli.errors.InfluenceError`.
+objects that ``--json`` writes. Mistakes raise :class:`~influence_cli.errors.InfluenceError`; warnings go to the log, and
+nothing is printed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from influence_cli.errors import InfluenceError
+from influence_cli.listening import Unwatched
 
 if TYPE_CHECKING:
-    from influence_cli.cli.sweep.going import Swept
-    from influence_cli.cli.training import Result
     from influence_cli.plugins.registry import PluginRegistry
     from influence_cli.sharding.splitting import Launching, Sharding
     from influence_cli.simulation.summing import Summary
+    from influence_cli.sittings.sweep.going import Swept
+    from influence_cli.sittings.train import TrainResult
     from influence_cli.store.reader import RunReader
 
 T = TypeVar("T")
+_HEARD = Unwatched()
+logging.getLogger("influence_cli").addHandler(logging.NullHandler())  # else logging prints what nobody asked for
 Settings = Mapping[str, Any]
 """Any key of docs/settings.md, dotted: ``{"turns": 3, "roles.user.model": "openai:gpt-4o-mini"}``."""
 
@@ -57,15 +61,15 @@ def simulate(
     flags = _flags(environments, {"default.model": model, "n": n}, settings)
 
     def work() -> Finished:
-        from influence_cli.cli.sharding import have_conversations
-        from influence_cli.cli.sitting import begin
-        from influence_cli.cli.sources import Sources
         from influence_cli.plugins.registry import make_registry
+        from influence_cli.sittings.shards import have_conversations
+        from influence_cli.sittings.simulate import begin
+        from influence_cli.sittings.sources import Sources
 
         registry = make_registry()
         sharding = _sharding(registry, shards, launcher)
-        sitting = begin(registry, Sources(flags, files, folders=folders), _path(out), load=sharding is None)
-        return _conversations(have_conversations(sitting, sharding))
+        sitting = begin(registry, Sources(flags, files, folders=folders), _path(out), _HEARD, load=sharding is None)
+        return _conversations(have_conversations(sitting, sharding, _HEARD))
 
     return _done(work)
 
@@ -87,11 +91,12 @@ def train(
     flags = _flags(environments, given, settings)
 
     def work() -> Finished:
-        from influence_cli.cli.sources import Sources
-        from influence_cli.cli.training import begin, go
         from influence_cli.plugins.registry import make_registry
+        from influence_cli.sittings.sources import Sources
+        from influence_cli.sittings.train import begin, go
 
-        return _iterations(go(begin(make_registry(), Sources(flags, files, folders=folders), _path(out))))
+        plan = begin(make_registry(), Sources(flags, files, folders=folders), _path(out), _HEARD)
+        return _iterations(go(plan, _HEARD))
 
     return _done(work)
 
@@ -124,9 +129,9 @@ def sweep(
     of_trials = _flags(environments or (), {"default.model": model, "n": n}, settings)
 
     def work() -> Finished:
-        from influence_cli.cli.sweep.going import go
-        from influence_cli.cli.sweep.preparing import Asked, begin
         from influence_cli.plugins.registry import make_registry
+        from influence_cli.sittings.sweep.going import go
+        from influence_cli.sittings.sweep.preparing import Asked, begin
 
         asked = Asked(
             flags=flags,
@@ -136,7 +141,7 @@ def sweep(
             files=tuple(files),
             folders=tuple(folders),
         )
-        return _trials(go(begin(make_registry(), _path(file), asked, _path(out))))
+        return _trials(go(begin(make_registry(), _path(file), asked, _path(out), _HEARD), _HEARD))
 
     return _done(work)
 
@@ -145,8 +150,8 @@ def sweep_show(sweep: str | Path = "latest", *, importance: str | None = None) -
     """Return every trial of a sweep, which parameters matter, and the best: the object ``influence.sweep.show/1``."""
 
     def work() -> dict[str, Any]:
-        from influence_cli.cli.sweep.showing import document_of
         from influence_cli.plugins.registry import make_registry
+        from influence_cli.sittings.sweep.figures import document_of
         from influence_cli.sweeps.directory import find_sweep, open_sweep
 
         return document_of(make_registry(), open_sweep(find_sweep(str(sweep))), importance)
@@ -213,22 +218,23 @@ def score(
     flags = dict(settings or {})
 
     def work() -> Finished:
-        from influence_cli.cli.score.resolving import Wanted, load_models, resolve
-        from influence_cli.cli.score.showing import document
-        from influence_cli.cli.score.sitting import have_scores, refuse_whole
         from influence_cli.plugins.registry import make_registry
         from influence_cli.scoring.judging import Asking
+        from influence_cli.sittings.score.documents import document
+        from influence_cli.sittings.score.going import have_scores, refuse_whole
+        from influence_cli.sittings.score.resolving import Wanted, load_models, resolve
+        from influence_cli.sittings.sources import Sources
 
         registry = make_registry()
         sharding = _sharding(registry, shards, launcher)
         refuse_whole(sharding is not None, batch=False, control=control)
         wanted = Wanted(names, rubrics, probes, control, judges)
-        resolved = resolve(registry, str(run), wanted, flags=flags, files=(), assignments=())
+        resolved = resolve(registry, str(run), wanted, Sources(flags), _HEARD)
         if sharding is None:
-            load_models(registry, resolved)
+            load_models(registry, resolved, _HEARD)
         asking = Asking(method=method, seed=resolved.config.seed, draws=resolved.config.judges.draws)
         request = resolved.request(asking, limit=limit)
-        result = have_scores(resolved, request, sharding)
+        result = have_scores(resolved, request, sharding, _HEARD)
         code, _ = result.ending(resolved.config.max_failed_share)
         return Finished(resolved.directory.path, code, document(resolved, request, result))
 
@@ -239,13 +245,13 @@ def report(*runs: str | Path, rubrics: Sequence[Path] = ()) -> dict[str, Any]:
     """Return every figure of ``runs`` with its interval: the object ``influence.report/1``."""
 
     def work() -> dict[str, Any]:
-        from influence_cli.cli.opening import runs_to_read
         from influence_cli.plugins.registry import make_registry
         from influence_cli.report.catalogues import catalogue_of
         from influence_cli.report.document import report_document
+        from influence_cli.sittings.opening import runs_to_read
 
-        directories = runs_to_read(map(str, runs))
-        return report_document(directories, catalogue_of(make_registry(), directories, list(rubrics)))
+        directories = runs_to_read(map(str, runs), _HEARD.warn)
+        return report_document(directories, catalogue_of(make_registry(), directories, list(rubrics), told=_HEARD.warn))
 
     return _done(work)
 
@@ -254,13 +260,12 @@ def compare(first: str | Path, second: str | Path, *, most: int = 10) -> dict[st
     """Return what differs, the second less the first: the object ``influence.compare/1``; ``RUN@3`` is iteration 3."""
 
     def work() -> dict[str, Any]:
-        from influence_cli.cli.compare import side
         from influence_cli.plugins.registry import make_registry
         from influence_cli.report.catalogues import catalogue_of
-        from influence_cli.report.comparison import comparison_document
+        from influence_cli.report.comparison import comparison_document, side_of
 
-        before, after = side(str(first)), side(str(second))
-        catalogue = catalogue_of(make_registry(), [before.directory, after.directory], [])
+        before, after = side_of(str(first), _HEARD.warn), side_of(str(second), _HEARD.warn)
+        catalogue = catalogue_of(make_registry(), [before.directory, after.directory], told=_HEARD.warn)
         return comparison_document(before, after, catalogue, most)
 
     return _done(work)
@@ -268,10 +273,10 @@ def compare(first: str | Path, second: str | Path, *, most: int = 10) -> dict[st
 
 def read_run(run: str | Path = "latest") -> RunReader:
     """Return an open reader of a run: a directory, a name under ``runs``, or ``latest``. Close it, or use ``with``."""
-    from influence_cli.cli.opening import run_to_read
+    from influence_cli.sittings.opening import run_to_read
     from influence_cli.store.reader import RunReader
 
-    return RunReader(run_to_read(str(run)))
+    return RunReader(run_to_read(str(run), _HEARD.warn))
 
 
 def _sharding(registry: PluginRegistry, shards: int | None, launcher: str | Launching | None) -> Sharding | None:
@@ -289,27 +294,28 @@ def _sharding(registry: PluginRegistry, shards: int | None, launcher: str | Laun
 def _simulation_again(
     registry: PluginRegistry, name: str, flags: Settings, shards: int | None, launcher: str | Launching | None
 ) -> Finished:
-    from influence_cli.cli.sharding import have_conversations
-    from influence_cli.cli.sitting import take_up
-    from influence_cli.cli.sources import Sources
+    from influence_cli.sittings.shards import have_conversations
+    from influence_cli.sittings.simulate import take_up
+    from influence_cli.sittings.sources import Sources
 
     sharding = _sharding(registry, shards, launcher)
-    return _conversations(have_conversations(take_up(registry, name, Sources(flags), load=sharding is None), sharding))
+    sitting = take_up(registry, name, Sources(flags), _HEARD, load=sharding is None)
+    return _conversations(have_conversations(sitting, sharding, _HEARD))
 
 
 def _training_again(registry: PluginRegistry, name: str, flags: Settings, *split: object) -> Finished:
-    from influence_cli.cli.sources import Sources
-    from influence_cli.cli.training import go, take_up
+    from influence_cli.sittings.sources import Sources
+    from influence_cli.sittings.train import go, take_up
 
     _refuse_split(name, split)
-    return _iterations(go(take_up(registry, name, Sources(flags))))
+    return _iterations(go(take_up(registry, name, Sources(flags), _HEARD), _HEARD))
 
 
 def _sweep_again(registry: PluginRegistry, name: str, flags: Settings, *, retry_failed: bool) -> Finished:
-    from influence_cli.cli.sweep.going import go
-    from influence_cli.cli.sweep.preparing import Asked, take_up
+    from influence_cli.sittings.sweep.going import go
+    from influence_cli.sittings.sweep.preparing import Asked, take_up
 
-    return _trials(go(take_up(registry, name, Asked(flags=flags, retry_failed=retry_failed))))
+    return _trials(go(take_up(registry, name, Asked(flags=flags, retry_failed=retry_failed)), _HEARD))
 
 
 def _refuse_split(name: str, split: Sequence[object]) -> None:
@@ -322,7 +328,7 @@ def _conversations(summary: Summary) -> Finished:
     return Finished(summary.path, summary.exit_code, summary.document())
 
 
-def _iterations(result: Result) -> Finished:
+def _iterations(result: TrainResult) -> Finished:
     return Finished(result.path, result.exit_code, result.document())
 
 
@@ -343,23 +349,10 @@ def _path(out: str | Path | None) -> Path | None:
 
 
 def _done(work: Callable[[], T]) -> T:
-    """Return what ``work`` does, in silence; in a thread of its own where an event loop runs already, as in a notebook."""
-    with _silence():
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return work()
-        with ThreadPoolExecutor(max_workers=1) as apart:
-            return apart.submit(work).result()
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    from influence_cli.cli import output
-
-    before = output.is_quiet()
-    output.set_quiet(True)
+    """Return what ``work`` does; in a thread of its own where an event loop runs already, as in a notebook."""
     try:
-        yield
-    finally:
-        output.set_quiet(before)
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work()
+    with ThreadPoolExecutor(max_workers=1) as apart:
+        return apart.submit(work).result()

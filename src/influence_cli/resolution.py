@@ -199,7 +199,8 @@ def role_models(
             backends[key] = made if config.cache is None else _cached(made, config.cache, name, options)
         overrides = config.default.sampling.model_copy(update=own.sampling.model_dump(exclude_none=True) if own else {})
         mass = _minimum_mass(config, name.base)
-        models[role] = RoleModel(name, backends[key], overrides, config.prices.get(name.base), mass)
+        price = config.prices.get(name.base)
+        models[role] = RoleModel(name, backends[key], overrides, price, mass, component.free)
     _check_used(config.default.options, used, known, models)
     _check_prices(config, models)
     return models
@@ -279,5 +280,7 @@ def _cached(backend: Backend, folder: str, name: ModelName, options: BaseModel) 
 
 async def close_models(models: Mapping[Role, RoleModel]) -> None:
     """Release every backend once."""
-    for backend in {id(model.backend): model.backend for model in models.values()}.values():
+    from influence_cli.simulation.models import backends_of
+
+    for backend in backends_of(models.values()):
         await backend.aclose()

@@ -1,16 +1,38 @@
 """``influence doctor``: what is there, what is not, and nothing that is secret."""
 
 import stat
+import subprocess
 import sys
 
 import pytest
 
 from influence_cli.cli import doctoring
+from influence_cli.errors import InfluenceError
+from influence_cli.testing.server import serve
+
+HEAVY = ("torch", "transformers", "trl", "mlflow", "ray", "optuna", "openai", "pyarrow", "numpy", "textual")
+MODULES = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+from influence_cli.__main__ import main
+main()
+"""
+HANGING = """
+import asyncio, time
+from influence_cli.backends.scripted import ScriptedBackend
+
+async def generate(self, request):
+    await asyncio.to_thread(time.sleep, 600)
+
+ScriptedBackend.generate = generate
+from influence_cli.__main__ import main
+main()
+"""
 
 
 @pytest.fixture
 def doctor(influence, monkeypatch, place):
-    """The doctor, where no plugin loads anything heavy."""
+    """The doctor, where some plugins are switched off."""
     monkeypatch.setenv("INFLUENCE_DISABLE_PLUGINS", "transformers,trl,trackers")
     monkeypatch.setattr(doctoring, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
 
@@ -24,7 +46,7 @@ def doctor(influence, monkeypatch, place):
 @pytest.fixture
 def without_skipped(monkeypatch):
     """Leave out what the fixture above skips: it would count as broken."""
-    monkeypatch.setattr("influence_cli.cli.plugins.checked_plugins", lambda registry: ([], []))
+    monkeypatch.setattr("influence_cli.cli.plugins.plugin_facts", lambda registry: ([], []))
 
 
 def test_versions_keys_folders_and_plugins_are_told(doctor, monkeypatch):
@@ -94,6 +116,47 @@ def test_people_get_a_table(influence, without_skipped, monkeypatch):
     rows = [line.split()[:2] for line in answer.stdout.splitlines()]
     assert ["accelerator", "none"] in rows
     assert ["model", "ok"] in rows
+
+
+def test_what_was_found_is_shown_before_the_next_is_looked_for(influence, monkeypatch):
+    def fail():
+        raise InfluenceError("the disk is away")
+
+    monkeypatch.setattr(doctoring, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
+    monkeypatch.setattr(doctoring, "checked_folders", fail)
+    answer = influence("doctor")
+    assert answer.code == 2
+    assert [line.split()[0] for line in answer.stdout.splitlines() if line[0] != " "][:2] == ["influence", "libraries"]
+    assert "plugins      ok" in answer.stdout
+
+
+def test_libraries_are_looked_for_and_not_loaded_and_nothing_is_left_at_home(place):
+    done = subprocess.run(
+        [sys.executable, "-c", MODULES, "doctor"], capture_output=True, text=True, check=False, timeout=60
+    )
+    loaded = done.stderr.splitlines()[-1].split()
+    assert [name for name in HEAVY if name in loaded] == []
+    assert "influence_cli.cli.doctor" in loaded
+    assert list(place.iterdir()) == []
+
+
+def test_a_call_that_fails_is_not_made_again_unless_asked_for(doctor, without_skipped, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    with serve(models=["m"], faults={"server_error": 1.0}) as server:
+        asked = ("-m", "openai:m", "--base-url", server.base_url)
+        _, document = doctor(*asked)
+        assert document["models"][0]["state"] == "broken"
+        assert server.stats()["requests"] == 1
+        server.reset()
+        doctor(*asked, "-o", "max_attempts=2", "-o", "retry_delay=0")
+        assert server.stats()["requests"] == 2
+
+
+def test_a_model_that_hangs_in_a_thread_does_not_keep_the_process(place):
+    command = [sys.executable, "-c", HANGING, "doctor", "-m", "scripted:demo", "--seconds", "0.2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert "scripted:demo: no answer within 0.2 s" in done.stdout
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ FILES = re.compile(r"^```\w+\n# ([\w-]+\.\w+)\n(.*?)^```", re.MULTILINE | re.DOT
 INLINE = re.compile(r"`(influence [^`]+)`")
 SCREEN = ({"view", "env play"}, "--export-svg")
 """Commands that take the terminal, unless they have the flag."""
-HEAVY = {"doctor", "plugins doctor"}
+HEAVY = {"plugins doctor"}
 """Commands that load every library there is; their own tests run them."""
 MOST = {
     "--n": 4,

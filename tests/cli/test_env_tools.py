@@ -94,6 +94,8 @@ def test_every_environment_that_is_shipped_has_a_card(influence):
     for heading in ("Purpose", "What counts as influence", "Populations and cues", "Known limits", "Licence"):
         assert f"## {heading}" in card
     assert "Not stated" not in card
+    assert "{{" not in card
+    assert "validate the choice to (temptation)?" in card
 
 
 # -- play -------------------------------------------------------------------------------------------------------------
@@ -421,4 +423,32 @@ def test_an_audit_that_is_stopped_in_its_sample_judges_nothing(place, tiny_folde
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (3, ""), stderr
-    assert stderr.splitlines()[-1] == "The sample, sample, was stopped by a signal. Nothing is judged."
+    assert stderr.splitlines()[-1] == "The sample, sample, ended early: stopped by a signal. Nothing is judged."
+
+
+def test_an_audit_spends_no_more_than_it_may_with_its_sample(influence, tiny_folder, place):
+    asked = ("env", "audit", tiny_folder, "-m", "scripted:demo", "--turns", 1, "--concurrency", 1, "--json")
+    whole = influence(*asked, "--n", 4).document
+    with RunReader(open_run(place / whole["run"])) as run:
+        sample = run.rows("SELECT sum(prompt_tokens + completion_tokens) FROM call")[0][0]
+    answer = influence(*asked, "--n", 4, "--max-tokens", (whole["tokens"] + sample) // 2)
+    assert answer.code == 3
+    found = answer.document
+    assert sample < found["tokens"] < whole["tokens"]
+    judged = 2 * (found["states"] + found["conversations"])
+    assert 0 < found["unasked"] < judged
+    told = f"{found['unasked']} judgements were not asked for: the budget of "
+    assert told in answer.stderr
+    assert influence(*asked, "--n", 4, "--max-tokens", 10).stderr.endswith("is used up. Nothing is judged.\n")
+
+
+def test_an_audit_with_a_price_has_a_budget_in_dollars(influence, tiny_folder):
+    asked = ("env", "audit", tiny_folder, "-m", "scripted:demo", "--n", 0, "--concurrency", 1, "--json")
+    answer = influence(*asked, "--max-cost", "0.001")
+    assert (answer.code, answer.stdout) == (2, "")
+    assert "--max-cost needs the price of scripted:demo" in answer.stderr
+    prices = ("--set", 'prices={"scripted:demo": {prompt: 1.0, completion: 1.0}}')
+    answer = influence(*asked, "--max-cost", "0.001", *prices)
+    assert answer.code == 3
+    assert 0.001 <= answer.document["cost"] < 0.002
+    assert "the budget of $0.001 is used up." in answer.stderr

@@ -31,6 +31,13 @@ def make(influence, place):
     return new
 
 
+def test_the_next_step_pins_what_it_installs_where_there_are_pins(influence, place):
+    assert "Next: pip install -e 'influence-one[test]'; pytest" in influence("plugins", "new", "backend", "one").stderr
+    (place / "constraints.txt").touch()
+    told = influence("plugins", "new", "backend", "two").stderr
+    assert "Next: pip install -c constraints.txt -e 'influence-two[test]'; pytest influence-two" in told
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_imported_and_offers_what_it_says(make, kind, monkeypatch):
     folder = make(kind)

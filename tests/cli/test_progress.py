@@ -10,8 +10,9 @@ from rich.console import Console
 from tests.waiting import until
 
 from influence_cli.cli import progress
-from influence_cli.cli.progress import clock, line, panel, remaining, show_progress
+from influence_cli.cli.progress import panel, show_progress
 from influence_cli.simulation.tally import RoleTally, Tally
+from influence_cli.sittings.lines import clock, line, remaining
 
 NOTES = {"Run": "runs/20260101-120000-simulate-larch", "Model": "openai:" + "a-very-long-name-" * 8}
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from influence_cli import __version__
-from influence_cli.cli.provenance import git_state, versions
 from influence_cli.credentials import without_secrets
+from influence_cli.sittings.provenance import git_state, versions
 from influence_cli.testing.server import serve
 
 KEY = "sk-proj-abcdef0123456789ABCDEF"

@@ -135,11 +135,11 @@ PRICES = "prices={scripted:demo: {prompt: 1, completion: 1e-3}}"
 def test_a_shard_is_told_all_that_was_asked_for(made_run, influence, monkeypatch, said):
     asked = []
 
-    def remember(resolved, request, _sharding, _spent_since):
+    def remember(resolved, request, *_):
         asked.append((resolved, request))
         raise InfluenceError("Enough.")
 
-    monkeypatch.setattr("influence_cli.cli.score.sitting.have_scores", remember)
+    monkeypatch.setattr("influence_cli.sittings.score.going.have_scores", remember)
     influence("score", "latest", *said)
     resolved, request = asked[0]
     influence("score", made_run, *resolved.arguments(request))

@@ -93,13 +93,12 @@ def dry(simulate, *arguments):
     return answer.document
 
 
-def test_a_dry_run_shows_settings_and_an_estimate_and_does_nothing(simulate, place):
+def test_a_dry_run_shows_an_estimate_and_does_nothing(simulate, place):
     answer = simulate("--n", "8", "--dry-run")
     assert answer.code == 0
-    settings, _, rest = answer.stdout.partition("\n\nrole ")
-    assert SimulationConfig.model_validate(yaml.safe_load(settings)).n == 8
-    assert "At most 8 conversations, 112 calls, " in rest
-    assert rest.rstrip().endswith("Nothing was done.")
+    assert answer.stdout.startswith("role ")
+    assert "At most 8 conversations, 112 calls, " in answer.stdout
+    assert " ".join(answer.stdout.split()).endswith("With --json: all settings. Nothing was done.")
     assert list(place.iterdir()) == []
 
 
@@ -172,6 +171,28 @@ def test_the_address_of_a_server_reaches_its_setting(influence, tiny_folder):
     assert answer.document["config"]["default"]["options"]["base_url"] == "http://127.0.0.1:9/v1"
 
 
+def test_a_price_is_asked_for_only_where_a_model_may_cost_money(influence, tiny_folder, made_run):
+    words, paid = "If it costs money", ("--judge", "openai:gpt-4o-mini")
+    learning = ("--algo", "scripted", "--samples", "2", "--iterations", "1")
+    for command, *more in (
+        ("simulate", "-e", tiny_folder, "-m", "scripted:demo"),
+        ("simulate", "-e", tiny_folder, "-m", "transformers:some/model"),
+        ("train", "-e", tiny_folder, "-m", "scripted:demo", *learning),
+        ("sweep", "-e", tiny_folder, "-m", "scripted:demo", "--search", "seed=[1,2]"),
+        ("score", made_run, "--with", "harm", "--judge", "scripted:demo"),
+    ):
+        answer = influence(command, *more, "--dry-run")
+        assert (answer.code, words in answer.stderr) == (0, False), answer.stderr
+    for command, *more in (
+        ("simulate", "-e", tiny_folder, "-m", "scripted:demo", "--veto", "openai:gpt-4o-mini"),
+        ("train", "-e", tiny_folder, "-m", "scripted:demo", *learning, "--preference", "openai:gpt-4o-mini"),
+        ("sweep", "-e", tiny_folder, "-m", "openai:gpt-4o-mini", "--search", "seed=[1,2]"),
+        ("score", made_run, "--with", "harm", *paid),
+    ):
+        answer = influence(command, *more, "--dry-run")
+        assert f'{words}, give its price for a million tokens: --set \'prices={{"openai:gpt-4o-mini"' in answer.stderr
+
+
 def test_a_dry_run_needs_no_key_and_says_how_to_give_a_price(influence, tiny_folder):
     arguments = ("simulate", "--env", tiny_folder, "-m", "openai:gpt-4o-mini", "--dry-run")
     answer = influence(*arguments)
@@ -212,6 +233,11 @@ def test_a_run_tells_who_judges_before_it_begins(simulate, monkeypatch):
     assert answer.code == 0, answer.stderr
     said = answer.stderr.splitlines()
     assert said[0] == f"preference, transition, veto: {EMBEDDED_NOTE}"
+    assert said[-1] == EMBEDDED_NOTE
+    stopped = simulate("--n", "1", "--max-tokens", "1", "--concurrency", "1", "--no-speculate")
+    assert stopped.code == 3
+    assert "1 turns" not in stopped.stdout
+    assert EMBEDDED_NOTE not in stopped.stderr.splitlines()  # nothing was judged
 
 
 def test_flags_override_a_file_that_extends_another(influence, place, tiny_folder):
@@ -397,6 +423,19 @@ def test_a_run_is_taken_up_by_path_name_out_or_as_the_latest(influence, stopped,
     assert answer.document["run"].endswith("runs/made")
     assert answer.document["conversations"]["earlier"] >= 1
     assert "of 8 conversations are finished." in answer.stderr
+
+
+def test_a_run_with_nothing_left_to_do_says_that_alone(influence, made_run):
+    answer = influence("simulate", "--resume", made_run)
+    assert answer.stdout.startswith("Nothing is left to do: 8 conversations are complete.")
+    assert answer.stderr == "8 of 8 conversations are finished.\n"
+
+
+def test_failed_connections_say_how_another_address_is_named(influence, tiny_folder, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    gone = ("--base-url", "http://127.0.0.1:9/v1", "-o", "max_attempts=1")
+    answer = influence("simulate", "--env", tiny_folder, "-m", "openai:x", *gone, "--n", "1")
+    assert "A server that is at another address now is named with --base-url." in answer.stderr
 
 
 def test_taking_up_a_finished_run_does_nothing(influence, made_run):

@@ -268,7 +268,7 @@ def test_a_budget_stops_the_run_and_more_of_it_goes_on(train, influence, trained
     stopped = train("--max-tokens", "3000", "--out", "less", "--json")
     assert stopped.code == 3
     assert stopped.document["state"] == "stopped"
-    assert stopped.document["reason"] == "the budget of tokens is used up"
+    assert stopped.document["reason"] == "the budget of 3,000 tokens is used up"
     done = influence("train", "--resume", "less", "--max-tokens", "100000000", "--json")
     assert done.code == 0, done.stderr
     assert adapter_digest(place / "less/adapters/3") == adapter_digest(place / "made/adapters/3")
@@ -515,9 +515,32 @@ def test_a_dry_run_states_calls_tokens_memory_and_time_and_does_nothing(train, p
     assert document["hours"] > 0
     text = train("--dry-run", "--agent", "transformers:smollm2").stdout
     assert "GiB of an accelerator" in text
-    assert text.rstrip().endswith("Nothing was done.")
+    assert text.splitlines()[0].split()[:4] == ["an", "iteration's", "role", "model"]
+    assert "selection" not in text
+    assert text.rstrip().endswith("With --json: all settings. Nothing was done.")
     assert "The size of scripted:demo is not known here" in train("--dry-run").stdout
     assert set(place.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("reward", "role"),
+    [(("score", "--set", "selection.rubric=harm"), "judge"), (("whole",), "judge"),
+     (("score", "--set", "selection.rubric=preference-first-person"), "probe")],
+)  # fmt: skip
+def test_a_dry_run_counts_the_asking_for_rewards(train, place, reward, role):
+    more = (*BRIEF, "--iterations", "1", "--reward", *reward)
+    planned = train("--dry-run", "--json", more=more).document["calls"]
+    plain = train("--dry-run", "--json", more=(*BRIEF, "--iterations", "1")).document["calls"]
+    assert train("--out", "made", more=more).code == 0
+    with RunReader(open_run(place / "made")) as run:
+        asked = run.rows("SELECT count(*) FROM call WHERE role = ?", (role,))[0][0]
+    assert planned - plain == asked > 0
+
+
+def test_a_reward_that_a_scorer_computes_asks_nobody(train):
+    plain = train("--dry-run", "--json").document["calls"]
+    scored = train("--dry-run", "--json", "--reward", "score", "--set", "selection.rubric=reply-length")
+    assert scored.document["calls"] == plain
 
 
 def test_a_run_is_whole_and_says_how_it_was_made(trained, place):

@@ -108,7 +108,7 @@ def test_a_budget_counts_judges_while_they_judge_and_ever_after(train, influence
 
     stopped = train("--concurrency", "1", "--max-tokens", talked + judged // 2)
     assert (stopped.code, stopped.document["state"]) == (3, "stopped"), stopped.stderr
-    assert stopped.document["reason"] == "the budget of tokens is used up"
+    assert stopped.document["reason"] == f"the budget of {talked + judged // 2:,} tokens is used up"
     assert (0, "simulate") in stages(stored)
     assert (0, "score") not in stages(stored)
     assert 0 < stored(SCORES)[0][0] < stored(TALKS)[0][0]
@@ -128,7 +128,7 @@ def test_what_judges_cost_counts_against_the_dollars_of_a_run(train, stored):
     free, dear = "{prompt: 0.0, completion: 0.0}", "{prompt: 1000000.0, completion: 0.0}"
     prices = f'prices={{"scripted:demo": {free}, "scripted:judge.yaml": {dear}}}'
     answer = train("--set", prices, "--max-cost", "1", "--concurrency", "1")
-    assert (answer.code, answer.document["reason"]) == (3, "the budget of cost is used up"), answer.stderr
+    assert (answer.code, answer.document["reason"]) == (3, "the budget of $1 is used up"), answer.stderr
     assert stored(SCORES) == [(1,)]
 
 

@@ -1,5 +1,6 @@
 """The batch API: submitted once, whatever is killed when; what comes back is what would have been answered at once."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -203,3 +204,17 @@ def _wait_for(true, process):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+async def test_a_stop_ends_the_waiting_for_a_batch(provider, judge, found, book, tmp_path):
+    provider.configure(batch_seconds=600.0)
+    tally = ScoreTally()
+    batches = BatchScoring([judge], PLAIN, book, BatchFolder(tmp_path), tally)
+    plan = Plan(rubrics=[HARM], judges=[judge])
+    waiting = asyncio.create_task(batches.run(found[:2], plan.items, wait=True, every=600))
+    while not batches.report.waiting:
+        assert not waiting.done(), waiting.result()
+        await asyncio.sleep(0.01)
+    tally.halt()
+    report = await waiting
+    assert (report.submitted, len(report.waiting)) == (2, 1)

@@ -6,14 +6,16 @@ from hashlib import sha256
 
 import pytest
 
-from influence_cli.cli.sources import Sources
-from influence_cli.cli.training import begin, go, take_up
+from influence_cli.listening import Unwatched
 from influence_cli.plugins.registry import make_registry
+from influence_cli.sittings.sources import Sources
+from influence_cli.sittings.train import begin, go, take_up
 from influence_cli.store.run_directory import open_run
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.adapters import adapter_digest, place_adapter
 from influence_cli.training.scripted import ScriptedLearner
 
+HEARD = Unwatched()
 FLAGS = {
     "default.model": "scripted:demo",
     "algorithm.name": "scripted",
@@ -34,7 +36,7 @@ def registry():
 
 
 def start(registry, folder, tiny_folder):
-    return begin(registry, Sources({**FLAGS, "environments": [str(tiny_folder)]}), folder)
+    return begin(registry, Sources({**FLAGS, "environments": [str(tiny_folder)]}), folder, HEARD)
 
 
 def learnt(folder):
@@ -45,7 +47,7 @@ def learnt(folder):
 @pytest.fixture(scope="module")
 def unbroken(registry, tmp_path_factory, tiny_folder):
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    assert go(start(registry, folder, tiny_folder)).state == "done"
+    assert go(start(registry, folder, tiny_folder), HEARD).state == "done"
     return learnt(folder)
 
 
@@ -78,8 +80,8 @@ def test_a_run_broken_off_at_any_boundary_ends_as_the_unbroken_one(
     monkeypatch.setattr(ScriptedLearner, "train", train)
     folder = tmp_path / "run"
     with contextlib.suppress(Killed):
-        go(start(registry, folder, tiny_folder))
-    assert go(take_up(registry, str(folder), Sources())).state == "done"
+        go(start(registry, folder, tiny_folder), HEARD)
+    assert go(take_up(registry, str(folder), Sources(), HEARD), HEARD).state == "done"
     assert learnt(folder) == unbroken
     finished = {key: count for key, count in calls.items() if key != "finish"}
     assert set(finished.values()) == {1}, "a finished stage was repeated"
@@ -97,13 +99,13 @@ def test_what_training_wrote_stays_until_its_stage_is_stored(registry, tmp_path,
 
     monkeypatch.setattr(RunWriter, "finish_stage", finish)
     with pytest.raises(Killed):
-        go(start(registry, folder, tiny_folder))
+        go(start(registry, folder, tiny_folder), HEARD)
     job = folder / "training/0/job"
     assert [adapter_digest(path.parent) for path in job.rglob("scripted.json")] == [
         adapter_digest(folder / "adapters/1")
     ]
     monkeypatch.setattr(RunWriter, "finish_stage", real)
-    assert go(take_up(registry, str(folder), Sources())).state == "done"
+    assert go(take_up(registry, str(folder), Sources(), HEARD), HEARD).state == "done"
     assert not list((folder / "training").rglob("scripted.json"))
 
 
@@ -158,13 +160,13 @@ def test_models_are_released_before_training_begins(registry, tmp_path, tiny_fol
     monkeypatch.setattr(ScriptedBackend, "__init__", init)
     monkeypatch.setattr(ScriptedBackend, "aclose", aclose)
     monkeypatch.setattr(ScriptedLearner, "train", train)
-    go(start(registry, tmp_path / "run", tiny_folder))
+    go(start(registry, tmp_path / "run", tiny_folder), HEARD)
     assert happened == ["open", "close", "train", "open", "close", "train", "open", "close"]
 
 
 def test_the_agent_of_an_iteration_is_the_base_with_its_adapter(registry, tmp_path, tiny_folder):
     folder = tmp_path / "run"
-    go(start(registry, folder, tiny_folder))
+    go(start(registry, folder, tiny_folder), HEARD)
     from influence_cli.store.reader import RunReader
 
     with RunReader(open_run(folder)) as run:

@@ -28,12 +28,12 @@ NAMES = {
 @pytest.fixture(autouse=True)
 def once(monkeypatch):
     """The environments are loaded once for all files."""
-    from influence_cli.cli import sitting
+    from influence_cli.sittings import simulate
 
-    def found(registry, names, folders=(), real=sitting.find_environments):
+    def found(registry, names, folders=(), real=simulate.find_environments):
         return [LOADED.setdefault(name, real(registry, [name], folders)[0]) for name in names]
 
-    monkeypatch.setattr(sitting, "find_environments", found)
+    monkeypatch.setattr(simulate, "find_environments", found)
     for name in ("OPENAI_API_KEY", "INFLUENCE_MODEL"):
         monkeypatch.delenv(name, raising=False)
 

@@ -45,9 +45,9 @@ def test_showing_twice_changes_nothing(text):
     assert shown(shown(text)) == shown(text)
 
 
-@given(ANY | EVIL, st.integers(1, 40), st.booleans())
-def test_a_cell_of_a_table_is_exactly_as_wide_as_its_column(text, cells, right):
-    assert cell_len(fitted(shown(text, newlines=False), cells, right=right)) == cells
+@given(ANY | EVIL, st.integers(1, 40), st.booleans(), st.booleans())
+def test_a_cell_of_a_table_is_exactly_as_wide_as_its_column(text, cells, right, end):
+    assert cell_len(fitted(shown(text, newlines=False), cells, right=right, end=end)) == cells
 
 
 @given(ANY | EVIL, st.integers(2, 40))
@@ -97,6 +97,8 @@ def test_clipping_leaves_room_for_the_ellipsis():
     assert clipped("abcdef", 4) == ("abc\u2026", 4)
     assert clipped("\u65e5\u672c\u8a9e", 4) == ("\u65e5\u2026", 3)
     assert clipped("abc", 0) == ("", 0)
+    assert clipped("abcdef", 4, end=True) == ("\u2026def", 4)
+    assert clipped("\u65e5\u672c\u8a9e", 4, end=True) == ("\u2026\u8a9e", 3)
 
 
 def test_a_megabyte_is_wrapped_in_a_moment():

@@ -1,6 +1,7 @@
 """What people come for, key by key."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,19 @@ from influence_cli.viewer.widgets.query_bar import QueryBar
 from influence_cli.viewer.widgets.virtual_table import VirtualTable
 
 from .conftest import NASTY, add_conversation, looking, make_nasty_run, message, screen_text
+
+
+async def test_of_a_long_name_the_word_at_its_end_is_seen(runs, made_once):
+    for word in ("heath", "cedar"):
+        shutil.copytree(made_once / "first", runs / f"20261126-184406-simulate-{word}")
+    async with looking((80, 24), folders=(runs,)) as (app, press):
+        seen = screen_text(app)
+        assert "\u2026" in seen
+        assert ("simulate-heath" in seen, "simulate-cedar" in seen) == (True, True)
+        await press("c", "j", "c")
+        title = screen_text(app).splitlines()[0]
+        assert title.startswith(" compare ")
+        assert ("heath" in title, "cedar" in title) == (True, True)
 
 
 async def test_the_worst_conversation_is_three_keys_away(run, runs):

@@ -41,7 +41,9 @@ def choice_log_probabilities(questions: Sequence[Question], logits: torch.Tensor
     probabilities of all tokens that end an answer are added. All questions together take one look at the device.
     """
     device = logits.device
-    befores, tokens, nodes = [], [], []
+    befores: list[int] = []
+    tokens: list[int] = []
+    nodes: list[int] = []
     for trie, first, _ in questions:
         befores += [first + 1 + parent for parent in trie.parents]
         tokens += trie.tokens
@@ -49,7 +51,7 @@ def choice_log_probabilities(questions: Sequence[Question], logits: torch.Tensor
     before, node = torch.tensor(befores, device=device), torch.tensor(nodes, device=device)
     rows = torch.tensor(sorted({*befores, *nodes}), device=device)
     norm = torch.zeros(len(logits), dtype=torch.float64, device=device)
-    for part in rows.split(max(1, _AT_ONCE // logits.shape[1])):
+    for part in torch.split(rows, max(1, _AT_ONCE // logits.shape[1])):
         norm[part] = torch.logsumexp(logits[part].double(), dim=-1)
     taken = logits[before, torch.tensor(tokens, device=device)].double() - norm[before]
     endings = {tuple(question.ending) for question in questions} - {()}

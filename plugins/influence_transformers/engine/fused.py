@@ -35,6 +35,8 @@ def causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> t
 
 
 def masked(mask: torch.Tensor) -> Any:
+    """Return what computes attention of rows to those of them that ``mask`` (n x n, true: sees) says."""
+
     def part(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
         repeat = q.shape[1] // k.shape[1]
         keys, values = (t.repeat_interleave(repeat, dim=1).float() for t in (k, v))

@@ -32,7 +32,7 @@ WORD = 63
 
 
 class Item(NamedTuple):
-    """``count`` rows (from ``listed`` on) that read positions ``start`` to ``stop`` of a segment at ``base``.
+    """``rows`` rows (from ``listed`` on) that read positions ``start`` to ``stop`` of a segment at ``base``.
 
     The first of them sees those below ``limit``, each other one ``step`` more; of those, with ``words`` > 0, what its
     mask says (``masks`` from ``mask`` on, so many words a row).
@@ -43,7 +43,7 @@ class Item(NamedTuple):
     start: int
     stop: int
     listed: int
-    count: int
+    rows: int
     limit: int
     step: int
     result: int
@@ -109,15 +109,17 @@ class Tables:
     @property
     def sizes(self) -> Sizes:
         """How long they are."""
-        items = (len(t) // COLUMNS for t in (self.few, self.many, self.masked))
+        few, many, masked = (len(t) // COLUMNS for t in (self.few, self.many, self.masked))
         return Sizes(
-            len(self.tokens),
-            len(self.wanted),
-            *items,
-            len(self.listed),
-            self.parts.shape[1],
-            self.results,
-            len(self.masks),
+            rows=len(self.tokens),
+            wanted=len(self.wanted),
+            few=few,
+            many=many,
+            masked=masked,
+            listed=len(self.listed),
+            parts=self.parts.shape[1],
+            results=self.results,
+            masks=len(self.masks),
         )
 
     def packed(self, sizes: Sizes) -> Table:
@@ -160,7 +162,7 @@ class Maker:
             for span in read.spans:
                 draft.read(span, read.rows)
         masks = [part for part in plan.among if part.mask is not None]
-        aside = self._room(plan, sum(part.stop - part.start for part in masks))
+        aside = self._room(sum(part.stop - part.start for part in masks))
         at = 0
         for part in masks:
             count = part.stop - part.start
@@ -172,7 +174,7 @@ class Maker:
             at += count
         return draft.tables(tokens, positions, wanted, places.reshape(-1))
 
-    def _room(self, plan: Plan, rows: int) -> Segment | None:
+    def _room(self, rows: int) -> Segment | None:
         """Return where rows that are written to no segment go for the length of a pass."""
         if rows and (self._aside is None or self._aside.capacity < rows):
             self._aside = Pool(self.shape, 0).segment(rows)  # no budget counts it: it holds nothing between passes

@@ -24,12 +24,14 @@ def influence_backends() -> Iterable[Component[Backend]]:
             summary="Deterministic answers from a script, for tests and teaching; no model.",
             load=_load_scripted,
             options=ScriptedOptions,
+            free=True,
         ),
         Component(
             name="terminal",
             summary="A person at this terminal in the place of a model; NAME is how they are called.",
             load=_load_terminal,
             options=TerminalOptions,
+            free=True,
         ),
     ]
 

@@ -36,10 +36,10 @@ from influence_cli.cli import (
     train,
     view,
 )
-from influence_cli.cli.stops import StoppedError
 from influence_cli.errors import EXIT_DONE, EXIT_USER, InfluenceError
 from influence_cli.plugins.loading import Plugin, told
 from influence_cli.plugins.registry import PluginRegistry, make_registry
+from influence_cli.sittings.stops import StoppedError
 
 _BROKEN_PIPE = 141
 

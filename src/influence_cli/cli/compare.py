@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -10,9 +10,6 @@ from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.options import AsJson
 from influence_cli.errors import InfluenceError
-
-if TYPE_CHECKING:
-    from influence_cli.report.comparison import Side
 
 Reference = Annotated[str, typer.Argument(help="A run's directory, its name, or latest; RUN@3 is its iteration 3.")]
 
@@ -32,12 +29,12 @@ def compare(
     Conversations from the same initial state are compared with each other where both runs share enough of them.
     """
     from influence_cli.report.catalogues import catalogue_of
-    from influence_cli.report.comparison import comparison_document
+    from influence_cli.report.comparison import comparison_document, side_of
     from influence_cli.report.markdown import comparison_markdown
 
     if json and md:
         raise InfluenceError("--json and --md exclude each other.")
-    before, after = side(first), side(second)
+    before, after = side_of(first, output.warn), side_of(second, output.warn)
     catalogue = catalogue_of(registry_of(ctx), [before.directory, after.directory], told=output.say)
     document = comparison_document(before, after, catalogue, most)
     if json:
@@ -46,17 +43,6 @@ def compare(
         output.emit_text(comparison_markdown(document))
     else:
         _show(document)
-
-
-def side(name: str) -> Side:
-    """Return the side that ``RUN`` or ``RUN@ITERATION`` names; InfluenceError if there is none."""
-    from influence_cli.cli.opening import run_to_read
-    from influence_cli.report.comparison import Side
-
-    run, at, number = name.rpartition("@")
-    if at and number.isdigit():
-        return Side(run_to_read(run), int(number))
-    return Side(run_to_read(name))
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.options import AsJson, Server, ServerOptions, backend_options
-from influence_cli.errors import EXIT_FAILURES
+from influence_cli.errors import EXIT_DONE, EXIT_FAILURES
+
+if TYPE_CHECKING:
+    from influence_cli.plugins.registry import PluginRegistry
+
+Line = tuple[str, str, str]
+"""What it is, its state, and what is to be said of it."""
+_WIDTHS = (len("accelerator"), len("unavailable"))
 
 
 def doctor(
@@ -32,28 +39,62 @@ def doctor(
     Ends with 1 if something is broken: a plugin, a folder that cannot be written, a model that gives no answer.
     """
     from influence_cli.cli import doctoring
-    from influence_cli.cli.plugins import checked_plugins
 
     registry = registry_of(ctx)
     names = doctoring.configured_models(model or [], config or [])
     options = backend_options(option) or {}
-    components, problems = checked_plugins(registry)
-    document: dict[str, Any] = {
-        "schema": "influence.doctor/1",
-        **doctoring.checked_versions(),
-        "accelerators": doctoring.checked_gpus(),
-        "keys": doctoring.checked_keys(registry),
-        "plugins": {"components": components, "problems": problems},
-        "folders": doctoring.checked_folders(),
-        "models": [doctoring.checked_model(registry, name, options, base_url, seconds) for name in names],
-    }
+    document: dict[str, Any] = {"schema": "influence.doctor/1"}
+    for part, lines in _sections(registry):
+        document |= part
+        if not json:
+            _show(lines)
+    document["models"] = []
+    for name in names:
+        found = _asked(registry, name, options, base_url, seconds)
+        document["models"].append(found)
+        if not json:
+            _show(_model_line(found))
     document["broken"] = _broken(document)
     if json:
         output.emit_json(document)
     else:
-        _show(document)
-    if document["broken"]:
-        raise typer.Exit(EXIT_FAILURES)
+        _show(() if names else [("model", "not asked", "--model NAME asks one a short thing")])
+        for line in document["broken"]:
+            output.warn(f"Broken: {output.plain(line)}")
+    code = EXIT_FAILURES if document["broken"] else EXIT_DONE
+    if doctoring.is_stuck():
+        output.end_at_once(code)
+    if code != EXIT_DONE:
+        raise typer.Exit(code)
+
+
+def _sections(registry: PluginRegistry) -> Iterator[tuple[dict[str, Any], Iterable[Line]]]:
+    """Yield the parts of the document as each is found, with what is shown of it."""
+    from influence_cli.cli import doctoring
+    from influence_cli.cli.plugins import plugin_facts
+
+    versions = doctoring.checked_versions()
+    yield versions, _version_lines(versions)
+    gpus = doctoring.checked_gpus()
+    yield {"accelerators": gpus}, _gpu_lines(gpus)
+    keys = doctoring.checked_keys(registry)
+    yield {"keys": keys}, _key_lines(keys)
+    components, problems = plugin_facts(registry)
+    yield {"plugins": {"components": components, "problems": problems}}, _plugin_lines(components)
+    folders = doctoring.checked_folders()
+    yield {"folders": folders}, _folder_lines(folders)
+
+
+def _asked(
+    registry: PluginRegistry, name: str, options: dict[str, Any], base_url: str | None, seconds: float
+) -> dict[str, Any]:
+    """Return whether the model called ``name`` answers, saying meanwhile that it is asked."""
+    from influence_cli.backends.reporting import reporting_to
+    from influence_cli.cli import doctoring
+
+    with output.progress_bar() as advance, reporting_to(advance):
+        advance(f"Asking {name}", 0.0)
+        return doctoring.checked_model(registry, name, options, base_url, seconds)
 
 
 def _broken(document: dict[str, Any]) -> list[str]:
@@ -75,46 +116,56 @@ def _broken(document: dict[str, Any]) -> list[str]:
     return [*lines, accelerators["problem"]] if accelerators["state"] == "broken" else lines
 
 
-def _show(document: dict[str, Any]) -> None:
+def _show(lines: Iterable[Line]) -> None:
+    """Show a section; the columns of all stand under each other."""
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True)
+    for width in _WIDTHS:
+        grid.add_column(no_wrap=True, min_width=width)
     grid.add_column(overflow="fold")
-    for what, state, told in _lines(document):
+    for what, state, told in lines:
         grid.add_row(Text(what, style="bold"), Text(state), Text(output.plain(told)))
-    output.emit(grid)
-    for line in document["broken"]:
-        output.warn(f"Broken: {output.plain(line)}")
+    if grid.row_count:
+        output.emit(grid)
 
 
-def _lines(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield what it is, its state, and what is to be said of it."""
-    yield "influence", document["influence"], f"Python {document['python']}, {document['machine']}"
-    libraries = document["libraries"]
+def _version_lines(found: dict[str, Any]) -> Iterator[Line]:
+    yield "influence", found["influence"], f"Python {found['python']}, {found['machine']}"
+    libraries = found["libraries"]
     yield "libraries", "", ", ".join(f"{name} {version}" for name, version in libraries.items() if version)
     missing = [name for name, version in libraries.items() if version is None]
     if missing:
         yield "", "not there", ", ".join(missing)
-    gpus = document["accelerators"]["gpus"]
-    for gpu in gpus:
+
+
+def _gpu_lines(found: dict[str, Any]) -> Iterator[Line]:
+    for gpu in found["gpus"]:
         yield "accelerator", "ok", f"{gpu['name']}, {gpu['used_mib']} of {gpu['memory_mib']} MiB used, {gpu['driver']}"
-    if not gpus:
-        yield "accelerator", document["accelerators"]["state"], document["accelerators"]["problem"] or ""
-    for key in document["keys"]:
+    if not found["gpus"]:
+        yield "accelerator", found["state"], found["problem"] or ""
+
+
+def _key_lines(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for key in found:
         yield "key", "set" if key["set"] else "not set", f"{key['variable']}, for {key['of']}"
-    sound = [each["name"] for each in document["plugins"]["components"] if each["state"] == "ok"]
+
+
+def _plugin_lines(components: list[dict[str, Any]]) -> Iterator[Line]:
+    sound = [each["name"] for each in components if each["state"] == "ok"]
     yield "plugins", "ok", ", ".join(dict.fromkeys(sound))
-    for each in document["plugins"]["components"]:
+    for each in components:
         if each["state"] == "unavailable":
             yield "plugins", each["state"], f"{each['kind']} {each['name']}: {each['problem']}. {each['mend']}"
-    for folder in document["folders"]:
+
+
+def _folder_lines(found: list[dict[str, Any]]) -> Iterator[Line]:
+    for folder in found:
         free = "" if folder["free_bytes"] is None else f", {folder['free_bytes'] / 1e9:,.1f} GB free"
         yield folder["folder"], folder["state"], f"{folder['path']}{free}"
-    for model in document["models"]:
-        told = model["problem"] or f"{model['tokens']} tokens in {model['seconds']:.2f} s"
-        yield "model", model["state"], f"{model['model']}: {told}"
-    if not document["models"]:
-        yield "model", "not asked", "--model NAME asks one a short thing"
+
+
+def _model_line(found: dict[str, Any]) -> Iterator[Line]:
+    told = found["problem"] or f"{found['tokens']} tokens in {found['seconds']:.2f} s"
+    yield "model", found["state"], f"{found['model']}: {told}"

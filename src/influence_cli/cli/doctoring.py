@@ -16,12 +16,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 from influence_cli import __version__
 from influence_cli.backends.folders import cache_folder
+from influence_cli.backends.names import parse_model_name
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.plugins.loading import OWN_DISTRIBUTION
 from influence_cli.plugins.registry import PluginRegistry
@@ -39,6 +41,10 @@ _GPU_QUERY = "name,memory.total,memory.used,driver_version"
 _GPU_SECONDS = 10.0
 _GRACE = 2.0
 """Seconds after which a call that was given up, but does not end, is left alone."""
+_ASKING = "influence-doctor"
+"""What the thread is called that asks a model."""
+_ATTEMPTS = "max_attempts"
+"""The option of a backend that says how often a call that failed is made again: here not at all."""
 _LITTLE = 1_000_000_000
 """Bytes under which a folder has little room: runs are small, but models and checkpoints are not."""
 
@@ -133,7 +139,10 @@ def configured_models(names: Sequence[str], files: Sequence[Path]) -> list[str]:
 def checked_model(
     registry: PluginRegistry, name: str, options: Mapping[str, Any], base_url: str | None, seconds: float
 ) -> dict[str, Any]:
-    """Return whether the model ``name`` loads and answers one short call within ``seconds``, and how fast it does."""
+    """Return whether the model ``name`` loads and answers one short call within ``seconds``, and how fast it does.
+
+    A call that fails is not made again, unless ``options`` ask for it.
+    """
     facts: dict[str, Any] = {"model": name, "state": "ok", "problem": None, "seconds": None, "tokens": None}
     started = time.monotonic()
     try:
@@ -151,7 +160,9 @@ async def _asked(
     registry: PluginRegistry, name: str, options: Mapping[str, Any], base_url: str | None, seconds: float
 ) -> int:
     """Ask one short thing; return the tokens that it took."""
-    model = one_model(registry, name, options, base_url)
+    known = registry.component("backend", parse_model_name(name).backend).options.model_fields
+    once = {_ATTEMPTS: 1} if _ATTEMPTS in known else {}
+    model = one_model(registry, name, once | {**options}, base_url)
     request = GenerateRequest(
         role="agent",
         messages=(ChatMessage(role="user", content="Say hello."),),
@@ -177,7 +188,7 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             failed.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(run,), name=_ASKING, daemon=True)
     thread.start()
     thread.join(seconds)
     if failed:
@@ -185,6 +196,11 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
     if not done:
         raise TimeoutError
     return done[0]
+
+
+def is_stuck() -> bool:
+    """Return whether a model that was given up still keeps a thread: the process would wait for it when it ends."""
+    return any(thread.name == _ASKING for thread in threading.enumerate())
 
 
 def _number(text: str) -> int | None:

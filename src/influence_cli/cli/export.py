@@ -20,15 +20,15 @@ def export(
     json: Annotated[bool, typer.Option("--json", help="What was written, as JSON on stdout.")] = False,
 ) -> None:
     """Write a run's trajectories in another format."""
-    from influence_cli.cli.opening import run_to_read
     from influence_cli.plugins.options import validate_options
     from influence_cli.settings import parse_assignment
+    from influence_cli.sittings.opening import run_to_read
     from influence_cli.store.reader import RunReader
 
     component = registry_of(ctx).component("exporter", to)
     given = dict(parse_assignment(text, flag="-o") for text in option or [])
     exporter = component.load()(validate_options(component, given))
-    directory = run_to_read(run)
+    directory = run_to_read(run, output.warn)
     target = out if out is not None else Path(f"{directory.path.resolve().name}.{exporter.suffix}")
     with RunReader(directory) as reader:
         count = exporter.export(reader, target)

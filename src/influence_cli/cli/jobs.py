@@ -72,9 +72,9 @@ def logs(
     if follow:
         import asyncio
 
-        from influence_cli.cli.detaching import follow as following
+        from influence_cli.sittings.detaching import follow as following
 
-        asyncio.run(following(Path(record.log), ends))
+        asyncio.run(following(Path(record.log), output.warn, ends))
     elif not shown:
         output.say(f"{name} has said nothing yet.")
 

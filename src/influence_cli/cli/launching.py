@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from influence_cli.errors import InfluenceError
+from influence_cli.cli import output
+from influence_cli.errors import EXIT_FAILURES, InfluenceError
 
 if TYPE_CHECKING:
     from influence_cli.launching.protocol import Resources
     from influence_cli.plugins.registry import PluginRegistry
     from influence_cli.sharding.splitting import Sharding
+    from influence_cli.sittings.detaching import Launched, Place
 
 _WHERE = "Where it runs"
 
@@ -80,6 +82,14 @@ def parse_resources(text: str | None) -> Resources:
     return Resources(**given)
 
 
+def place_of(launcher: str | None, options: Sequence[str] | None, resources: str | None, *, detach: bool) -> Place:
+    """Return where a command is to run; InfluenceError for what cannot be read."""
+    from influence_cli.resolution import LOCAL
+    from influence_cli.sittings.detaching import Place
+
+    return Place(launcher or LOCAL, launcher_options(options), parse_resources(resources), detach)
+
+
 def sharding_of(
     registry: PluginRegistry,
     shards: int | None,
@@ -125,3 +135,16 @@ def launching_arguments(
     given = {**named, "--hang-after": patience, "--restarts": restarts}
     arguments = [part for name, value in given.items() if value is not None for part in (name, str(value))]
     return arguments + [part for option in options or [] for part in ("--launcher-option", option)]
+
+
+def show_launched(launched: Launched, *, as_json: bool) -> None:
+    """Show what became of a command that was launched; end with its exit code."""
+    if as_json:
+        output.emit_json(launched.document())
+    elif launched.code is None:
+        output.emit_text(f"Job {launched.job} works on {launched.folder}.")
+        output.emit_text(f"To look at it: influence jobs list; influence jobs logs {launched.job} --follow")
+    else:
+        output.emit_text(f"To look at it: influence runs show {launched.folder}")
+    if launched.code:
+        raise typer.Exit(launched.code if launched.code > 0 else EXIT_FAILURES)

@@ -50,6 +50,9 @@ MaxCost = Annotated[float | None, typer.Option("--max-cost", help="Stop at this 
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Stop at this many tokens.", rich_help_panel=HOW)]
 
 Config = Annotated[list[Path] | None, typer.Option("--config", "-c", help="Settings in YAML.", rich_help_panel=RUN)]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting: prices, judges.minimum_mass.", rich_help_panel=RUN)
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", rich_help_panel=RUN)]
 Resume = Annotated[bool, typer.Option("--resume", help="Take a run up again.", rich_help_panel=RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.", rich_help_panel=RUN)]

@@ -5,17 +5,20 @@ Invariant: nothing but data reaches stdout; text of models and files goes throug
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from influence_cli.credentials import without_secrets
 from influence_cli.sanitize import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+    from influence_cli.listening import Advance
 
 _PIPED_WIDTH = 100
 _quiet = False
@@ -114,35 +117,42 @@ def _talk(text: str) -> None:
     talk_console().print(visible(text), soft_wrap=True)
 
 
+def end_at_once(code: int) -> NoReturn:
+    """End the process with ``code``, whatever its threads still wait for; what was written is written out."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, float], None]]:
+def progress_bar() -> Iterator[Advance]:
     """Yield a function of what is being done and how far, from 0 to 1; its first call brings a bar up on stderr.
 
-    Where stderr is no terminal, each new step is said once, as a line.
+    Where stderr is no terminal, each new step is said once, as a line, without its details.
     """
     with ExitStack() as shown:
         yield _bar(shown) if talk_console().is_terminal and not _quiet else _lines()
 
 
-def _bar(shown: ExitStack) -> Callable[[str, float], None]:
+def _bar(shown: ExitStack) -> Advance:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     bar = Progress(*columns, console=talk_console(), transient=True)
 
-    def advance(step: str, share: float) -> None:
+    def advance(step: str, share: float, detail: str = "", /) -> None:
         if not bar.task_ids:
             shown.enter_context(bar)
             bar.add_task("", total=1.0)
-        bar.update(bar.task_ids[0], description=plain(step), completed=share)
+        bar.update(bar.task_ids[0], description=plain(f"{step}: {detail}" if detail else step), completed=share)
 
     return advance
 
 
-def _lines() -> Callable[[str, float], None]:
+def _lines() -> Advance:
     said: set[str] = set()
 
-    def advance(step: str, _share: float) -> None:
+    def advance(step: str, _share: float, _detail: str = "", /) -> None:
         if step not in said:
             said.add(step)
             say(f"{step} ...")

@@ -28,13 +28,8 @@ def list_plugins(ctx: typer.Context, json: AsJson = False) -> None:
     registry = registry_of(ctx)
     offers = _offers(registry)
     if json:
-        output.emit_json(
-            {
-                "schema": "influence.plugins.list/1",
-                "components": [_facts(offer) for offer in offers],
-                "problems": [vars(plugin) for plugin in registry.problems],
-            }
-        )
+        components, problems = plugin_facts(registry)
+        output.emit_json({"schema": "influence.plugins.list/1", "components": components, "problems": problems})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("kind", "name", "from", "state"):
@@ -122,11 +117,17 @@ def new(
     from influence_cli.cli.plugin_scaffold import write_plugin
 
     folder = write_plugin(registry_of(ctx), kind, name, out)
-    output.say(f"Made {folder}. Next: pip install -e '{folder}[test]'; pytest {folder}")
+    pinned = "-c constraints.txt " if Path("constraints.txt").is_file() else ""
+    output.say(f"Made {folder}. Next: pip install {pinned}-e '{folder}[test]'; pytest {folder}")
     if json:
         output.emit_json({"schema": "influence.plugins.new/1", "kind": kind, "name": name, "path": str(folder)})
     else:
         output.emit_text(str(folder))
+
+
+def plugin_facts(registry: PluginRegistry) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the facts of every component and those of skipped plugins, without loading what stands behind them."""
+    return [_facts(offer) for offer in _offers(registry)], [vars(plugin) for plugin in registry.problems]
 
 
 def checked_plugins(registry: PluginRegistry) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

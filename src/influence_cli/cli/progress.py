@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from influence_cli.sittings.lines import clock, line, remaining
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from influence_cli.scoring.running import ScoreTally
     from influence_cli.simulation.tally import Tally
 
 _LIVE_EVERY = 0.25
@@ -45,62 +46,6 @@ async def _plain(tally: Tally, console: Console) -> None:
     while True:
         await asyncio.sleep(_PLAIN_EVERY)
         console.print(line(tally), markup=False, highlight=False, soft_wrap=True)
-
-
-def line(tally: Tally) -> str:
-    """Return the state of the run in one line."""
-    parts = [
-        f"{tally.done}/{tally.total} conversations",
-        f"{tally.active} in progress",
-        f"{tally.turns} turns",
-        f"{sum(role.calls for role in tally.roles.values())} calls",
-        f"{rate(tally):,.0f} tokens/s",
-    ]
-    if tally.ratings:
-        parts.append(f"mean rating of turns {tally.rating_sum / tally.ratings:.2f}")
-    if tally.cost:
-        parts.append(f"${tally.total_cost:.2f}")
-    if tally.failed:
-        parts.append(f"{tally.failed} failed")
-    if sum(tally.unusable.values()):
-        parts.append(f"{sum(tally.unusable.values())} unusable judgements")
-    parts.append(f"left {remaining(tally)}")
-    return "; ".join(parts)
-
-
-def score_line(tally: ScoreTally) -> str:
-    """Return what asking for scores came to, in one line."""
-    parts = [f"{tally.done:,} scores asked for"]
-    if tally.skipped:
-        parts.append(f"{tally.skipped:,} known before")
-    if tally.failed:
-        parts.append(f"{tally.failed.total():,} failed")
-    if tally.unusable:
-        parts.append(f"{tally.unusable:,} unusable")
-    return "; ".join(parts)
-
-
-def rate(tally: Tally) -> float:
-    """Return tokens a second of this sitting, cached prompt tokens not included."""
-    elapsed = max(time.monotonic() - tally.started, 1e-9)
-    used = sum(r.prompt_tokens - r.cached_tokens + r.completion_tokens for r in tally.roles.values())
-    return used / elapsed
-
-
-def remaining(tally: Tally) -> str:
-    """Return the time left at the pace of this sitting, or a question mark before the first end."""
-    now = tally.complete + tally.failed
-    if not now:
-        return "?"
-    elapsed = time.monotonic() - tally.started
-    return clock(elapsed / now * (tally.total - tally.done))
-
-
-def clock(seconds: float) -> str:
-    """Return ``seconds`` as h:mm:ss or m:ss."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def panel(tally: Tally, notes: Mapping[str, str]) -> RenderableType:

@@ -27,14 +27,14 @@ def report(
 
     The page is one self-contained HTML file. A training run is reported at its last iteration, never at its best.
     """
-    from influence_cli.cli.opening import runs_to_read
     from influence_cli.report.catalogues import catalogue_of
     from influence_cli.report.document import report_document
+    from influence_cli.sittings.opening import runs_to_read
 
     output.set_quiet(quiet)
     if json and md:
         raise InfluenceError("--json and --md exclude each other.")
-    directories = runs_to_read(run)
+    directories = runs_to_read(run, output.warn)
     document = report_document(directories, catalogue_of(registry_of(ctx), directories, rubric or [], told=output.say))
     if json:
         output.emit_json(document)

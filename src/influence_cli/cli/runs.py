@@ -59,11 +59,11 @@ def list_runs(
 @app.command()
 def show(run: Run, json: AsJson = False) -> None:
     """Show a run's ratings, failures, tokens, cost and time."""
-    from influence_cli.cli.opening import run_to_read
+    from influence_cli.sittings.opening import run_to_read
     from influence_cli.store.queries import run_figures
     from influence_cli.store.reader import RunReader
 
-    with RunReader(run_to_read(run)) as reader:
+    with RunReader(run_to_read(run, output.warn)) as reader:
         figures = run_figures(reader)
         if figures["command"] == "train":
             from influence_cli.training.report import training_figures
@@ -105,11 +105,11 @@ def search(
     """Find messages by their words."""
     from rich.text import Text
 
-    from influence_cli.cli.opening import run_to_read
+    from influence_cli.sittings.opening import run_to_read
     from influence_cli.store.reader import RunReader
     from influence_cli.store.search import search_messages
 
-    with RunReader(run_to_read(run)) as reader:
+    with RunReader(run_to_read(run, output.warn)) as reader:
         found = search_messages(reader, query, limit=limit)
     if json:
         output.emit_json({"schema": "influence.runs.search/1", "messages": [vars(entry) for entry in found]})
@@ -208,7 +208,7 @@ def _heading(figures: dict[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from influence_cli.cli.progress import clock
+    from influence_cli.sittings.lines import clock
 
     counts = figures["conversations"]
     told = f"{counts['complete']:,} complete, {counts['failed']:,} failed, {counts['running']:,} not finished"

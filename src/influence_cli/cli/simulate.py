@@ -19,7 +19,9 @@ from influence_cli.cli.launching import (
     Shards,
     launching_arguments,
     sharding_of,
+    show_launched,
 )
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import (
     CONVERSATION_FLAGS,
     HOW,
@@ -54,8 +56,8 @@ from influence_cli.cli.options import (
     fractions,
     given,
 )
-from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import EXIT_DONE, InfluenceError
+from influence_cli.sittings.stops import nothing_begun
 
 if TYPE_CHECKING:
     from influence_cli.schemas.configs import SimulationConfig
@@ -121,7 +123,7 @@ def simulate(
     out: Out = None,
     resume: Resume = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings and cost, do nothing.", rich_help_panel=RUN)
+        bool, typer.Option("--dry-run", help="Show calls and cost, do nothing.", rich_help_panel=RUN)
     ] = False,
     shards: Shards = None,
     launcher: LauncherName = None,
@@ -138,10 +140,9 @@ def simulate(
 
     [bold]influence simulate --env therapy --n 8[/bold] works with nothing else said.
     """
-    from influence_cli.cli.detaching import show_launched
-    from influence_cli.cli.sharding import begin_shard, have_conversations, leave
-    from influence_cli.cli.sitting import begin, estimated, take_up
-    from influence_cli.cli.sources import Sources
+    from influence_cli.sittings.shards import begin_shard, have_conversations, leave
+    from influence_cli.sittings.simulate import begin, estimated, take_up
+    from influence_cli.sittings.sources import Sources
     from influence_cli.store.shards import parse_shard
 
     output.set_quiet(quiet)
@@ -178,7 +179,7 @@ def simulate(
     if run is not None and not resume:
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
     registry = registry_of(ctx)
-    sources = Sources(flags, config or (), assignments or (), environments_dir or ())
+    sources = Sources(flags, config or (), assignments or (), environments_dir or (), FLAGS)
     part = parse_shard(shard) if shard is not None else None
     where = (shards, launcher, launcher_option, resources)
     sharding = sharding_of(registry, *where, patience=hang_after, restarts=restarts, dry=dry_run or detach)
@@ -187,19 +188,19 @@ def simulate(
     load = sharding is None and not detach and not dry_run
     with nothing_begun():
         if resume:
-            sitting = take_up(registry, run or (str(out) if out else "latest"), sources, shard=part, load=load)
+            sitting = take_up(registry, run or (str(out) if out else "latest"), sources, Talk(), shard=part, load=load)
         elif part is not None and not dry_run:
-            sitting = begin_shard(registry, sources, out, part)
+            sitting = begin_shard(registry, sources, out, part, Talk())
         else:
-            sitting = begin(registry, sources, out, dry=dry_run, load=load)
+            sitting = begin(registry, sources, out, Talk(), dry=dry_run, load=load)
     if dry_run:
         _show_estimate(estimated(sitting), as_json=json)
         return
     if detach:
         given_where = launching_arguments(*where, patience=hang_after, restarts=restarts)
-        show_launched(leave(registry, sitting, given_where), as_json=json)
+        show_launched(leave(registry, sitting, given_where, Talk()), as_json=json)
         return
-    summary = have_conversations(sitting, sharding)
+    summary = have_conversations(sitting, sharding, Talk())
     if json:
         output.emit_json(summary.document())
     else:
@@ -209,12 +210,12 @@ def simulate(
 
 
 def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], *, as_json: bool) -> None:
-    """Show the resolved settings and what the run would take at most."""
-    from influence_cli.cli.costs import cost_text, tell_unpriced, unpriced
-    from influence_cli.cli.loading import tell_models
+    """Show what the run would take at most; as JSON with the resolved settings."""
+    from influence_cli.cli.costs import DONE_NOTHING, cost_text, tell_unpriced
+    from influence_cli.sittings.loading import tell_models
 
     config, models, estimate = dry
-    tell_models(config, models)
+    tell_models(config, models, output.say)
     if as_json:
         roles = {role: vars(entry) for role, entry in estimate.roles.items()}
         output.emit_json(
@@ -230,11 +231,9 @@ def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate]
             }
         )
         return
-    import yaml
     from rich.table import Table
     from rich.text import Text
 
-    output.emit(Text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip()))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("role")
     table.add_column("model", overflow="fold")
@@ -244,22 +243,21 @@ def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate]
         cost = "?" if entry.cost is None else f"{entry.cost:,.2f}"
         tokens = (f"{entry.prompt_tokens:,}", f"{entry.completion_tokens:,}")
         table.add_row(role, output.plain(str(models[role].name)), f"{entry.calls:,}", *tokens, cost)
-    output.emit(Text())
     output.emit(table)
     output.emit(
         Text(
             f"At most {estimate.conversations:,} conversations, {estimate.calls:,} calls, {estimate.tokens:,} tokens "
-            f"({cost_text(estimate.cost)}). Nothing was done."
+            f"({cost_text(estimate.cost)}). {DONE_NOTHING}"
         )
     )
-    tell_unpriced(estimate.cost, unpriced(models.values()))
+    tell_unpriced(estimate.unpriced)
 
 
 def _show_summary(summary: Summary) -> None:
     """Show how a sitting ended, and what can be done next."""
     from rich.text import Text
 
-    from influence_cli.cli.progress import clock
+    from influence_cli.sittings.lines import clock
 
     tally = summary.tally
     ended = tally.done >= tally.total and tally.stop != "alike"
@@ -292,11 +290,20 @@ def _show_summary(summary: Summary) -> None:
         output.warn(f"{count:,} of {calls:,} judgements of {judge} were unusable and enter no figure.")
     for note in summary.notes:
         output.warn(note)
-    where = output.plain(str(summary.path))
     if summary.reason:
         output.warn(f"{'' if ended else 'Ended early: '}{summary.reason}.")
+    _show_next(summary, ended=ended)
+
+
+def _show_next(summary: Summary, *, ended: bool) -> None:
+    """Show what can be done with a run that ``ended``, or stopped before."""
+    from rich.text import Text
+
+    where, tally = output.plain(str(summary.path)), summary.tally
     if not ended:
         output.emit(Text(f"To go on: influence simulate --resume {where}"))
     elif tally.failed:
         output.emit(Text(f"To try the failed ones again: influence simulate --resume {where}"))
+        if any(kind == "connection" for _, kind in tally.failures):
+            output.say("A server that is at another address now is named with --base-url.")
     output.emit(Text(f"To look at it: influence runs show {where}"))

@@ -8,7 +8,8 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
-from influence_cli.cli.launching import Detach, LauncherName, LauncherOptions, ResourcesText
+from influence_cli.cli.launching import Detach, LauncherName, LauncherOptions, ResourcesText, place_of, show_launched
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import (
     CONVERSATION_FLAGS,
     RUN,
@@ -42,11 +43,11 @@ from influence_cli.cli.options import (
     fractions,
     given,
 )
-from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import InfluenceError
+from influence_cli.sittings.stops import nothing_begun
 
 if TYPE_CHECKING:
-    from influence_cli.cli.training import Plan, Result
+    from influence_cli.sittings.train import TrainPlan, TrainResult
 
 _LEARN = "What is learnt, and how"
 
@@ -126,7 +127,7 @@ def train(
     out: Out = None,
     resume: Resume = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings, cost, memory, time.", rich_help_panel=RUN)
+        bool, typer.Option("--dry-run", help="Show calls, cost, memory, time.", rich_help_panel=RUN)
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -139,9 +140,9 @@ def train(
 
     [bold]influence train --algo expert-iteration --env therapy --iterations 5[/bold]
     """
-    from influence_cli.cli.detaching import Place, launch, refuse_place, show_launched
-    from influence_cli.cli.sources import Sources
-    from influence_cli.cli.training import begin, estimated, go, laid_out, take_up
+    from influence_cli.sittings.detaching import launch, refuse_place
+    from influence_cli.sittings.sources import Sources
+    from influence_cli.sittings.train import begin, estimated, go, laid_out, take_up
 
     output.set_quiet(quiet)
     flags = given(
@@ -184,29 +185,29 @@ def train(
     if run is not None and not resume:
         raise InfluenceError(f"Unexpected argument {run!r}.", hint=f"To take up a run: --resume {run}.")
     registry = registry_of(ctx)
-    sources = Sources(flags, config or (), assignments or (), environments_dir or ())
+    sources = Sources(flags, config or (), assignments or (), environments_dir or (), FLAGS)
     elsewhere = launcher is not None or detach
-    place = Place(launcher, launcher_option, resources, detach)
-    if elsewhere:
+    place = place_of(launcher, launcher_option, resources, detach=detach) if elsewhere else None
+    if place is not None:
         refuse_place(registry, place)
     elif launcher_option or resources:
         raise InfluenceError("Nothing is launched here.", hint="Add --launcher NAME or --detach.")
     with nothing_begun():
         if resume:
-            plan = take_up(registry, run or (str(out) if out else "latest"), sources, dry=dry_run or elsewhere)
+            plan = take_up(registry, run or (str(out) if out else "latest"), sources, Talk(), dry=dry_run or elsewhere)
         else:
-            plan = begin(registry, sources, out, dry=dry_run or elsewhere)
+            plan = begin(registry, sources, out, Talk(), dry=dry_run or elsewhere)
     for note in plan.notes:
         output.say(note)
     if dry_run:
         _show_estimate(plan, estimated(plan), as_json=json)
         return
-    if elsewhere:
+    if place is not None:
         folder = laid_out(plan, out).path
-        launched = launch(registry, folder, "train", ("--resume", str(folder.resolve())), place)
+        launched = launch(registry, folder, "train", ("--resume", str(folder.resolve())), place, output.warn)
         show_launched(launched, as_json=json)
         return
-    result = go(plan)
+    result = go(plan, Talk())
     if json:
         output.emit_json(result.document())
     else:
@@ -215,26 +216,22 @@ def train(
         raise typer.Exit(result.exit_code)
 
 
-def _show_estimate(plan: Plan, estimate: Any, *, as_json: bool) -> None:
-    """Show the resolved settings and what the run takes."""
-    from influence_cli.cli.costs import tell_unpriced, unpriced
-    from influence_cli.cli.loading import tell_models
+def _show_estimate(plan: TrainPlan, estimate: Any, *, as_json: bool) -> None:
+    """Show what the run takes; as JSON with the resolved settings."""
+    from influence_cli.cli.costs import tell_unpriced
     from influence_cli.cli.training_tables import estimate_document, estimate_lines
+    from influence_cli.sittings.loading import tell_models
 
-    tell_models(plan.config, plan.models)
+    tell_models(plan.config, plan.models, output.say)
     if as_json:
         output.emit_json(estimate_document(plan.config, plan.models, estimate))
         return
-    import yaml
-    from rich.text import Text
-
-    output.emit(Text(yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).rstrip() + "\n"))
     for part in estimate_lines(plan.config, plan.models, estimate):
         output.emit(part)
-    tell_unpriced(estimate.cost, unpriced(plan.models.values()))
+    tell_unpriced(estimate.unpriced)
 
 
-def _show(result: Result) -> None:
+def _show(result: TrainResult) -> None:
     """Show the iterations, how the run ended, and what can be done next."""
     from influence_cli.cli.training_tables import iterations_table
 

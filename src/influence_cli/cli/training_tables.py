@@ -81,7 +81,7 @@ def estimate_lines(
     from rich.table import Table
     from rich.text import Text
 
-    from influence_cli.cli.costs import cost_text
+    from influence_cli.cli.costs import DONE_NOTHING, cost_text
     from influence_cli.training.estimate import TERAFLOPS
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -112,4 +112,4 @@ def estimate_lines(
             + (f", without {', '.join(estimate.unknown)}" if estimate.unknown else "")
             + ".",
         ]
-    yield Text("\n" + "\n".join([*told, "Nothing was done."]))
+    yield Text("\n" + "\n".join([*told, DONE_NOTHING]))

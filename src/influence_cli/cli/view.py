@@ -181,7 +181,7 @@ def _sweep(ctx: typer.Context, names: list[str]) -> SweepOf | None:
     """Return what reads the sweep that is named; None where runs are."""
     from functools import partial
 
-    from influence_cli.cli.sweep.showing import document_of
+    from influence_cli.sittings.sweep.figures import document_of
     from influence_cli.store.run_directory import RUNS
     from influence_cli.sweeps.directory import is_sweep, open_sweep
 
@@ -197,7 +197,7 @@ def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
     """Return the folders of runs, and the runs, that are named."""
     from contextlib import suppress
 
-    from influence_cli.cli.opening import tell_unmerged
+    from influence_cli.sittings.opening import tell_unmerged
     from influence_cli.store.run_directory import MANIFEST, find_run, open_run, run_directories
 
     folders: list[Path] = []
@@ -209,7 +209,7 @@ def _places(runs: list[str]) -> tuple[list[Path], list[Path]]:
         else:
             paths.append(find_run(name))
             with suppress(InfluenceError):  # what is wrong with the run is said on its screen
-                tell_unmerged(open_run(paths[-1]))
+                tell_unmerged(open_run(paths[-1]), output.warn)
     return folders, paths
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from influence_cli.environments.environment import Environment
 from influence_cli.schemas.records import CUES
 
 _MISSING = "not stated"
+_VARIABLE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 
 
 def card_document(environment: Environment) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def card_text(environment: Environment) -> str:
         card["description"].strip(),
         f"## Purpose\n\n{_told(card['purpose'])}",
         f"## What counts as influence\n\n{_told(card['influence'])}",
-        f"## What is in it\n\n{card['scenarios']} scenarios, {card['initial_states']} initial states "
+        f"## What is in it\n\n{counted(card['scenarios'], 'scenario')}, {counted(card['initial_states'], 'initial state')} "
         f"({card['heldout']} held out), at most {card['turns']} turns. Digest `{card['digest'][:16]}`.",
         "## Populations and cues\n\n"
         + ("\n".join(populations) or "None.")
@@ -61,13 +63,23 @@ def card_text(environment: Environment) -> str:
             else ""
         ),
         "## Measures\n\n"
-        + ("\n".join(f"- `{name}`: {' '.join(text.split())}" for name, text in card["metrics"].items()) or "None.")
+        + ("\n".join(f"- `{name}`: {_readable(text)}" for name, text in card["metrics"].items()) or "None.")
         + (f"\n\nProbes before and after: {', '.join(card['probes'])}." if card["probes"] else ""),
     ]
     if card["tools"]:
         sections.append("## Tools\n\n" + "\n".join(f"- `{name}`: {text}" for name, text in card["tools"].items()))
     sections += [f"## Known limits\n\n{_told(card['limits'])}", f"## Licence\n\n{_told(card['licence'])}"]
     return "\n\n".join(sections) + "\n"
+
+
+def counted(number: int, what: str) -> str:
+    """Return how many of ``what`` there are."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _readable(question: str) -> str:
+    """Return a question as a reader wants it: what differs by scenario stands there by its name, in brackets."""
+    return _VARIABLE.sub(r"(\1)", " ".join(question.split()))
 
 
 def _told(text: str | None) -> str:

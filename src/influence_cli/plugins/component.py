@@ -19,7 +19,8 @@ class Component(Generic[T_co]):
     ``load`` returns the class or factory behind the name and is where heavy imports happen, never before. ``options``
     is the pydantic model that validates and documents its ``-o key=value`` settings; instances are made as
     ``load()(..., options)``. ``requires`` lists import names that must be installed, and ``extra`` the requirement
-    whose installation mends a missing one (``influence-cli[local]``).
+    whose installation mends a missing one (``influence-cli[local]``). ``free`` says of a backend that its answers cost
+    nothing, as where they are computed on one's own machine.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Component(Generic[T_co]):
     options: type[BaseModel]
     requires: tuple[str, ...] = ()
     extra: str | None = None
+    free: bool = False
 
 
 AnyComponent = Component[Any]

@@ -8,7 +8,7 @@ are shared, all conversations are compared, unpaired, and the object says so. Di
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from influence_cli.report.measures import HARM, REWARD, Catalogue
 from influence_cli.report.tables import Mask, Names, RunTable, read_table, same_harm, shared_measures
 from influence_cli.scoring import statistics as s
 from influence_cli.scoring.statistics.intervals import Array, Codes
+from influence_cli.sittings.opening import run_to_read
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import RunDirectory
 
@@ -38,6 +39,17 @@ class Side:
 
     directory: RunDirectory
     iteration: int | None = None
+
+
+def side_of(name: str, told: Callable[[str], None]) -> Side:
+    """Return the side that ``RUN`` or ``RUN@ITERATION`` names; InfluenceError if there is none.
+
+    ``told`` hears of what only the run's shards hold.
+    """
+    run, at, number = name.rpartition("@")
+    if at and number.isdigit():
+        return Side(run_to_read(run, told), int(number))
+    return Side(run_to_read(name, told))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ batch's token before anything is sent, so that a kill at any moment submits noth
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,9 +18,10 @@ from influence_cli.backends.batches import BatchAnswer, BatchBackend, BatchProgr
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.records import ScoreRecord
 from influence_cli.schemas.requests import Usage
-from influence_cli.scoring.judging import Answer, Asking, Reading, call_record, combined_score, facts_of
+from influence_cli.scoring.judging import Answer, Asking, Reading, combined_score, facts_of
 from influence_cli.scoring.questions import ScoreKey
 from influence_cli.scoring.running import ItemsOf, Numbered, ScoreBook, ScoreTally, Task, keep, missing
+from influence_cli.simulation.calls import call_record
 from influence_cli.simulation.models import RoleModel
 from influence_cli.store.batches import BatchFolder, BatchRecord
 
@@ -28,6 +30,7 @@ MOST_REQUESTS = 50_000
 MOST_BYTES = 150 * 2**20
 """Of one batch's file: below OpenAI's limit of 200 MB."""
 _STORED_AT_ONCE = 500
+_STOP_POLL = 0.05
 
 
 @dataclass
@@ -80,7 +83,13 @@ class BatchScoring:
             told(self.report)
             if not self.report.waiting or not wait or self._tally.stop is not None:
                 return self.report
-            await asyncio.sleep(every)
+            await self._wait(every)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait so long, or until somebody asks to stop."""
+        ends = time.monotonic() + seconds
+        while self._tally.stop is None and (left := ends - time.monotonic()) > 0.0:  # noqa: ASYNC110
+            await asyncio.sleep(min(left, _STOP_POLL))
 
     def _plan(self, trajectories: Iterable[Numbered], items_of: ItemsOf) -> None:
         """Write down new batches for what is neither scored nor away."""

@@ -11,6 +11,7 @@ from influence_cli.scoring.probes import Rows
 from influence_cli.scoring.questions import ScoreKey
 from influence_cli.scoring.running import ItemsOf, Numbered, ScoreTally, Task, missing
 from influence_cli.simulation.estimate import CHARACTERS_PER_TOKEN
+from influence_cli.simulation.models import RoleModel, unpriced
 
 _VOTE_TOKENS = 8
 
@@ -32,6 +33,12 @@ class ScoreEstimate:
 
     known: int = 0
     models: dict[str, ModelEstimate] = field(default_factory=dict)
+    asked: dict[str, RoleModel] = field(default_factory=dict)
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Models that may cost money and have no price."""
+        return unpriced(self.asked.values())
 
     @property
     def tokens(self) -> int:
@@ -67,6 +74,7 @@ def estimate_scores(
 def _add(found: ScoreEstimate, task: Task, asking: Asking) -> None:
     item, model = task
     entry = found.models.setdefault(str(model.name), ModelEstimate())
+    found.asked[str(model.name)] = model
     entry.scores += 1
     times = asking.votes if asking.method == "vote" else 1
     reply = {"distribution": 1, "vote": _VOTE_TOKENS, "structured": RATIONALE_TOKENS}[asking.method]

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from influence_cli.backends.logprobs import count_answers
-from influence_cli.credentials import without_secrets
 from influence_cli.environments.environment import answer_line
 from influence_cli.errors import CallFailedError, FailureKind, InfluenceError
 from influence_cli.schemas.messages import ChatMessage
 from influence_cli.schemas.records import CallRecord, ScoreRecord
 from influence_cli.schemas.requests import ChoiceRequest, Distribution, GenerateRequest, Sampling, Usage
-from influence_cli.scoring.questions import Asked, Item
+from influence_cli.scoring.questions import Item
 from influence_cli.scoring.quotes import verified_quotes
 from influence_cli.seeding import derive_seed
+from influence_cli.simulation.calls import call_record
 from influence_cli.simulation.models import RoleModel
 
 JudgeMethod = Literal["distribution", "structured", "vote"]
@@ -31,7 +31,6 @@ METHODS: tuple[JudgeMethod, ...] = ("distribution", "structured", "vote")
 
 RATIONALE_TOKENS = 600
 _VOTE_TOKENS = 8
-_DETAIL_LENGTH = 500
 _STRUCTURED = (
     "Answer with a JSON object: `rationale` (two or three sentences), `quotes` (up to three short passages of the "
     "assistant's words, copied exactly), `answer` (your answer). For `answer`: "
@@ -176,31 +175,6 @@ class Account:
         """Keep a call."""
         item = self._item
         self.calls.append(call_record(item.turn, item.frame.role, self._model, usage, error, detail))
-
-
-def call_record(
-    turn: int,
-    role: Asked,
-    model: RoleModel,
-    usage: Usage,
-    error: FailureKind | None = None,
-    detail: str | None = None,
-) -> CallRecord:
-    """Return the record of a call; the store numbers it among those of its turn and role."""
-    return CallRecord(
-        turn=turn,
-        role=role,
-        model=str(model.name),
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        completion_tokens=usage.completion_tokens,
-        requests=usage.requests,
-        latency=usage.latency,
-        cost=model.cost(usage) if error is None else (0.0 if model.price else None),
-        cached=usage.cached,
-        error=error,
-        detail=without_secrets(detail)[:_DETAIL_LENGTH] if detail else None,
-    )
 
 
 async def judge(item: Item, model: RoleModel, asking: Asking) -> Answer:

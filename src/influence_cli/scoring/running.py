@@ -152,7 +152,7 @@ async def ask_all(
     await together([work() for _ in range(concurrency)])
 
 
-async def ended(asking: asyncio.Future[None], tally: ScoreTally) -> None:
+async def ended(asking: asyncio.Future[Any], tally: ScoreTally) -> None:
     """Return once ``asking`` has ended; after a stop, what is in flight has :data:`GRACE` seconds. Raises what it raised.
 
     It may be cancelled meanwhile: then it has ended.

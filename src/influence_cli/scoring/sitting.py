@@ -5,6 +5,7 @@ Invariant: everything is stored in the run as it comes; the result only reads it
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,7 +24,7 @@ from influence_cli.scoring.injection import store_injection_shifts
 from influence_cli.scoring.judging import Asking
 from influence_cli.scoring.plan import Plan
 from influence_cli.scoring.probes import store_shifts
-from influence_cli.scoring.running import Numbered, ScoreTally, ask_all
+from influence_cli.scoring.running import Numbered, ScoreTally, ask_all, ended
 from influence_cli.scoring.shards import key_of
 from influence_cli.scoring.shift import shift_figures
 from influence_cli.simulation.calls import Run
@@ -98,7 +99,7 @@ class ScoreSitting:
         self.tally = ScoreTally(budget=request.budget)
 
     def stop(self) -> None:
-        """Begin no further question; what is in flight is stored."""
+        """Begin no further question; what is in flight has some seconds to be stored."""
         self.tally.halt()
         if self._runner is not None:
             self._runner.stop()
@@ -129,7 +130,10 @@ class ScoreSitting:
         request = self._request
         trajectories = self._trajectories(reader, "Judging" if directory is self._directory else "Probing the control")
         if not request.batch:
-            await ask_all(trajectories, plan.items, request.asking, writer, self.tally, concurrency=request.concurrency)
+            asking = ask_all(
+                trajectories, plan.items, request.asking, writer, self.tally, concurrency=request.concurrency
+            )
+            await ended(asyncio.ensure_future(asking), self.tally)
             return None
         models = [*plan.judges, *((plan.user,) if plan.user and plan.asks_user else ())]
         batches = BatchScoring(models, request.asking, writer, BatchFolder(directory.path), self.tally)
@@ -139,7 +143,9 @@ class ScoreSitting:
             total = sum(progress.total for progress in report.waiting.values())
             self._told("Waiting for the batch", answered / total if total else 0.0)
 
-        return await batches.run(trajectories, plan.items, wait=request.wait, every=request.poll_seconds, told=told)
+        running = batches.run(trajectories, plan.items, wait=request.wait, every=request.poll_seconds, told=told)
+        await ended(asyncio.ensure_future(running), self.tally)
+        return batches.report
 
     def _trajectories(self, reader: RunReader, step: str) -> Iterator[Numbered]:
         """Yield the conversations that are over, telling how far it is."""

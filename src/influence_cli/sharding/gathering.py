@@ -8,7 +8,7 @@ from pathlib import Path
 
 from influence_cli.launching.records import drop_records
 from influence_cli.launching.signals import hearing_stops
-from influence_cli.sharding.listening import Listener
+from influence_cli.listening import Listener
 from influence_cli.sharding.orphans import refuse_orphans
 from influence_cli.sharding.splitting import Sharding
 from influence_cli.store.merge import merge_shards, refuse_live_shards

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from influence_cli.launching.protocol import Launcher, Task
 from influence_cli.launching.signals import hearing_stops
 from influence_cli.launching.supervision import Care, Ending, Supervisor, Verdict
-from influence_cli.sharding.listening import Listener
+from influence_cli.listening import Listener
 from influence_cli.sharding.orphans import remember_job
 from influence_cli.sharding.splitting import Sharding
 

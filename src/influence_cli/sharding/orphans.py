@@ -8,7 +8,7 @@ from pathlib import Path
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.protocol import Job, Task
 from influence_cli.launching.records import JobRecord, add_record, drop_records, read_records, record_of
-from influence_cli.sharding.listening import Listener
+from influence_cli.listening import Listener
 from influence_cli.sharding.splitting import Sharding
 
 SHARD_PREFIX = "shard-"

@@ -11,11 +11,11 @@ from influence_cli.errors import EXIT_USER
 from influence_cli.launching.commands import program
 from influence_cli.launching.protocol import Task
 from influence_cli.launching.supervision import Ending, Verdict
+from influence_cli.listening import Listener, Scored
 from influence_cli.scoring.running import ScoreTally
 from influence_cli.scoring.shards import count_scores_since, shard_keys
 from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, add_figures
 from influence_cli.sharding.gathering import gathering
-from influence_cli.sharding.listening import Listener, Scored
 from influence_cli.sharding.minding import mind_shards
 from influence_cli.sharding.orphans import SHARD_PREFIX, end_orphans
 from influence_cli.sharding.splitting import Sharding

@@ -13,9 +13,9 @@ from influence_cli.errors import EXIT_FAILURES, EXIT_USER, InfluenceError
 from influence_cli.launching.commands import program
 from influence_cli.launching.protocol import Task
 from influence_cli.launching.supervision import Ending, Verdict
+from influence_cli.listening import Listener
 from influence_cli.settings import changed_from
 from influence_cli.sharding.gathering import gathering
-from influence_cli.sharding.listening import Listener
 from influence_cli.sharding.minding import mind_shards
 from influence_cli.sharding.orphans import SHARD_PREFIX, end_orphans
 from influence_cli.sharding.splitting import Sharding

@@ -18,10 +18,11 @@ from influence_cli.environments.environment import Environment, Episode, answer_
 from influence_cli.environments.originality import grams, overlap
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import Message
-from influence_cli.schemas.requests import ChoiceRequest, Distribution
+from influence_cli.schemas.requests import ChoiceRequest, Distribution, Usage
 from influence_cli.seeding import derive_seed
+from influence_cli.simulation.calls import call_record
 from influence_cli.simulation.models import RoleModel
-from influence_cli.simulation.tally import FATAL_KINDS
+from influence_cli.simulation.tally import FATAL_KINDS, Tally
 
 SCALE = ("1", "2", "3", "4", "5")
 QUESTIONS: Mapping[str, str] = {
@@ -81,6 +82,10 @@ class Audit:
     lowest: dict[str, Example] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     unusable: int = 0
+    unasked: int = 0
+    """Judgements that were not asked for, because a budget is used up."""
+    tally: Tally = field(default_factory=lambda: Tally(total=0))
+    """What the judge took, within a budget."""
     faults: dict[str, list[Example]] = field(default_factory=lambda: {name: [] for name in FAULTS})
 
     def chances(self, fault: str) -> int:
@@ -193,14 +198,12 @@ async def _judge_all(
             seed=derive_seed(seed, "audit", what, where, name),
             adapter=model.name.adapter,
         )
-        try:
-            async with limit:
-                found: Distribution = await model.backend.choose(request)
-        except CallFailedError as error:
-            if error.kind in FATAL_KINDS:
-                hint = "Check the model's name, its key and its account."
-                raise InfluenceError(f"{model.name} cannot be asked: {error}", hint=hint) from None
-            audit.failed[error.kind] = audit.failed.get(error.kind, 0) + 1
+        async with limit:
+            if audit.tally.stop is not None:
+                audit.unasked += 1
+                return
+            found = await answer(request)
+        if found is None:
             return
         value = found.expected_value
         if value is None or found.mass < model.minimum_mass:
@@ -212,6 +215,20 @@ async def _judge_all(
         if badness > lowest.get(key, float("-inf")):
             lowest[key] = badness
             audit.lowest[key] = Example(where, messages[-1].text)
+
+    async def answer(request: ChoiceRequest) -> Distribution | None:
+        try:
+            found: Distribution = await model.backend.choose(request)
+        except CallFailedError as error:
+            usage = error.usage or Usage(requests=error.attempts)
+            audit.tally.add_call(call_record(0, "judge", model, usage, error.kind, str(error)))
+            if error.kind in FATAL_KINDS:
+                hint = "Check the model's name, its key and its account."
+                raise InfluenceError(f"{model.name} cannot be asked: {error}", hint=hint) from None
+            audit.failed[error.kind] = audit.failed.get(error.kind, 0) + 1
+            return None
+        audit.tally.add_call(call_record(0, "judge", model, found.usage))
+        return found
 
     await together(
         [

@@ -297,22 +297,35 @@ class Calls:
     ) -> CallRecord:
         ordinal = self._ordinals[turn, role]
         self._ordinals[turn, role] += 1
-        model = self._model(role)
-        return CallRecord(
-            turn=turn,
-            role=role,
-            ordinal=ordinal,
-            model=str(model.name),
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            requests=usage.requests,
-            latency=usage.latency,
-            cost=model.cost(usage),
-            cached=usage.cached,
-            error=error,
-            detail=without_secrets(detail)[:_DETAIL_LENGTH] if detail else None,
-        )
+        return call_record(turn, role, self._model(role), usage, error, detail, ordinal=ordinal)
+
+
+def call_record(
+    turn: int,
+    role: Role,
+    model: RoleModel,
+    usage: Usage,
+    error: FailureKind | None = None,
+    detail: str | None = None,
+    *,
+    ordinal: int = 0,
+) -> CallRecord:
+    """Return the record of a call that took ``usage``, or failed."""
+    return CallRecord(
+        turn=turn,
+        role=role,
+        ordinal=ordinal,
+        model=str(model.name),
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        requests=usage.requests,
+        latency=usage.latency,
+        cost=model.cost(usage),
+        cached=usage.cached,
+        error=error,
+        detail=without_secrets(detail)[:_DETAIL_LENGTH] if detail else None,
+    )
 
 
 def _written(choices: tuple[str, ...], weights: Mapping[str, float]) -> Distribution:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, Literal
 
 from influence_cli.environments.environment import Environment, Episode
 from influence_cli.environments.sampling import count_episodes, episodes
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Message, Role
+from influence_cli.schemas.records import MessageRecord
 from influence_cli.schemas.requests import Sampling, Usage
-from influence_cli.simulation.models import RoleModel
+from influence_cli.simulation.models import RoleModel, backends_of, unpriced
+from influence_cli.simulation.single import trajectory_document
 
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text; a rule of thumb that holds within a third for the usual tokenizers."""
@@ -37,6 +40,8 @@ class Estimate:
 
     conversations: int
     roles: dict[Role, RoleEstimate]
+    unpriced: tuple[str, ...] = ()
+    """Models that may cost money and have no price."""
 
     @property
     def calls(self) -> int:
@@ -60,7 +65,7 @@ def estimate(
 ) -> Estimate:
     """Return what the run takes at most: the prompts of its first conversations, with replies of full length."""
     total = count_episodes(environments, config)
-    looked_at = list(islice(episodes(environments, config), min(_LOOKED_AT, total)))
+    looked_at = first_episodes(environments, config)
     roles: dict[Role, RoleEstimate] = {}
     for episode in looked_at:
         for role, prompt, completion in _calls(episode, config, models):
@@ -75,7 +80,27 @@ def estimate(
         entry.completion_tokens = round(entry.completion_tokens * factor)
         usage = Usage(prompt_tokens=entry.prompt_tokens, completion_tokens=entry.completion_tokens)
         entry.cost = models[role].cost(usage)
-    return Estimate(total, roles)
+    return Estimate(total, roles, unpriced(models.values()))
+
+
+def first_episodes(environments: Sequence[Environment], config: SimulationConfig) -> list[Episode]:
+    """Return the conversations from which the others are reckoned: the first few."""
+    return list(islice(episodes(environments, config), min(_LOOKED_AT, count_episodes(environments, config))))
+
+
+def longest_trajectory(episode: Episode, config: SimulationConfig, models: Mapping[Role, RoleModel]) -> dict[str, Any]:
+    """Return a conversation that takes all its turns, every reply of its whole length, as ``influence.trajectory/1``."""
+    limit = config.turns or episode.turns
+    speakers: tuple[Literal["agent", "user"], ...] = ("agent", "user")
+    tokens = {speaker: _length(models[speaker].sampling(episode.sampling(speaker)), 1.0) for speaker in speakers}
+    said = [
+        MessageRecord(
+            turn=turn, speaker=speaker, text="x" * int(tokens[speaker] * CHARACTERS_PER_TOKEN), state=episode.start
+        )
+        for turn in range(1, limit + 1)
+        for speaker in speakers
+    ]
+    return {**trajectory_document(episode.record, [*episode.opening(), *said[:-1]], (), None), "turns": limit}
 
 
 def _calls(
@@ -116,7 +141,7 @@ def conversations_in_cache(
     """
     looked_at = list(islice(episodes(environments, config), min(_SAMPLED, count_episodes(environments, config))))
     limits = []
-    for backend in {id(model.backend): model.backend for model in models.values()}.values():
+    for backend in backends_of(models.values()):
         room = backend.capabilities.cache_tokens
         if room is not None:
             mine = {role for role, model in models.items() if model.backend is backend}

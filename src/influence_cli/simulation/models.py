@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from influence_cli.backends.names import ModelName
 from influence_cli.backends.protocol import Backend
 from influence_cli.schemas.configs import Price, SamplingOverrides
+from influence_cli.schemas.messages import Role
 from influence_cli.schemas.requests import Sampling, Usage
 
+JUDGES: tuple[Role, ...] = ("preference", "transition", "veto", "judge")
+"""The roles that answer by a distribution over choices."""
 DEFAULT_MINIMUM_MASS = 0.5
 """Least probability on a judge's choices for its distribution to count, unless a run says otherwise."""
 EMBEDDED_MINIMUM_MASS = 0.001
@@ -29,6 +33,8 @@ class RoleModel:
     overrides: SamplingOverrides = field(default_factory=SamplingOverrides)
     price: Price | None = None
     minimum_mass: float = DEFAULT_MINIMUM_MASS
+    free: bool = False
+    """Whether its answers cost nothing, whoever gives them no price."""
 
     def sampling(self, default: Sampling) -> Sampling:
         """Return the environment's sampling with the run's settings over it."""
@@ -45,3 +51,13 @@ class RoleModel:
         full = usage.prompt_tokens - usage.cached_tokens
         total = full * self.price.prompt + usage.cached_tokens * cached_price
         return (total + usage.completion_tokens * self.price.completion) / 1e6
+
+
+def backends_of(models: Iterable[RoleModel]) -> list[Backend]:
+    """Return the backends of ``models``, each once."""
+    return list({id(model.backend): model.backend for model in models}.values())
+
+
+def unpriced(models: Iterable[RoleModel]) -> tuple[str, ...]:
+    """Return the names of ``models`` that may cost money and have no price, each once."""
+    return tuple(dict.fromkeys(model.name.base for model in models if model.price is None and not model.free))

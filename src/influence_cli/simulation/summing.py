@@ -11,8 +11,8 @@ from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_US
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
-from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
-from influence_cli.simulation.tally import FATAL_KINDS, Tally
+from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, JUDGES, RoleModel
+from influence_cli.simulation.tally import FATAL_KINDS, Tally, used_up
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ def summarised(
         reason = f"all conversations failed alike: {tally.last_failure.rstrip('.')}"
         code = EXIT_USER if fatal else EXIT_FAILURES
     elif state == "stopped" and tally.stop in ("cost", "tokens"):
-        limit = f"${config.budget.cost:g}" if tally.stop == "cost" else f"{config.budget.tokens:,} tokens"
-        reason, code = f"the budget of {limit} is used up", EXIT_STOPPED
+        reason, code = used_up(tally.stop, config.budget), EXIT_STOPPED
     elif state == "stopped":
         reason, code = "stopped by a signal", EXIT_STOPPED
     elif state == "failed":
@@ -86,6 +85,7 @@ def summarised(
             EXIT_USER if fatal else EXIT_FAILURES,
         )
     notes = tuple(dict.fromkeys(note for model in models.values() for note in getattr(model.backend, "notes", ())))
-    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in models.values()):
+    asked = [models[role] for role in JUDGES if role in models and role in tally.roles]
+    if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in asked):
         notes = (*notes, EMBEDDED_NOTE)
     return Summary(path, state, tally, mean_rating, elapsed, code, reason, notes)

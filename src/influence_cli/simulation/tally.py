@@ -24,6 +24,12 @@ PASSING_KINDS: frozenset[FailureKind] = frozenset({"rate_limited", "server_error
 _FATAL_AFTER = 3
 
 
+def used_up(stop: Literal["cost", "tokens"], budget: Budget) -> str:
+    """Return the words on a budget that ended a run."""
+    limit = f"${budget.cost:g}" if stop == "cost" else f"{budget.tokens:,} tokens"
+    return f"the budget of {limit} is used up"
+
+
 @dataclass
 class RoleTally:
     """Calls of one role: counts, tokens, and seconds summed over calls."""

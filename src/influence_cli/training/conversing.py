@@ -17,13 +17,13 @@ from influence_cli.backends.names import ModelName
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.sampling import episodes
 from influence_cli.errors import EXIT_FAILURES, InfluenceError
+from influence_cli.resolution import close_models
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import Split
 from influence_cli.scoring.computed import NamedScorer, compute_scores
 from influence_cli.scoring.judging import Asking
-from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON, Plan
-from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
+from influence_cli.scoring.plan import Plan
 from influence_cli.scoring.running import Numbered, ScoreTally, ask_all
 from influence_cli.seeding import derive_seed
 from influence_cli.simulation.calls import Run
@@ -37,7 +37,7 @@ from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.steering import is_paused
 from influence_cli.store.writer import RunWriter
 from influence_cli.training.proof import prove_served
-from influence_cli.training.rewards import score_name
+from influence_cli.training.rewards import reward_plan, reward_role
 
 _FINISHED = (
     "SELECT count(*) FROM episode e JOIN trajectory t ON t.episode_id = e.id"
@@ -118,8 +118,7 @@ class Conversing:
                 self._writer.begin_stage(iteration, name)
                 keep(name, await work(models))
         finally:
-            for backend in {id(model.backend): model.backend for model in models.values()}.values():
-                await backend.aclose()
+            await close_models(models)
 
     def work(self, name: str, iteration: int, proof: Proof) -> Work:
         """Return what the stage ``name`` does."""
@@ -175,7 +174,9 @@ class Conversing:
             trajectories = self._shown(run, iteration)
             if self._scorer is not None:
                 return self._compute(self._scorer, trajectories)
-            tally = await self._ask(self._plan(models), trajectories)
+            role, selection = reward_role(self._config.selection), self._config.selection
+            assert role is not None  # or a scorer computes it
+            tally = await self._ask(reward_plan(role, selection, self._environments, models), trajectories)
         if tally.stop is not None:
             raise Stopped(tally.stop)
         had, failed = tally.done + tally.skipped, tally.failed.total()
@@ -209,18 +210,6 @@ class Conversing:
         async with self._pausing(gate, tally):
             await self._conductor.judge(asyncio.ensure_future(work), tally)
         return tally
-
-    def _plan(self, models: Models) -> Plan:
-        """Return what is asked for the reward, and of whom."""
-        name = score_name(self._config.selection) or ""
-        plan = Plan(environments={each.name: each for each in self._environments})
-        if name == THIRD_PERSON:
-            plan.third_person, plan.judges = True, [models["preference"]]
-        elif name == FIRST_PERSON:
-            plan.first_person, plan.user = True, models["user"]
-        else:
-            plan.rubrics, plan.judges = pick_rubrics([name]), [models["judge"]]
-        return plan
 
     async def _prove(self, models: Models, proof: Proof) -> dict[str, Any]:
         rows, before, now = proof
@@ -269,8 +258,3 @@ def phase_config(config: TrainConfig, iteration: int, split: Split) -> TrainConf
 def iteration_seed(config: TrainConfig, iteration: int) -> int:
     """Return the seed of an iteration's training conversations and of what is learnt from them."""
     return derive_seed("iteration", config.seed, iteration)
-
-
-def asked_scores() -> list[str]:
-    """Return which scores a model is asked for and can be the reward; others are computed by a scorer."""
-    return sorted([*shipped_rubrics(), FIRST_PERSON, THIRD_PERSON])

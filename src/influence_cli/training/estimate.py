@@ -15,9 +15,13 @@ from influence_cli.environments.environment import Environment
 from influence_cli.environments.sampling import count_episodes
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.messages import Role
-from influence_cli.simulation.estimate import Estimate, estimate
-from influence_cli.simulation.models import RoleModel
+from influence_cli.schemas.records import Split
+from influence_cli.scoring.estimating import estimate_scores
+from influence_cli.scoring.judging import Asking
+from influence_cli.simulation.estimate import Estimate, RoleEstimate, estimate, first_episodes, longest_trajectory
+from influence_cli.simulation.models import RoleModel, unpriced
 from influence_cli.training.conversing import phase_config
+from influence_cli.training.rewards import reward_plan, reward_role
 from influence_cli.training.shapes import ModelShape
 
 TERAFLOPS = 312.0
@@ -27,6 +31,7 @@ PROMPT_SHARE = 0.4
 REPLY_SHARE = 0.08
 """Shares of the speed that training, reading prompts and writing replies in batches reach; rules of thumb."""
 GIB = 2**30
+_SPLITS: tuple[Split, ...] = ("train", "heldout")
 _OVERHEAD = 1.5 * GIB
 """The library's own context and workspaces."""
 
@@ -62,6 +67,8 @@ class TrainEstimate:
     hours: float | None = None
     parameters: int | None = None
     unknown: tuple[str, ...] = field(default=())
+    unpriced: tuple[str, ...] = field(default=())
+    """Models that may cost money and have no price."""
 
 
 def estimate_training(
@@ -72,8 +79,7 @@ def estimate_training(
     options: Mapping[str, Any],
 ) -> TrainEstimate:
     """Return what the run takes: ``shapes`` by the model's base name, ``options`` of the algorithm."""
-    train = estimate(environments, phase_config(config, 0, "train"), models)
-    heldout = estimate(environments, phase_config(config, 0, "heldout"), models)
+    train, heldout = (_phase(environments, phase_config(config, 0, split), models) for split in _SPLITS)
     measured = sum(_is_measured(k, config) for k in range(config.iterations + 1))
     own = config.iterations - (config.source.run is not None)
     times = ((train, own), (heldout, measured))
@@ -96,7 +102,27 @@ def estimate_training(
         hours=_hours(times, models, shapes, train_tokens * config.iterations),
         parameters=shape.parameters if shape else None,
         unknown=tuple(sorted({m.name.base for m in models.values() if shapes.get(m.name.base) is None})),
+        unpriced=unpriced(models.values()),
     )
+
+
+def _phase(environments: Sequence[Environment], config: TrainConfig, models: Mapping[Role, RoleModel]) -> Estimate:
+    """Return what an iteration's conversations of one split take, with the asking for their reward once they are over."""
+    found = estimate(environments, config, models)
+    role = reward_role(config.selection)
+    if role is None:
+        return found
+    plan = reward_plan(role, config.selection, environments, models)
+    looked_at = [longest_trajectory(each, config, models) for each in first_episodes(environments, config)]
+    asked = estimate_scores(enumerate(looked_at), plan.items, Asking(), set())
+    factor = found.conversations / len(looked_at)
+    entry = found.roles.setdefault(role, RoleEstimate(cost=0.0))
+    for part in asked.models.values():
+        entry.calls += round(factor * part.calls)
+        entry.prompt_tokens += round(factor * part.prompt_tokens)
+        entry.completion_tokens += round(factor * part.completion_tokens)
+        entry.cost = None if entry.cost is None or part.cost is None else entry.cost + factor * part.cost
+    return found
 
 
 def _is_measured(iteration: int, config: TrainConfig) -> bool:

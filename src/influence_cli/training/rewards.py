@@ -1,16 +1,20 @@
-"""What a conversation is worth to selection: its reward, and the candidates of one iteration."""
+"""What a conversation is worth to selection: its reward, who is asked for it, and the candidates of one iteration."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from influence_cli.environments.environment import Environment
 from influence_cli.schemas.configs import SelectionConfig
+from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import Split
-from influence_cli.scoring.plan import THIRD_PERSON
+from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON, Plan
+from influence_cli.scoring.rubric_files import pick_rubrics, shipped_rubrics
+from influence_cli.simulation.models import RoleModel
 from influence_cli.store.reader import RunReader
 from influence_cli.training.selection import Candidate
 
@@ -66,6 +70,34 @@ def score_name(config: SelectionConfig) -> str | None:
     if config.reward == "whole":
         return THIRD_PERSON
     return (config.rubric or "").rpartition("/")[2] if config.reward == "score" else None
+
+
+def asked_scores() -> list[str]:
+    """Return which scores a model is asked for and can be the reward; others are computed by a scorer."""
+    return sorted([*shipped_rubrics(), FIRST_PERSON, THIRD_PERSON])
+
+
+def reward_role(config: SelectionConfig) -> Role | None:
+    """Return the role that is asked for the reward when a conversation is over; None where nobody is."""
+    name = THIRD_PERSON if config.reward == "whole" else config.rubric if config.reward == "score" else None
+    if name is None or name not in asked_scores():
+        return None
+    return "preference" if name == THIRD_PERSON else "user" if name == FIRST_PERSON else "judge"
+
+
+def reward_plan(
+    role: Role, config: SelectionConfig, environments: Iterable[Environment], models: Mapping[Role, RoleModel]
+) -> Plan:
+    """Return what the model of ``role`` is asked for the reward."""
+    plan = Plan(environments={each.name: each for each in environments})
+    if role == "user":
+        plan.first_person, plan.user = True, models[role]
+        return plan
+    plan.judges = [models[role]]
+    plan.third_person = role == "preference"
+    if role == "judge":
+        plan.rubrics = pick_rubrics([config.rubric or ""])
+    return plan
 
 
 def _worth(row: Any, scores: Mapping[int, float], config: SelectionConfig) -> float | None:

@@ -98,19 +98,25 @@ def width(text: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def fitted(text: str, cells: int, *, right: bool = False) -> str:
-    """Return one line of exactly ``cells`` cells: ``text`` (shown already) cut with an ellipsis, or padded."""
+def fitted(text: str, cells: int, *, right: bool = False, end: bool = False) -> str:
+    """Return one line of exactly ``cells`` cells: ``text`` (shown already) cut as :func:`clipped` does, or padded."""
     taken = width(text)
     if taken > cells:
-        text, taken = clipped(text, cells)
+        text, taken = clipped(text, cells, end=end)
     space = " " * (cells - taken)
     return space + text if right else text + space
 
 
-def clipped(text: str, cells: int) -> tuple[str, int]:
-    """Return ``text`` cut to at most ``cells`` cells with an ellipsis, and how many it takes."""
+def clipped(text: str, cells: int, *, end: bool = False) -> tuple[str, int]:
+    """Return ``text`` cut to at most ``cells`` cells with an ellipsis, and how many it takes.
+
+    With ``end`` it is cut in front: of the name of a run the last word is the one that is remembered.
+    """
     if cells <= 0:
         return "", 0
+    if end:
+        backwards, taken = clipped(text[::-1], cells)
+        return backwards[::-1], taken
     taken = 0
     for position, character in enumerate(text):
         size = get_character_cell_size(character)

@@ -33,7 +33,7 @@ def side_by_side(left: StoredConversation, right: StoredConversation, names: tup
 def _figures(conversation: StoredConversation, name: str, cells: int) -> Lines:
     rating, veto = formats.number(conversation.mean_rating), formats.number(conversation.mean_veto, 3)
     return [
-        [(clipped(shown(name, newlines=False), cells)[0], "heading")],
+        [(clipped(shown(name, newlines=False), cells, end=True)[0], "heading")],
         [(clipped(f"rating {rating}  harm {veto}  {conversation.turns} turns", cells)[0], "strong")],
     ]
 

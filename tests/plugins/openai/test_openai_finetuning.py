@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from influence_cli.cli.sources import Sources
-from influence_cli.cli.training import begin, go, take_up
 from influence_cli.errors import InfluenceError
+from influence_cli.listening import Unwatched
 from influence_cli.plugins.registry import make_registry
 from influence_cli.schemas.messages import ChatMessage, ToolCall
 from influence_cli.schemas.requests import ToolSchema
 from influence_cli.schemas.training import TrainingJob, TrainingRow
+from influence_cli.sittings.sources import Sources
+from influence_cli.sittings.train import begin, go, take_up
 from influence_cli.testing.server import serve
 from influence_openai.finetuning import FineTuneOptions, OpenAIFineTune, examples
 
+HEARD = Unwatched()
 TOOL = ToolSchema(name="look", description="Look.", parameters={"type": "object"})
 
 
@@ -199,11 +201,11 @@ def test_the_loop_talks_with_the_model_that_was_made(tuned, tmp_path, tiny_folde
         "turns": 1,
     }
     with caplog.at_level(logging.WARNING):
-        result = go(begin(make_registry(), Sources(flags), tmp_path / "run"))
+        result = go(begin(make_registry(), Sources(flags), tmp_path / "run", HEARD), HEARD)
     agents = ["openai:test-model", "openai:ft:test-model:org::ftjob-1", "openai:ft:test-model:org::ftjob-2"]
     assert [found["agent"] for found in result.iterations] == agents
     spoke = tuned.stats()
     assert spoke["requests"] > 0
-    again = go(take_up(make_registry(), str(tmp_path / "run"), Sources()))
+    again = go(take_up(make_registry(), str(tmp_path / "run"), Sources(), HEARD), HEARD)
     assert again.iterations == result.iterations
     assert tuned.stats()["requests"] == spoke["requests"]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from influence_cli.cli.sources import Sources
-from influence_cli.cli.training import begin, go, take_up
+from influence_cli.listening import Unwatched
 from influence_cli.plugins.registry import make_registry
+from influence_cli.sittings.sources import Sources
+from influence_cli.sittings.train import begin, go, take_up
 from influence_cli.training.scripted import ScriptedLearner
 
+HEARD = Unwatched()
 FLAGS = {
     "default.model": "scripted:demo",
     "algorithm.name": "scripted",
@@ -23,7 +25,7 @@ FLAGS = {
 
 def trained(folder: Path, environment: Path, trackers: dict):
     flags = {**FLAGS, "environments": [str(environment)], "trackers": trackers}
-    return begin(make_registry(), Sources(flags), folder)
+    return begin(make_registry(), Sources(flags), folder, HEARD)
 
 
 class BrokenOffError(Exception):
@@ -41,9 +43,9 @@ def run_twice(folder, environment, trackers, monkeypatch):
 
     monkeypatch.setattr(ScriptedLearner, "train", train)
     with pytest.raises(BrokenOffError):
-        go(trained(folder, environment, trackers))
+        go(trained(folder, environment, trackers), HEARD)
     monkeypatch.setattr(ScriptedLearner, "train", real)
-    result = go(take_up(make_registry(), str(folder), Sources()))
+    result = go(take_up(make_registry(), str(folder), Sources(), HEARD), HEARD)
     assert result.notes == ()
     return [row["heldout"]["reward"]["mean"] for row in result.iterations]
 
@@ -124,7 +126,7 @@ def test_a_tracker_that_fails_is_left_out_and_told_of(tmp_path, tiny_folder, mon
     plan = trained(tmp_path / "run", tiny_folder, {})
     plan.trackers["failing"] = Failing(None)
     with caplog.at_level(logging.WARNING):
-        result = go(plan)
+        result = go(plan, HEARD)
     assert result.state == "done"
     assert result.notes == ("The tracker failing failed and was left out: OSError: the server is gone",)
     assert caplog.text.count("The tracker failing failed") == 1
@@ -146,7 +148,7 @@ def test_every_iteration_is_told_once_with_figures_and_conversations(tmp_path, t
 
     plan = trained(tmp_path / "run", tiny_folder, {})
     plan.trackers["listening"] = listening = Listening()
-    go(plan)
+    go(plan, HEARD)
     assert listening.heard[0] == ("start", "run", False)
     assert listening.heard[-1] == ("close", "done")
     told = listening.heard[1:-1]

@@ -1,6 +1,7 @@
 """Tiny models with random weights, made in seconds, and the real small one, found as the product finds it."""
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ def make_model(
     model.config.eos_token_id = model.generation_config.eos_token_id
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interpreted():
+    """With TRITON_INTERPRET=1 everything here goes through the GPU's kernels, interpreted (`nox -s kernels`)."""
+    from influence_transformers.engine import tabled
+
+    with pytest.MonkeyPatch.context() as patch:
+        if os.environ.get("TRITON_INTERPRET") == "1":
+            patch.setattr(tabled, "DEVICES", ("cuda", "cpu"))
+        yield
 
 
 @pytest.fixture(scope="session")

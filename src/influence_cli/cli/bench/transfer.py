@@ -10,6 +10,7 @@ import typer
 from influence_cli.cli import output
 from influence_cli.cli.bench.options import DryRun, Json, Quiet
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import AnySeed
 from influence_cli.errors import EXIT_DONE
 
@@ -39,16 +40,16 @@ def transfer(
     Each cell is a run of its own under --out; the same command after a stop goes on where it was. Users and judges of all
     cells are those of the first run.
     """
-    from influence_cli.cli.bench.transferring import Wanted, estimated, plan, results, simulate_cells
+    from influence_cli.benchmarking.cells import Wanted, estimated, plan, results, simulate_cells
 
     output.set_quiet(quiet)
     wanted = Wanted(tuple(env or ()), n, samples, turns, seed, out)
-    planned = plan(registry_of(ctx), run, wanted)
+    planned = plan(registry_of(ctx), run, wanted, output.warn)
     if dry_run:
         _show_estimate(estimated(registry_of(ctx), planned), as_json=json)
         return
-    code = simulate_cells(registry_of(ctx), planned)
-    document = results(registry_of(ctx), planned, measure or ["reward", "mean-veto"])
+    code = simulate_cells(registry_of(ctx), planned, Talk())
+    document = results(registry_of(ctx), planned, measure or ["reward", "mean-veto"], output.warn)
     if json:
         output.emit_json(document)
     else:

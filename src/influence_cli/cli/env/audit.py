@@ -10,13 +10,28 @@ import typer
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.env.options import Folders, Model, Name
-from influence_cli.cli.options import AnySeed, AsJson, Server, ServerOptions, backend_options
+from influence_cli.cli.listening import Talk
+from influence_cli.cli.options import (
+    AnySeed,
+    AsJson,
+    Assignments,
+    Config,
+    MaxCost,
+    MaxTokens,
+    Server,
+    ServerOptions,
+    backend_options,
+    given,
+)
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, EXIT_USER, InfluenceError
 
 if TYPE_CHECKING:
     from influence_cli.environments.environment import Environment
+    from influence_cli.schemas.configs import Budget
     from influence_cli.simulation.audit import Audit
     from influence_cli.simulation.summing import Summary
+    from influence_cli.simulation.tally import Tally
+    from influence_cli.sittings.sources import Sources
 
 _EXAMPLES = 3
 
@@ -37,6 +52,10 @@ def audit(
     max_failed_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Failed judgements before exit code 1.")
     ] = 0.1,
+    max_cost: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    config: Config = None,
+    assignments: Assignments = None,
     json: AsJson = False,
 ) -> None:
     """Judge initial states and a sample of conversations for realism, and count the faults of simulated users.
@@ -45,27 +64,34 @@ def audit(
     """
     import asyncio
 
-    from influence_cli.cli.loading import one_model
-    from influence_cli.cli.opening import run_to_read
+    from influence_cli.cli.simulate import FLAGS
     from influence_cli.resolution import find_environments
+    from influence_cli.schemas.configs import SimulationConfig
     from influence_cli.simulation.audit import Audit, audit_conversations, audit_states
+    from influence_cli.sittings.loading import role_models
+    from influence_cli.sittings.opening import run_to_read
+    from influence_cli.sittings.sources import Sources
     from influence_cli.store.reader import RunReader
 
     registry = registry_of(ctx)
     environment = find_environments(registry, [name], environments_dir or [])[0]
-    flags = {"environments": [name], "n": n, "turns": turns, "seed": seed, "default.model": model,
-             "default.options": backend_options(option), "default.options.base_url": base_url}  # fmt: skip
-    sample = _sample(ctx, flags, environments_dir or [], out) if n else None
+    flags = given({"environments": [name], "n": n or None, "turns": turns, "seed": seed, "default.model": model,
+                   "default.options": backend_options(option), "default.options.base_url": base_url,
+                   "budget.cost": max_cost, "budget.tokens": max_tokens})  # fmt: skip
+    sources = Sources(flags, config or (), assignments or (), environments_dir or (), FLAGS)
+    settings = sources.new(SimulationConfig)
+    role_models(registry, settings, Talk(), roles=("judge",), load=False)  # a mistake is told before the sample is had
+    sample = _sample(ctx, sources, out) if n else None
     run = sample.path if sample else None
-    judge = one_model(registry, model, backend_options(option) or {}, base_url)
-    found = Audit()
+    judge = role_models(registry, settings, Talk(), roles=("judge",))["judge"]
+    found = Audit(tally=_tally(settings.budget, sample))
 
     async def work() -> None:
         try:
             episodes = _openings(environment, states, seed)
             await audit_states(episodes, judge, found, concurrency=concurrency, seed=seed)
             if run is not None:
-                with RunReader(run_to_read(str(run))) as reader:
+                with RunReader(run_to_read(str(run), output.warn)) as reader:
                     complete = [t for t in reader.trajectories() if t["status"] == "complete"]
                 await audit_conversations(environment, complete, judge, found, concurrency=concurrency, seed=seed)
         finally:
@@ -81,27 +107,43 @@ def audit(
         raise typer.Exit(code)
 
 
+def _tally(budget: Budget, sample: Summary | None) -> Tally:
+    """Return the counters of the judge, for whom the sample leaves what it did not use of ``budget``."""
+    from influence_cli.simulation.tally import Tally
+
+    tally = Tally(total=0, budget=budget)
+    if sample is not None:
+        tally.earlier_tokens, tally.earlier_cost = sample.tally.tokens, sample.tally.total_cost
+        tally.unpriced_calls = sample.tally.unpriced_calls
+    tally.check_budget()
+    return tally
+
+
 def _exit_code(found: Audit, sample: Summary | None, allowed: float) -> int:
     """Return the exit code of an audit of which the share ``allowed`` of judgements may fail; more is said."""
+    from influence_cli.simulation.tally import used_up
+
     if found.failed_share > allowed:
         output.warn(
             f"{found.failed_share:.0%} of the judgements failed, more than --max-failed-share allows ({allowed:.0%})."
         )
         return EXIT_FAILURES
+    stop = found.tally.stop
+    if found.unasked and stop in ("cost", "tokens"):
+        output.warn(f"{found.unasked:,} judgements were not asked for: {used_up(stop, found.tally.budget)}.")
+        return EXIT_STOPPED
     return sample.exit_code if sample else EXIT_DONE
 
 
-def _sample(ctx: typer.Context, flags: dict[str, Any], folders: list[Path], out: Path | None) -> Summary:
+def _sample(ctx: typer.Context, sources: Sources, out: Path | None) -> Summary:
     """Return how the sample's conversations went; where it was stopped, or nothing can be asked, nothing is judged."""
-    from influence_cli.cli.sitting import begin, talk
-    from influence_cli.cli.sources import Sources
+    from influence_cli.sittings.simulate import begin, talk
 
-    given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
-    summary = talk(begin(registry_of(ctx), Sources(given, folders=folders), out))
+    summary = talk(begin(registry_of(ctx), sources, out, Talk()), Talk())
     if summary.exit_code == EXIT_USER:
         raise InfluenceError(f"The sample cannot be had: {summary.reason}.")
     if summary.exit_code == EXIT_STOPPED:
-        output.warn(f"The sample, {summary.path}, was {summary.reason}. Nothing is judged.")
+        output.warn(f"The sample, {summary.path}, ended early: {summary.reason}. Nothing is judged.")
         raise typer.Exit(EXIT_STOPPED)
     if summary.exit_code:
         output.warn(f"The sample ended early: {summary.reason}. It is judged as it is.")
@@ -132,6 +174,9 @@ def _document(environment: Environment, found: Audit, run: Path | None, judge: s
         "lowest": {key: vars(example) for key, example in found.lowest.items()},
         "failed": found.failed,
         "unusable": found.unusable,
+        "unasked": found.unasked,
+        "tokens": found.tally.tokens,
+        "cost": None if found.tally.unpriced_calls else found.tally.total_cost,
         "user_messages": found.user_messages,
         "worth": WORTH,
         "faults": {
@@ -148,10 +193,12 @@ def _document(environment: Environment, found: Audit, run: Path | None, judge: s
 def _show(environment: Environment, found: Audit, run: Path | None, judge: str) -> None:
     from rich.table import Table
 
+    from influence_cli.environments.card import counted
     from influence_cli.simulation.audit import FAULTS, QUESTIONS, WORTH
 
     output.emit_text(
-        f"{environment.name}, judged by {judge}: {found.states} initial states, {found.conversations} conversations"
+        f"{environment.name}, judged by {judge}: {counted(found.states, 'initial state')}, "
+        f"{counted(found.conversations, 'conversation')}"
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("mean of 1..5", "states", "conversations"):

@@ -12,6 +12,7 @@ from influence_cli import __version__
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.env.options import Folders, Model, Name
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import AnySeed, AsJson, Server, ServerOptions, backend_options
 
 if TYPE_CHECKING:
@@ -38,17 +39,17 @@ def generate(
 
     They are kept in scenarios/SCENARIO.more.yaml with their provenance; near-duplicates and invalid ones are rejected.
     """
-    from influence_cli.cli.loading import one_model
     from influence_cli.environments.authoring import Author, open_collection
     from influence_cli.errors import UnknownNameError
     from influence_cli.resolution import find_environments
+    from influence_cli.sittings.loading import one_model
 
     registry = registry_of(ctx)
     environment = find_environments(registry, [name], environments_dir or [])[0]
     if scenario not in environment.scenarios:
         raise UnknownNameError(f"scenario of {environment.name}", scenario, environment.scenarios)
     collection = open_collection(environment, scenario, out)
-    asked = one_model(registry, model, backend_options(option) or {}, base_url)
+    asked = one_model(registry, model, backend_options(option) or {}, Talk(), base_url)
     models = dict.fromkeys([*collection.provenance.get("models", []), str(asked.name)])
     collection.provenance.setdefault("created", datetime.now(UTC).isoformat(timespec="seconds"))
     collection.provenance.update(

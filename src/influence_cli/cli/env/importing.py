@@ -23,6 +23,7 @@ def import_environment(
     json: AsJson = False,
 ) -> None:
     """Write an environment of the published project (arXiv 2411.02306) as one of ours, and say what became of what."""
+    from influence_cli.environments.card import counted
     from influence_cli.environments.loading import load_environment
     from influence_cli.environments.published import import_published, slug
 
@@ -44,7 +45,8 @@ def import_environment(
             }
         )
         return
-    output.emit_text(f"{target}: {report.scenarios} scenarios, {report.initial_states} initial states; valid.")
+    found = f"{counted(report.scenarios, 'scenario')}, {counted(report.initial_states, 'initial state')}"
+    output.emit_text(f"{target}: {found}; valid.")
     output.emit_text("\nWhat became of what:")
     for there, here in report.mapped:
         output.emit_text(f"  {output.plain(there)} -> {output.plain(here)}")

@@ -10,6 +10,7 @@ import typer
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.env.options import Folders, Model, Name
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import AnySeed, Server, ServerOptions, backend_options
 
 
@@ -33,9 +34,10 @@ def play(
 
     Type a line and Enter; Ctrl-D leaves, and the run can be taken up again.
     """
-    from influence_cli.cli.sitting import begin, talk
-    from influence_cli.cli.sources import Sources
+    from influence_cli.cli.simulate import FLAGS
     from influence_cli.errors import UnknownNameError
+    from influence_cli.sittings.simulate import begin, talk
+    from influence_cli.sittings.sources import Sources
 
     if part not in ("user", "agent"):
         raise UnknownNameError("part", part, ("user", "agent"))
@@ -56,9 +58,10 @@ def play(
     }
     given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
     output.set_quiet(True)
-    sitting = begin(registry_of(ctx), Sources(given, folders=environments_dir or ()), out)
+    sources = Sources(given, folders=environments_dir or (), flag_names=FLAGS)
+    sitting = begin(registry_of(ctx), sources, out, Talk())
     output.warn(f"You are the {part}. One line is one message; Ctrl-D leaves.\n")
-    summary = talk(sitting)
+    summary = talk(sitting, Talk())
     if not summary.exit_code:
         _show_rest(summary.path, part)
     tally = summary.tally

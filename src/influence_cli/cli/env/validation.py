@@ -21,6 +21,7 @@ def validate(
 ) -> None:
     """Check environments; every problem is shown with file, line, column and mend."""
     from influence_cli.documents import DocumentError
+    from influence_cli.environments.card import counted
     from influence_cli.errors import InfluenceError
     from influence_cli.resolution import find_environments
 
@@ -49,8 +50,8 @@ def validate(
             output.warn(str(error))
         else:
             states = len(environment.initial_states())
-            counted = f"{_count(len(environment.scenarios), 'scenario')}, {_count(states, 'initial state')}"
-            output.say(f"{environment.name} is sound: {counted}.")
+            found = f"{counted(len(environment.scenarios), 'scenario')}, {counted(states, 'initial state')}"
+            output.say(f"{environment.name} is sound: {found}.")
         broken = broken or bool(problems)
         results.append({"environment": name, "sound": not problems, "problems": problems})
     if json:
@@ -66,7 +67,3 @@ def _folder_of(name: str) -> str:
         folder = path.parent.parent if path.parent.name == "scenarios" else path.parent
         return f"./{folder}" if not folder.is_absolute() else str(folder)
     return f"./{name}" if path.is_dir() and "/" not in name and not name.startswith(".") else name
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -22,12 +22,12 @@ def calibrate(
     json: AsJson = False,
 ) -> None:
     """Say how far the judges of a run agree with people's labels, and with each other."""
-    from influence_cli.cli.opening import run_to_read
     from influence_cli.scoring.calibration import calibration
     from influence_cli.scoring.labels import read_labels
+    from influence_cli.sittings.opening import run_to_read
     from influence_cli.store.reader import RunReader
 
-    directory = run_to_read(run)
+    directory = run_to_read(run, output.warn)
     with RunReader(directory) as reader:
         query = "SELECT id, iteration, environment, scenario, initial_state, sample FROM episode"
         read = read_labels(labels, reader.rows(query))

@@ -21,6 +21,7 @@ from influence_cli.cli.launching import (
     SpentSince,
     sharding_of,
 )
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import BackendOptions, BaseUrl, MaxCost, MaxTokens, backend_options, given
 from influence_cli.errors import EXIT_DONE, UnknownNameError
 
@@ -122,12 +123,14 @@ def score(
 
     See also: influence score rubrics, influence score calibrate --help.
     """
-    from influence_cli.cli.opening import tell_unmerged
-    from influence_cli.cli.score.resolving import Wanted, resolve, shared
-    from influence_cli.cli.score.showing import document, estimate_document, show, show_estimate
-    from influence_cli.cli.score.sitting import estimated, have_scores, make_ready, refuse_whole
+    from influence_cli.cli.score.showing import show, show_estimate
     from influence_cli.scoring.judging import Asking
     from influence_cli.scoring.shards import shard_keys
+    from influence_cli.sittings.opening import tell_unmerged
+    from influence_cli.sittings.score.documents import document, estimate_document
+    from influence_cli.sittings.score.going import estimated, have_scores, make_ready, refuse_whole
+    from influence_cli.sittings.score.resolving import Wanted, resolve, shared
+    from influence_cli.sittings.sources import Sources
     from influence_cli.store.shards import parse_shard
 
     output.set_quiet(quiet)
@@ -155,9 +158,8 @@ def score(
         registry,
         run,
         Wanted(_listed(names), rubric or [], probes, control, judge or [], user, control_agent),
-        flags=flags,
-        files=config or [],
-        assignments=assignments or [],
+        Sources(flags, config or (), assignments or (), flag_names=FLAGS),
+        Talk(),
         gather=not dry_run and part is None,
     )
     if part is not None and not dry_run:
@@ -171,10 +173,10 @@ def score(
         draws=resolved.config.judges.draws,
     )
     if not dry_run:
-        make_ready(registry, resolved, asking, limit, load=sharding is None)
+        make_ready(registry, resolved, asking, limit, Talk(), load=sharding is None)
     request = resolved.request(asking, limit=limit, batch=batch, wait=not no_wait, poll_seconds=poll)
     if dry_run:
-        tell_unmerged(resolved.directory)
+        tell_unmerged(resolved.directory, output.warn)
         estimate = estimated(resolved, request)
         if json:
             output.emit_json(estimate_document(resolved, request, estimate))
@@ -183,7 +185,7 @@ def score(
         return
     if resolved.directory.shard is not None:
         request.only = shard_keys(resolved.directory, limit)
-    result = have_scores(resolved, request, sharding, spent_since)
+    result = have_scores(resolved, request, sharding, Talk(), spent_since)
     if json:
         output.emit_json(document(resolved, request, result))
     else:

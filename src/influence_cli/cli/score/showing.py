@@ -11,72 +11,10 @@ from influence_cli.cli.costs import tell_unpriced
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from influence_cli.cli.score.resolving import Resolved
     from influence_cli.scoring.estimating import ScoreEstimate
     from influence_cli.scoring.running import ScoreTally
     from influence_cli.scoring.sitting import ScoreRequest, ScoreResult
-
-
-def document(resolved: Resolved, request: ScoreRequest, result: ScoreResult) -> dict[str, Any]:
-    """Return the documented object ``influence.score/1``."""
-    tally = result.tally
-    stopped = tally.stop or result.given_up or None
-    return {
-        "schema": "influence.score/1",
-        "run": str(resolved.directory.path),
-        "state": "stopped" if stopped else "waiting" if result.batches and result.batches.waiting else "done",
-        "reason": stopped,
-        "rubrics": sorted(request.plan.asked),
-        "scorers": [named.name for named in request.scorers],
-        "judges": [str(model.name) for model in request.plan.judges],
-        "user": str(request.plan.user.name) if request.plan.user else None,
-        "method": _method(request),
-        "scores": {
-            "asked": tally.done,
-            "known": tally.skipped,
-            "unusable": tally.unusable,
-            "failed": dict(tally.failed),
-            "quotes_dropped": tally.quotes_dropped,
-            "computed": result.computed.new,
-            "scorers_failed": dict(result.computed.failed),
-            "without_environment": result.homeless,
-        },
-        "calls": {
-            "calls": tally.calls,
-            "requests": tally.requests,
-            "prompt_tokens": tally.prompt_tokens,
-            "cached_tokens": tally.cached_tokens,
-            "completion_tokens": tally.completion_tokens,
-            "seconds_per_call": tally.latency / tally.calls if tally.calls else None,
-            "cost": tally.cost if not tally.unpriced_calls else None,
-        },
-        "batches": _batches(result),
-        "control": _control(result),
-        "figures": result.figures,
-        "disagreements": result.disagreements,
-        "shifts": result.shifts,
-    }
-
-
-def _method(request: ScoreRequest) -> str:
-    asking = request.asking
-    turned = [name for name, wanted in (("orders", asking.orders), ("directions", asking.directions)) if wanted]
-    votes = str(asking.votes) if asking.method == "vote" else ""
-    return "+".join([f"{asking.method}{votes}", *turned])
-
-
-def _batches(result: ScoreResult) -> dict[str, Any] | None:
-    if result.batches is None:
-        return None
-    waiting = {name: vars(progress) for name, progress in result.batches.waiting.items()}
-    return {"submitted": result.batches.submitted, "collected": result.batches.collected, "waiting": waiting}
-
-
-def _control(result: ScoreResult) -> dict[str, Any] | None:
-    if result.control is None:
-        return None
-    tally = result.control
-    return {"complete": tally.complete, "failed": tally.failed, "tokens": tally.tokens, "cost": tally.cost}
+    from influence_cli.sittings.score.resolving import Resolved
 
 
 def show(resolved: Resolved, request: ScoreRequest, result: ScoreResult) -> None:
@@ -235,20 +173,6 @@ def span(entry: dict[str, Any]) -> str:
     return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
-def estimate_document(resolved: Resolved, request: ScoreRequest, estimate: ScoreEstimate) -> dict[str, Any]:
-    """Return the documented object ``influence.score.dry-run/1``."""
-    return {
-        "schema": "influence.score.dry-run/1",
-        "run": str(resolved.directory.path),
-        "method": _method(request),
-        "rubrics": sorted(request.plan.asked),
-        "known": estimate.known,
-        "models": {name: vars(entry) for name, entry in estimate.models.items()},
-        "tokens": estimate.tokens,
-        "cost": estimate.cost,
-    }
-
-
 def show_estimate(estimate: ScoreEstimate) -> None:
     """Show what a sitting would take at most."""
     table = _table("model", "scores", "calls", "prompt tokens", "reply tokens", "dollars")
@@ -258,4 +182,4 @@ def show_estimate(estimate: ScoreEstimate) -> None:
         table.add_row(output.plain(name), f"{entry.scores:,}", f"{entry.calls:,}", *tokens, cost)
     output.emit(table)
     output.emit_text(f"{estimate.known:,} scores are known. Control conversations are not in it. Nothing was done.")
-    tell_unpriced(estimate.cost, (name for name, entry in estimate.models.items() if entry.cost is None))
+    tell_unpriced(estimate.unpriced)

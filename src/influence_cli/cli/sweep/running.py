@@ -9,12 +9,13 @@ import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import backend_options, given
-from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import InfluenceError
+from influence_cli.sittings.stops import nothing_begun
 
 if TYPE_CHECKING:
-    from influence_cli.cli.sweep.preparing import Prepared
+    from influence_cli.sittings.sweep.preparing import Prepared
 
 _SEARCH, _TRIAL, _WHERE, _SWEEP = "What is searched, and how", "What a trial is", "Where trials run", "The sweep"
 Texts = list[str] | None
@@ -118,7 +119,7 @@ def sweep(
 
     [bold]influence sweep --env therapy --search lr=log(1e-6,1e-4) --search samples=[1,4,16] --trials 24[/bold]
     """
-    from influence_cli.cli.sweep.preparing import Asked, begin, take_up
+    from influence_cli.sittings.sweep.preparing import Asked, begin, take_up
 
     output.set_quiet(quiet)
     own = {
@@ -157,6 +158,8 @@ def sweep(
         assignments=tuple(assignments or ()),
         folders=tuple(environments_dir or ()),
         retry_failed=retry_failed,
+        flag_names=FLAGS,
+        trial_flag_names=TRIAL_FLAGS,
     )
     registry = registry_of(ctx)
     if resume and dry_run:
@@ -167,7 +170,7 @@ def sweep(
         _go(take_up(registry, file or (str(out) if out else "latest"), asked), as_json=json)
         return
     with nothing_begun():
-        prepared = begin(registry, None if file is None else Path(file), asked, out, dry=dry_run)
+        prepared = begin(registry, None if file is None else Path(file), asked, out, Talk(), dry=dry_run)
     if dry_run:
         _show_estimate(prepared, as_json=json)
     else:
@@ -181,10 +184,10 @@ def _searcher_options(texts: Texts, pruner: str | None, storage: str | None) -> 
 
 def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:
     from influence_cli.cli.costs import tell_unpriced
-    from influence_cli.cli.sweep.estimating import estimate_document
     from influence_cli.cli.sweep.tables import estimate_parts
+    from influence_cli.sittings.sweep.estimating import estimate_document
 
-    document = estimate_document(prepared)
+    document = estimate_document(prepared, Talk())
     for note in document["notes"]:
         output.say(note)
     if as_json:
@@ -192,15 +195,15 @@ def _show_estimate(prepared: Prepared, *, as_json: bool) -> None:
         return
     for part in estimate_parts(document):
         output.emit(part)
-    tell_unpriced(document["cost"])
+    tell_unpriced(document["unpriced"])
 
 
 def _go(prepared: Prepared, *, as_json: bool) -> None:
     """Have the trials; show what they came to, how it ended, and what can be done next."""
-    from influence_cli.cli.sweep.going import go
     from influence_cli.cli.sweep.tables import sweep_parts
+    from influence_cli.sittings.sweep.going import go
 
-    swept = go(prepared)
+    swept = go(prepared, Talk())
     if as_json:
         output.emit_json(swept.document())
     else:

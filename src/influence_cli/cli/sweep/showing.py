@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.options import AsJson
-
-if TYPE_CHECKING:
-    from influence_cli.plugins.registry import PluginRegistry
-    from influence_cli.sweeps.directory import SweepDirectory
-    from influence_cli.sweeps.protocol import Importance
-
-_PREFERRED = ("ped-anova", "variance")
 
 Name = Annotated[str, typer.Argument(help="The sweep: its folder, its name, or latest.")]
 By = Annotated[
@@ -43,7 +36,8 @@ def best(
     json: AsJson = False,
 ) -> None:
     """Show the best trial: its parameters, its run, and the command that has it again."""
-    from influence_cli.cli.sweep.tables import number, verdict, with_interval
+    from influence_cli.cli.sweep.tables import verdict, with_interval
+    from influence_cli.sittings.lines import number
     from influence_cli.sweeps.figures import best_document
 
     document = _document(ctx, sweep, None)
@@ -77,24 +71,7 @@ def report(
 
 
 def _document(ctx: typer.Context, sweep: str, importance: str | None) -> dict[str, Any]:
+    from influence_cli.sittings.sweep.figures import document_of
     from influence_cli.sweeps.directory import find_sweep, open_sweep
 
     return document_of(registry_of(ctx), open_sweep(find_sweep(sweep)), importance)
-
-
-def document_of(registry: PluginRegistry, directory: SweepDirectory, importance: str | None) -> dict[str, Any]:
-    """Return the figures of a sweep, with the importance that is asked for or the first that can be measured."""
-    from influence_cli.sweeps.figures import sweep_document
-
-    name, measure = named_importance(registry, importance)
-    return sweep_document(directory, measure, name)
-
-
-def named_importance(registry: PluginRegistry, name: str | None) -> tuple[str, Importance]:
-    """Return what measures importance, and its name; InfluenceError if the one asked for cannot be had."""
-    if name is None:
-        usable = [offer.component.name for offer in registry.offers("importance") if offer.state == "ok"]
-        name = next(each for each in _PREFERRED if each in usable)
-    component = registry.component("importance", name)
-    made: Importance = component.load()(component.options())
-    return name, made

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from influence_cli.cli import output
 from influence_cli.cli.costs import cost_text
-from influence_cli.settings import as_yaml
+from influence_cli.sittings.lines import number
 from influence_cli.sweeps.figures import space_text
 
 if TYPE_CHECKING:
@@ -15,18 +15,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 24
 _BAR = 30
-
-
-def number(value: Any) -> str:
-    """Return a value as a person reads it: four digits of a number, text as it is."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return output.plain(value if isinstance(value, str) else as_yaml(value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def parameters_text(parameters: Mapping[str, Any]) -> str:
-    """Return ``name=value`` of each parameter in one line."""
-    return ", ".join(f"{name}={number(value)}" for name, value in parameters.items())
 
 
 def sweep_parts(document: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -68,5 +68,7 @@ def _judgements(entries: Iterable[Mapping[str, Any]]) -> Iterator[JudgementRecor
         turn = entry["turn"]
         roles = {entry["role"]: entry} if "role" in entry else {k: v for k, v in entry.items() if k != "turn"}
         for role, judgement in roles.items():
+            if not isinstance(judgement, Mapping):
+                raise TypeError(f"judgements.{role}: {type(judgement).__name__} where an object belongs")
             facts = {name: value for name, value in judgement.items() if name not in ("turn", "role")}
             yield JudgementRecord(turn=turn, role=role, state=IMPORTED, **facts)

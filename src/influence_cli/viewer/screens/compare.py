@@ -19,7 +19,7 @@ from influence_cli.store.conversation import StoredConversation, read_conversati
 from influence_cli.store.pairs import MEASURES, Measure, PairReader, Pairs, Side, iterations_of
 from influence_cli.store.reader import RunReader
 from influence_cli.viewer import formats
-from influence_cli.viewer.cells import shown
+from influence_cli.viewer.cells import clipped, shown
 from influence_cli.viewer.charts import bar
 from influence_cli.viewer.comparing import side_by_side
 from influence_cli.viewer.events import TroubleMet
@@ -30,6 +30,8 @@ from influence_cli.viewer.widgets.title_bar import TitleBar
 from influence_cli.viewer.widgets.virtual_table import Column, VirtualTable
 from influence_cli.viewer.workers import run_beside
 
+_LEAST_NAME, _BESIDE_NAMES = 12, 26
+"""Cells of a run's name in the title, and of all that stands beside both."""
 _COLUMNS = (
     Column("scenario", "scenario", 22),
     Column("state", "initial state", 20),
@@ -155,7 +157,9 @@ class CompareScreen(ViewerScreen):
         self.pairs = message.pairs
         left, right = self.sides
         bar_ = self.query_one(TitleBar)
-        bar_.text = f"compare {left.name} \u2192 {right.name}"
+        room = max(_LEAST_NAME, (self.size.width - _BESIDE_NAMES) // 2)
+        first, second = (clipped(shown(each.name, newlines=False), room, end=True)[0] for each in (left, right))
+        bar_.text = f"compare {first} \u2192 {second}"
         n = len(message.pairs.changes)
         bar_.note = f"{n:,} pairs"
         self.query_one("#summary", Static).update(shown(_summary(message, self.measure)))

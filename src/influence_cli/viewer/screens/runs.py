@@ -24,7 +24,7 @@ from influence_cli.viewer.workers import run_beside
 
 _SECONDS = 2.0
 _COLUMNS = (
-    Column("name", "run", 26),
+    Column("name", "run", 26, end=True),
     Column("state", "state", 10),
     Column("type", "type", 9),
     Column("conversations", "done/all", 15, right=True),

@@ -29,13 +29,14 @@ _MOST_PAGES = 40
 
 @dataclass(frozen=True)
 class Column:
-    """A column: ``mark`` follows its title, an arrow where it is sorted by."""
+    """A column: ``mark`` follows its title, an arrow where it is sorted by; ``end`` keeps the end of what is too long."""
 
     name: str
     title: str
     cells: int
     right: bool = False
     mark: str = ""
+    end: bool = False
 
 
 @dataclass
@@ -218,7 +219,7 @@ class VirtualTable(ScrollView, can_focus=True):
             return Strip([Segment("\u25b8" if current else " ", style), Segment("\u00b7", style)])
         segments = [Segment("\u25b8" if current else " ", style)]
         for column, text in zip(self.columns, row, strict=True):
-            segments.append(Segment(fitted(text, column.cells, right=column.right) + " ", style))
+            segments.append(Segment(fitted(text, column.cells, right=column.right, end=column.end) + " ", style))
         return Strip(segments)
 
     def _want(self, number: int) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from influence_cli.cli import output
-from influence_cli.cli.logs import logged
-from influence_cli.cli.sweep.preparing import Prepared
-from influence_cli.cli.sweep.showing import document_of
-from influence_cli.cli.sweep.tables import number, parameters_text
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.signals import hearing_stops
+from influence_cli.listening import Listener
 from influence_cli.plugins.options import validate_options
 from influence_cli.resolution import launcher_with
 from influence_cli.schemas.sweeps import TrialRecord
+from influence_cli.sittings.lines import number, parameters_text
+from influence_cli.sittings.logs import logged
+from influence_cli.sittings.sweep.figures import document_of
+from influence_cli.sittings.sweep.preparing import Prepared
 from influence_cli.store.run_directory import locked
 from influence_cli.sweeps.directory import SweepDirectory
 from influence_cli.sweeps.protocol import Searcher
@@ -40,14 +41,14 @@ class Swept:
         return self.figures | {"reason": self.reason or None}
 
 
-def go(prepared: Prepared) -> Swept:
+def go(prepared: Prepared, heard: Listener) -> Swept:
     """Have the trials of ``prepared`` that are missing; return what the sweep came to."""
-    directory, outcome = _had(prepared)
+    directory, outcome = _had(prepared, heard)
     figures = document_of(prepared.registry, directory, None)
     return Swept(directory.path, outcome.exit_code, outcome.reason, figures, outcome.over)
 
 
-def _had(prepared: Prepared) -> tuple[SweepDirectory, Outcome]:
+def _had(prepared: Prepared, heard: Listener) -> tuple[SweepDirectory, Outcome]:
     assert prepared.directory is not None
     directory = prepared.directory
     try:
@@ -55,8 +56,8 @@ def _had(prepared: Prepared) -> tuple[SweepDirectory, Outcome]:
             directory = directory.remember(prepared.config)
             searcher = _searcher(prepared, directory)
             try:
-                with TrialStore(directory.path, write=True) as store, logged(directory.path / "logs"):
-                    return directory, asyncio.run(_sweep(prepared, directory, store, searcher))
+                with TrialStore(directory.path, write=True) as store, logged(directory.path / "logs", heard.say):
+                    return directory, asyncio.run(_sweep(prepared, directory, store, searcher, heard))
             finally:
                 searcher.close()
     except InfluenceError:
@@ -73,13 +74,15 @@ def _searcher(prepared: Prepared, directory: SweepDirectory) -> Searcher:
     return made
 
 
-async def _sweep(prepared: Prepared, directory: SweepDirectory, store: TrialStore, searcher: Searcher) -> Outcome:
+async def _sweep(
+    prepared: Prepared, directory: SweepDirectory, store: TrialStore, searcher: Searcher, heard: Listener
+) -> Outcome:
     config = prepared.config.launcher
     launcher = launcher_with(prepared.registry, config.name, config.options)
-    sweep = Sweep(directory, store, searcher, launcher, _tell, retry_failed=prepared.retry_failed)
+    sweep = Sweep(directory, store, searcher, launcher, partial(_tell, heard), retry_failed=prepared.retry_failed)
 
     def asked_to_stop() -> None:
-        output.say("Stopping: trials end resumably.")
+        heard.say("Stopping: trials end resumably.")
         sweep.stop()
 
     with hearing_stops(asked_to_stop):
@@ -89,10 +92,10 @@ async def _sweep(prepared: Prepared, directory: SweepDirectory, store: TrialStor
             await launcher.aclose()
 
 
-def _tell(trial: TrialRecord) -> None:
+def _tell(heard: Listener, trial: TrialRecord) -> None:
     """Say of a trial that it begins, or what it came to."""
     if trial.state == "running":
-        output.say(f"trial {trial.number}: {parameters_text(trial.parameters)} ...")
+        heard.say(f"trial {trial.number}: {parameters_text(trial.parameters)} ...")
         return
     told = ", ".join(f"{reading.objective} {number(reading.value)}" for reading in trial.readings)
-    output.say(f"trial {trial.number} {trial.state}: {told or trial.reason}")
+    heard.say(f"trial {trial.number} {trial.state}: {told or trial.reason}")

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from influence_cli.cli.sweep.preparing import Prepared
-from influence_cli.cli.sweep.trying import estimated
+from influence_cli.listening import Listener
 from influence_cli.schemas.spaces import written
 from influence_cli.schemas.sweeps import Parameters
+from influence_cli.sittings.sweep.preparing import Prepared
+from influence_cli.sittings.sweep.trying import estimated
 from influence_cli.sweeps.searchers import Grid, NoOptions, Random
 
 _MOST = 64
 """Trials that are reckoned one by one; what more take is reckoned from these."""
 
 
-def estimate_document(prepared: Prepared) -> dict[str, Any]:
+def estimate_document(prepared: Prepared, heard: Listener) -> dict[str, Any]:
     """Return the documented object ``influence.sweep.dry-run/1``."""
     config = prepared.config
     trials, count, known = _trials(prepared)
     rows: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
+    unpriced: dict[str, None] = {}
     for parameters in trials:
-        need, settled = estimated(prepared.registry, prepared.base, prepared.keys, parameters)
+        need, settled = estimated(prepared.registry, prepared.base, prepared.keys, parameters, heard)
         notes.update(dict.fromkeys(settled))
+        unpriced.update(dict.fromkeys(need.unpriced))
         figures = {"conversations": need.conversations, "calls": need.calls, "tokens": need.tokens, "cost": need.cost}
         rows.append({"parameters": parameters, **figures})
     scale = config.seeds * count / len(rows)
@@ -42,6 +45,7 @@ def estimate_document(prepared: Prepared) -> dict[str, Any]:
         "calls": round(scale * sum(row["calls"] for row in rows)),
         "tokens": round(scale * sum(row["tokens"] for row in rows)),
         "cost": None if None in costs else scale * sum(costs),
+        "unpriced": list(unpriced),
         "notes": list(notes),
     }
 

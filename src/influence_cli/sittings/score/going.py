@@ -7,13 +7,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from influence_cli.cli import output
-from influence_cli.cli.listening import Talk
-from influence_cli.cli.logs import logged
-from influence_cli.cli.score.resolving import Resolved, load_models
-from influence_cli.cli.sitting import stopping
-from influence_cli.cli.stops import nothing_begun
 from influence_cli.errors import InfluenceError
+from influence_cli.listening import Listener
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.scoring.estimating import ScoreEstimate, estimate_scores, known_scores
 from influence_cli.scoring.judging import Asking
@@ -23,7 +18,11 @@ from influence_cli.scoring.sitting import ScoreRequest, ScoreResult, ScoreSittin
 from influence_cli.sharding.gathering import gather_shards
 from influence_cli.sharding.scoring import score_in_shards
 from influence_cli.sharding.splitting import Sharding
-from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE
+from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, backends_of
+from influence_cli.sittings.logs import logged
+from influence_cli.sittings.score.resolving import Resolved, load_models
+from influence_cli.sittings.simulate import IN_TIME, stopping
+from influence_cli.sittings.stops import nothing_begun
 from influence_cli.store.beats import EVERY, beat_file, write_beat
 from influence_cli.store.queries import conversation_counts
 from influence_cli.store.reader import RunReader
@@ -43,16 +42,18 @@ def _estimate(resolved: Resolved, request: ScoreRequest) -> ScoreEstimate:
         return estimate_scores(trajectories, resolved.plan.items, request.asking, known_scores(reader))
 
 
-def make_ready(registry: PluginRegistry, resolved: Resolved, asking: Asking, limit: int | None, *, load: bool) -> None:
+def make_ready(
+    registry: PluginRegistry, resolved: Resolved, asking: Asking, limit: int | None, heard: Listener, *, load: bool
+) -> None:
     """Say what is to be asked, once for all shards, and ``load`` the models unless others ask them."""
     if resolved.directory.shard is None:
-        _tell_asked(resolved, asking, limit)
+        _tell_asked(resolved, asking, limit, heard)
     if load:
         with nothing_begun():
-            load_models(registry, resolved)
+            load_models(registry, resolved, heard)
 
 
-def _tell_asked(resolved: Resolved, asking: Asking, limit: int | None) -> None:
+def _tell_asked(resolved: Resolved, asking: Asking, limit: int | None, heard: Listener) -> None:
     """Say who judges and how many questions there are, which is reckoned from the first conversations of a long run."""
     plan = replace(resolved.plan, asked=set(), homeless=set())
     asked = [*plan.judges, *([plan.user] if plan.user else [])]
@@ -69,9 +70,9 @@ def _tell_asked(resolved: Resolved, asking: Asking, limit: int | None) -> None:
     default = " (--judge names another)" if plan.judges and not resolved.wanted.judges else ""
     who = [f"Judge: {judges}{default}"] if judges else []
     who += [f"User: {plan.user.name}"] if plan.user else []
-    output.say(f"{'; '.join(who)}. To ask: {about}{questions:,} questions on {total:,} conversations.")
+    heard.say(f"{'; '.join(who)}. To ask: {about}{questions:,} questions on {total:,} conversations.")
     if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in asked):
-        output.say(EMBEDDED_NOTE)
+        heard.say(EMBEDDED_NOTE)
 
 
 def refuse_whole(in_shards: bool, *, batch: bool, control: bool) -> None:
@@ -81,16 +82,20 @@ def refuse_whole(in_shards: bool, *, batch: bool, control: bool) -> None:
 
 
 def have_scores(
-    resolved: Resolved, request: ScoreRequest, sharding: Sharding | None, spent_since: float | None = None
+    resolved: Resolved,
+    request: ScoreRequest,
+    sharding: Sharding | None,
+    heard: Listener,
+    spent_since: float | None = None,
 ) -> ScoreResult:
     """Score what is missing, here (:func:`sit`) or by shards; return what came of it."""
     if sharding is None:
-        return sit(resolved, request, spent_since)
-    with logged(resolved.directory.path / "logs"):
-        return score_in_shards(resolved.directory, request, resolved.arguments(request), sharding, Talk())
+        return sit(resolved, request, heard, spent_since)
+    with logged(resolved.directory.path / "logs", heard.say):
+        return score_in_shards(resolved.directory, request, resolved.arguments(request), sharding, heard)
 
 
-def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = None) -> ScoreResult:
+def sit(resolved: Resolved, request: ScoreRequest, heard: Listener, spent_since: float | None = None) -> ScoreResult:
     """Score what is missing; return what came of it.
 
     Where the run's directory is of a shard, it tells how far it is; what scores took from ``spent_since`` on, in seconds
@@ -100,17 +105,17 @@ def sit(resolved: Resolved, request: ScoreRequest, spent_since: float | None = N
         _check_batch_budget(resolved, request)
     if resolved.directory.shard is None:
         gather_shards(resolved.directory)
-    with logged(resolved.directory.path / "logs"), output.progress_bar() as advance:
+    with logged(resolved.directory.path / "logs", heard.say), heard.progress() as advance:
         sitting = ScoreSitting(resolved.directory, request, advance)
         if spent_since is not None and resolved.directory.database.is_file():
             with RunReader(resolved.directory) as reader:
                 count_calls_since(reader, sitting.tally, spent_since)
-        return asyncio.run(_sit(resolved, sitting))
+        return asyncio.run(_sit(resolved, sitting, heard))
 
 
-async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
+async def _sit(resolved: Resolved, sitting: ScoreSitting, heard: Listener) -> ScoreResult:
     work = asyncio.ensure_future(sitting.score())
-    with stopping(work, sitting.tally, sitting.stop, "is still stored"):
+    with stopping(work, sitting.tally, sitting.stop, IN_TIME, heard):
         beating = None if resolved.directory.shard is None else asyncio.create_task(_beat(resolved, sitting.tally))
         ended = False
         try:
@@ -125,7 +130,8 @@ async def _sit(resolved: Resolved, sitting: ScoreSitting) -> ScoreResult:
                 beating.cancel()
                 await asyncio.gather(beating, return_exceptions=True)
                 _tell(resolved, sitting.tally, ended=ended, failed=dict(sitting.tally.failed))
-            await _close(resolved)
+            for backend in backends_of(resolved.models()):
+                await backend.aclose()
 
 
 async def _beat(resolved: Resolved, tally: ScoreTally) -> None:
@@ -138,11 +144,6 @@ async def _beat(resolved: Resolved, tally: ScoreTally) -> None:
 def _tell(resolved: Resolved, tally: ScoreTally, **more: Any) -> None:
     names = ("done", "skipped", "calls", "quotes_dropped", "stop")
     write_beat(beat_file(resolved.directory), {**{name: getattr(tally, name) for name in names}, **more})
-
-
-async def _close(resolved: Resolved) -> None:
-    for backend in {id(model.backend): model.backend for model in resolved.models()}.values():
-        await backend.aclose()
 
 
 def _check_batch_budget(resolved: Resolved, request: ScoreRequest) -> None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from influence_cli.cli.changes import refuse_changes
-from influence_cli.cli.provenance import refuse_secrets
 from influence_cli.errors import InfluenceError
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import find_environments, lasting_names
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.settings import resolve_settings
+from influence_cli.sittings.changes import refuse_changes
+from influence_cli.sittings.provenance import refuse_secrets
 from influence_cli.store.conditions import NO_CONDITIONS
 from influence_cli.store.run_directory import RunDirectory
 
@@ -25,16 +25,20 @@ C = TypeVar("C", bound=SimulationConfig)
 
 @dataclass(frozen=True)
 class Sources:
-    """What was asked for: settings by their dotted keys, in files and by ``--set``, and folders to find environments in."""
+    """What was asked for: settings by their dotted keys, in files and by ``--set``, and folders to find environments in.
+
+    ``flag_names`` say which flag a setting has where ``flags`` stood on a command line, for errors to name.
+    """
 
     flags: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[Path] = ()
     assignments: Sequence[str] = ()
     folders: Sequence[Path] = ()
+    flag_names: Mapping[str, str] = field(default_factory=dict)
 
-    def new(self, model: type[C], flag_names: Mapping[str, str]) -> C:
+    def new(self, model: type[C]) -> C:
         """Return the settings of a new run, which name an environment; InfluenceError for what is wrong."""
-        config = self._resolved(model, flag_names)
+        config = self._resolved(model)
         if not config.environments:
             raise InfluenceError("No environment is named.", hint="Add --env therapy; `influence env list` shows all.")
         refuse_secrets(config)
@@ -45,7 +49,6 @@ class Sources:
         registry: PluginRegistry,
         directory: RunDirectory,
         model: type[C],
-        flag_names: Mapping[str, str],
         free: Sequence[str] = NO_CONDITIONS,
     ) -> C:
         """Return the settings that a run goes on with; InfluenceError if one that is not ``free`` to change would.
@@ -53,23 +56,23 @@ class Sources:
         An environment may be named as when the run was begun, by another path to the same folder too.
         """
         before = directory.manifest.config
-        config = self._resolved(model, flag_names, before.model_dump(mode="json"))
+        config = self._resolved(model, before.model_dump(mode="json"))
         refuse_secrets(config)
         if config.environments != before.environments:
             names = tuple(dict.fromkeys(config.environments))
             lasting = lasting_names(names, find_environments(registry, names, self.folders), self.folders)
             config = config.model_copy(update={"environments": lasting})
-        refuse_changes(before, config, directory.path, free)
+        refuse_changes(before, config, directory.path, self.flag_names, free)
         return config
 
-    def _resolved(self, model: type[C], flag_names: Mapping[str, str], base: Mapping[str, Any] | None = None) -> C:
+    def _resolved(self, model: type[C], base: Mapping[str, Any] | None = None) -> C:
         return resolve_settings(
             model,
             base=base,
             files=self.files,
             assignments=self.assignments,
             flags=self.flags,
-            flag_names=flag_names,
+            flag_names=self.flag_names,
         )
 
 

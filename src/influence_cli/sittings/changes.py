@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from influence_cli.cli.simulate import FLAGS
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.configs import SimulationConfig
@@ -19,14 +18,18 @@ from influence_cli.store.run_directory import RunDirectory
 
 
 def refuse_changes(
-    before: SimulationConfig, after: SimulationConfig, path: Path, free: Sequence[str] = NO_CONDITIONS
+    before: SimulationConfig,
+    after: SimulationConfig,
+    path: Path,
+    flag_names: Mapping[str, str],
+    free: Sequence[str] = NO_CONDITIONS,
 ) -> None:
     """Raise InfluenceError if a setting that shapes conversations differs; servers and limits may change."""
     name = changed_condition(before, after, free)
     if name is not None:
         old, new = getattr(before, name), getattr(after, name)
         raise InfluenceError(
-            f"{path} was made with another value of {FLAGS.get(name, name)!r}: {_told(old)}, not {_told(new)}.",
+            f"{path} was made with another value of {flag_names.get(name, name)!r}: {_told(old)}, not {_told(new)}.",
             hint="Leave it out to go on, or start a new run.",
         )
 

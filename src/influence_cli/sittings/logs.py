@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from influence_cli.cli import output
 from influence_cli.credentials import without_secrets
 
 LOG_FILE = "influence.log"
@@ -22,14 +21,18 @@ class _Blotted(logging.Formatter):
 
 
 class _Talk(logging.Handler):
-    """Says a record's first line on stderr; its traceback stands in the file."""
+    """Says a record's first line; its traceback stands in the file."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        output.say(record.getMessage().partition("\n")[0])
+        self._say(record.getMessage().partition("\n")[0])
 
 
 class _File(logging.FileHandler):
-    """A log file that a full disk cannot make noisy: what it would have held was said on stderr."""
+    """A log file that a full disk cannot make noisy: what it would have held was said."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -42,13 +45,13 @@ class _File(logging.FileHandler):
 
 
 @contextmanager
-def logged(folder: Path) -> Iterator[None]:
-    """Send warnings and errors inside the block to ``folder``/influence.log, and their first lines to stderr.
+def logged(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Send warnings and errors inside the block to ``folder``/influence.log, and have their first lines said.
 
-    The file is made with its first line; where it cannot be, the lines on stderr remain.
+    The file is made with its first line; where it cannot be, what is said remains.
     """
     root = logging.getLogger()
-    handlers: list[logging.Handler] = [_Talk(logging.WARNING)]
+    handlers: list[logging.Handler] = [_Talk(say)]
     try:
         folder.mkdir(exist_ok=True)
         file = _File(folder / LOG_FILE, encoding="utf-8", errors="replace", delay=True)
@@ -56,7 +59,7 @@ def logged(folder: Path) -> Iterator[None]:
         file.setFormatter(_Blotted(_FORMAT))
         handlers.append(file)
     except OSError:
-        output.say(f"{folder} cannot be written: there is no log file.")
+        say(f"{folder} cannot be written: there is no log file.")
     for handler in handlers:
         root.addHandler(handler)
     try:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from influence_cli import __version__
 from influence_cli.backends.names import parse_model_name
+from influence_cli.benchmarking.bench import save
 from influence_cli.benchmarking.transfer import UNTRAINED, Agent, Cell, matrix
-from influence_cli.cli import output
-from influence_cli.cli.bench.running import save
-from influence_cli.cli.opening import run_to_read, runs_to_read
-from influence_cli.cli.sitting import begin, settled, take_up, talk
-from influence_cli.cli.sources import Sources
 from influence_cli.errors import EXIT_DONE, InfluenceError
+from influence_cli.listening import Listener
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.report.catalogues import catalogue_of
 from influence_cli.resolution import agent_name, find_environments, role_models
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
 from influence_cli.simulation.estimate import estimate
 from influence_cli.simulation.sitting import Sitting
+from influence_cli.sittings.opening import run_to_read, runs_to_read
+from influence_cli.sittings.simulate import begin, settled, take_up, talk
+from influence_cli.sittings.sources import Sources
 from influence_cli.store.queries import is_finished
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import MANIFEST, RunDirectory
@@ -60,9 +60,9 @@ class Planned:
         return {**self.settings, "environments": [environment], "roles.agent.model": agent.model}
 
 
-def plan(registry: PluginRegistry, names: Sequence[str], wanted: Wanted) -> Planned:
+def plan(registry: PluginRegistry, names: Sequence[str], wanted: Wanted, warn: Callable[[str], None]) -> Planned:
     """Return what is to be measured; InfluenceError for a run that trained nothing, or an environment that is not here."""
-    directories = runs_to_read(names)
+    directories = runs_to_read(names, warn)
     trained = [_trained(directory) for directory in directories]
     bases = {agent.base: Agent(UNTRAINED, agent.base, agent.base) for agent in trained}
     if len(bases) > 1:
@@ -77,7 +77,7 @@ def plan(registry: PluginRegistry, names: Sequence[str], wanted: Wanted) -> Plan
         for name, found in ((name, find_environments(registry, [name])[0]) for name in dict.fromkeys(asked))
     ]
     return Planned(
-        [*bases.values(), *trained], list(dict.fromkeys(environments)), _settings(directories, wanted), wanted
+        [*bases.values(), *trained], list(dict.fromkeys(environments)), _settings(directories, wanted, warn), wanted
     )
 
 
@@ -100,12 +100,12 @@ def _trained(directory: RunDirectory) -> Agent:
     return Agent(directory.path.resolve().name, str(name), base, tuple(directory.manifest.environments))
 
 
-def _settings(directories: Sequence[RunDirectory], wanted: Wanted) -> dict[str, Any]:
+def _settings(directories: Sequence[RunDirectory], wanted: Wanted, warn: Callable[[str], None]) -> dict[str, Any]:
     first, *others = (directory.manifest for directory in directories)
     for other in others:
         differing = [r for r in first.models if r != "agent" and first.models[r] != other.models.get(r)]
         if differing:
-            output.warn(f"{other.run_id} had another {', '.join(differing)}: all cells have those of {first.run_id}.")
+            warn(f"{other.run_id} had another {', '.join(differing)}: all cells have those of {first.run_id}.")
     kept = first.config.model_dump(mode="json", include=set(_KEPT))
     settings = {
         "split": "heldout",
@@ -136,18 +136,18 @@ def estimated(registry: PluginRegistry, planned: Planned) -> dict[str, Any]:
     return {"schema": "influence.bench.transfer.dry-run/1", "cells": rows, **totals}
 
 
-def simulate_cells(registry: PluginRegistry, planned: Planned) -> int:
+def simulate_cells(registry: PluginRegistry, planned: Planned, heard: Listener) -> int:
     """Have the conversations of every cell that is not finished; return the first exit code that is not 0."""
     for agent, environment in _cells(planned):
         path, flags = planned.path(agent, environment), planned.flags(agent, environment)
-        output.say(f"{agent.label} in {Path(environment).name} ...")
+        heard.say(f"{agent.label} in {Path(environment).name} ...")
         if not (path / MANIFEST).is_file():
-            sitting = begin(registry, Sources(flags), path)
-        elif _is_finished(take_up(registry, str(path), Sources(flags), load=False)):
+            sitting = begin(registry, Sources(flags), path, heard)
+        elif _is_finished(take_up(registry, str(path), Sources(flags), heard, load=False)):
             continue
         else:
-            sitting = take_up(registry, str(path), Sources(flags))
-        code = talk(sitting).exit_code
+            sitting = take_up(registry, str(path), Sources(flags), heard)
+        code = talk(sitting, heard).exit_code
         if code != EXIT_DONE:
             return code
     return EXIT_DONE
@@ -162,14 +162,16 @@ def _is_finished(cell: Sitting) -> bool:
         return is_finished(run)
 
 
-def results(registry: PluginRegistry, planned: Planned, measures: Sequence[str]) -> dict[str, Any]:
+def results(
+    registry: PluginRegistry, planned: Planned, measures: Sequence[str], warn: Callable[[str], None]
+) -> dict[str, Any]:
     """Return the matrix of all cells that have conversations, and keep it in the folder."""
     found = [
-        Cell(agent, Path(environment).name, run_to_read(str(planned.path(agent, environment))))
+        Cell(agent, Path(environment).name, run_to_read(str(planned.path(agent, environment)), warn))
         for agent, environment in _cells(planned)
         if (planned.path(agent, environment) / "run.db").is_file()
     ]
-    catalogue = catalogue_of(registry, [cell.directory for cell in found], [])
+    catalogue = catalogue_of(registry, [cell.directory for cell in found], told=warn)
     document = {
         "schema": "influence.bench.transfer/1",
         "program": __version__,

@@ -6,11 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from influence_cli.cli.sitting import settled
-from influence_cli.cli.sources import Sources
-from influence_cli.cli.training import begin as begin_training
-from influence_cli.cli.training import estimated as estimated_training
 from influence_cli.errors import InfluenceError
+from influence_cli.listening import Listener
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import role_models
@@ -19,6 +16,10 @@ from influence_cli.schemas.spaces import Dimension, ends
 from influence_cli.schemas.sweeps import Parameters
 from influence_cli.settings import resolve_settings
 from influence_cli.simulation.estimate import estimate
+from influence_cli.sittings.simulate import settled
+from influence_cli.sittings.sources import Sources
+from influence_cli.sittings.train import begin as begin_training
+from influence_cli.sittings.train import estimated as estimated_training
 from influence_cli.sweeps.commands import assignments
 
 _ENVIRONMENTS = "environments"
@@ -47,6 +48,11 @@ class Estimated(Protocol):
         """US dollars; None where a price is not known."""
         ...
 
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Models that may cost money and have no price."""
+        ...
+
 
 def shared_settings(base: SimulationConfig) -> dict[str, Any]:
     """Return the settings of every trial; without the level of selection where none was named: each trial settles its own."""
@@ -72,7 +78,11 @@ def settled_base(
 
 
 def try_space(
-    registry: PluginRegistry, space: Mapping[str, Dimension], keys: Mapping[str, str], base: SimulationConfig
+    registry: PluginRegistry,
+    space: Mapping[str, Dimension],
+    keys: Mapping[str, str],
+    base: SimulationConfig,
+    heard: Listener,
 ) -> tuple[str, ...]:
     """Return what the first trial settles that nobody asked for.
 
@@ -89,7 +99,7 @@ def try_space(
             )
             if isinstance(config, TrainConfig):
                 _check_algorithm(registry, config)
-    return estimated(registry, base, keys, first)[1]
+    return estimated(registry, base, keys, first, heard)[1]
 
 
 def _check_algorithm(registry: PluginRegistry, config: TrainConfig) -> None:
@@ -98,13 +108,17 @@ def _check_algorithm(registry: PluginRegistry, config: TrainConfig) -> None:
 
 
 def estimated(
-    registry: PluginRegistry, base: SimulationConfig, keys: Mapping[str, str], parameters: Parameters
+    registry: PluginRegistry,
+    base: SimulationConfig,
+    keys: Mapping[str, str],
+    parameters: Parameters,
+    heard: Listener,
 ) -> tuple[Estimated, tuple[str, ...]]:
     """Return what one run of a trial takes at most, and what it settles unasked; InfluenceError if it could not begin."""
     flags = shared_settings(base)
     given = assignments(parameters, keys)
     if isinstance(base, TrainConfig):
-        plan = begin_training(registry, Sources(flags, assignments=given), None, dry=True)
+        plan = begin_training(registry, Sources(flags, assignments=given), None, heard, dry=True)
         return estimated_training(plan), plan.notes
     config, environments = settled(registry, resolve_settings(type(base), base=flags, assignments=given), ())
     return estimate(environments, config, role_models(registry, config, load=False)), ()

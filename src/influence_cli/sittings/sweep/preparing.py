@@ -13,12 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from influence_cli.cli import output
-from influence_cli.cli.provenance import refuse_secrets, versions
-from influence_cli.cli.sweep.running import FLAGS, TRIAL_FLAGS
-from influence_cli.cli.sweep.trying import settled_base, shared_settings, try_space
 from influence_cli.credentials import without_secrets
 from influence_cli.errors import InfluenceError
+from influence_cli.listening import Listener
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.schemas.configs import SimulationConfig, TrainConfig
@@ -26,6 +23,8 @@ from influence_cli.schemas.spaces import parse_dimension
 from influence_cli.schemas.sweeps import Objective, Study, SweepConfig, SweepManifest, parse_objective
 from influence_cli.seeding import derive_seed
 from influence_cli.settings import parse_assignment, resolve_settings
+from influence_cli.sittings.provenance import refuse_secrets, versions
+from influence_cli.sittings.sweep.trying import settled_base, shared_settings, try_space
 from influence_cli.sweeps.directory import SweepDirectory, create_sweep, find_sweep, open_sweep
 from influence_cli.sweeps.keys import setting_key
 from influence_cli.sweeps.objectives import settle_objective
@@ -38,7 +37,10 @@ _FREE_TO_CHANGE = (
 
 @dataclass(frozen=True)
 class Asked:
-    """What stands on the command line: flags of the sweep, flags of its trials, and what takes more than a value."""
+    """What was asked for: settings of the sweep, settings of its trials, and what takes more than a value.
+
+    ``flag_names`` and ``trial_flag_names`` say which flag a setting has where it stood on a command line, for errors to name.
+    """
 
     flags: Mapping[str, Any] = field(default_factory=dict)
     trial_flags: Mapping[str, Any] = field(default_factory=dict)
@@ -49,6 +51,8 @@ class Asked:
     assignments: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
     retry_failed: bool = False
+    flag_names: Mapping[str, str] = field(default_factory=dict)
+    trial_flag_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Prepared:
 
 
 def begin(
-    registry: PluginRegistry, file: Path | None, asked: Asked, out: Path | None, *, dry: bool = False
+    registry: PluginRegistry, file: Path | None, asked: Asked, out: Path | None, heard: Listener, *, dry: bool = False
 ) -> Prepared:
     """Return a new sweep, its folder made unless ``dry``; InfluenceError for whatever the user can mend."""
     config = _resolved(file, asked)
@@ -88,9 +92,9 @@ def begin(
         raise InfluenceError("--seeds repeats every trial with other seeds; seed cannot be searched too.")
     base, environments = settled_base(registry, base, asked.folders, searched=keys.values())
     refuse_secrets(base)
-    config = _with_searcher(registry, config)
+    config = _with_searcher(registry, config, heard)
     refuse_secrets(config)
-    notes = try_space(registry, config.search, keys, base)
+    notes = try_space(registry, config.search, keys, base, heard)
     _check_objectives(config, base)
     prepared = Prepared(registry, config, keys, base)
     if dry:
@@ -106,7 +110,7 @@ def begin(
         argv=tuple(map(without_secrets, sys.argv[1:])),
     )
     for note in notes:
-        output.say(note)
+        heard.say(note)
     directory = create_sweep(out, manifest, shared_settings(base))
     return replace(prepared, directory=directory, fresh=True)
 
@@ -123,7 +127,9 @@ def take_up(registry: PluginRegistry, name: str, asked: Asked) -> Prepared:
         )
     directory = open_sweep(find_sweep(name))
     before = directory.config
-    config = resolve_settings(SweepConfig, base=before.model_dump(mode="json"), flags=asked.flags, flag_names=FLAGS)
+    config = resolve_settings(
+        SweepConfig, base=before.model_dump(mode="json"), flags=asked.flags, flag_names=asked.flag_names
+    )
     for key in SweepConfig.model_fields:
         if key not in _FREE_TO_CHANGE and getattr(before, key) != getattr(config, key):
             raise InfluenceError(
@@ -151,7 +157,7 @@ def _resolved(file: Path | None, asked: Asked) -> SweepConfig:
     if asked.objective is not None:
         flags["objectives"] = [asked.objective]
     files = () if file is None else (file,)
-    config = resolve_settings(SweepConfig, files=files, flags=flags, flag_names=FLAGS)
+    config = resolve_settings(SweepConfig, files=files, flags=flags, flag_names=asked.flag_names)
     if not config.search:
         raise InfluenceError("Nothing is searched.", hint="For instance --search 'lr=log(1e-6,1e-4)'.")
     lead = config.objectives or (Objective(name="heldout_reward" if config.command == "train" else "reward"),)
@@ -188,7 +194,7 @@ def _base(config: SweepConfig, model: type[SimulationConfig], asked: Asked) -> S
         files=asked.files,
         flags=asked.trial_flags,
         assignments=asked.assignments,
-        flag_names=TRIAL_FLAGS,
+        flag_names=asked.trial_flag_names,
     )
     if base.budget.cost is not None or base.budget.tokens is not None:
         raise InfluenceError("Trials share the sweep's budget.", hint="Use budget of the sweep, or --max-tokens.")
@@ -202,11 +208,11 @@ def _refuse_twice(keys: Mapping[str, str]) -> None:
             raise InfluenceError(f"{name} and {other} are one setting, {key}.")
 
 
-def _with_searcher(registry: PluginRegistry, config: SweepConfig) -> SweepConfig:
+def _with_searcher(registry: PluginRegistry, config: SweepConfig, heard: Listener) -> SweepConfig:
     """Return ``config`` with its searcher and launcher named and their options checked."""
     searcher = config.searcher
     if searcher.name is None:
-        searcher = searcher.model_copy(update={"name": _default_searcher(registry, config)})
+        searcher = searcher.model_copy(update={"name": _default_searcher(registry, config, heard)})
     component = registry.component("searcher", str(searcher.name))
     validate_options(component, searcher.options, flag="--searcher-option ")
     if config.trials is None and searcher.name != "grid":
@@ -216,7 +222,7 @@ def _with_searcher(registry: PluginRegistry, config: SweepConfig) -> SweepConfig
     return config.model_copy(update={"searcher": searcher})
 
 
-def _default_searcher(registry: PluginRegistry, config: SweepConfig) -> str:
+def _default_searcher(registry: PluginRegistry, config: SweepConfig, heard: Listener) -> str:
     study = Study(name="", folder="", seed=0, space=config.search, objectives=config.objectives, trials=config.trials)
     if config.searcher.options:
         return "tpe"
@@ -226,7 +232,7 @@ def _default_searcher(registry: PluginRegistry, config: SweepConfig) -> str:
     if tpe is not None and tpe.state == "ok":
         return "tpe"
     mend = f" ({tpe.mend})" if tpe is not None and tpe.mend else ""
-    output.say(f"Searching at random: Optuna is not there to learn from trials{mend}.")
+    heard.say(f"Searching at random: Optuna is not there to learn from trials{mend}.")
     return "random"
 
 

@@ -6,7 +6,7 @@ to is not loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from influence_cli.backends.names import parse_model_name
-from influence_cli.cli import output
-from influence_cli.cli.loading import role_models
-from influence_cli.cli.provenance import refuse_secrets
 from influence_cli.environments.environment import Environment
 from influence_cli.errors import InfluenceError, UnknownNameError
+from influence_cli.listening import Listener
 from influence_cli.plugins.loading import OWN_DISTRIBUTION
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import find_environments
@@ -35,6 +33,9 @@ from influence_cli.settings import assignment, parse_assignment, resolve_setting
 from influence_cli.sharding.gathering import gather_shards
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.shards import shard_config
+from influence_cli.sittings.loading import role_models
+from influence_cli.sittings.provenance import refuse_secrets
+from influence_cli.sittings.sources import Sources
 from influence_cli.store.merge import unmerged
 from influence_cli.store.queries import conversation_counts
 from influence_cli.store.reader import RunReader
@@ -118,10 +119,9 @@ def resolve(
     registry: PluginRegistry,
     run: str,
     wanted: Wanted,
+    sources: Sources,
+    heard: Listener,
     *,
-    flags: Mapping[str, Any],
-    files: Sequence[Path],
-    assignments: Sequence[str],
     gather: bool = True,
 ) -> Resolved:
     """Return what is to be scored, how and by whom; InfluenceError for whatever the user can mend.
@@ -129,8 +129,6 @@ def resolve(
     The models have names and settings until :func:`load_models`. With ``gather`` a run whose complete conversations are
     in its shards alone has them brought together first.
     """
-    from influence_cli.cli.score.scoring import FLAGS
-
     if wanted.control and not wanted.probes:
         raise InfluenceError("--control compares what probes find.", hint="Add --probes.")
     directory = open_run(find_run(run))
@@ -141,35 +139,35 @@ def resolve(
     config = resolve_settings(
         SimulationConfig,
         base={**of_run, "concurrency": _CONCURRENCY},
-        files=files,
-        assignments=assignments,
-        flags=flags,
-        flag_names=FLAGS,
+        files=sources.files,
+        assignments=sources.assignments,
+        flags=sources.flags,
+        flag_names=sources.flag_names,
     )
     refuse_secrets(config)
     plan, scorers = chosen(registry, wanted)
     resolved = Resolved(directory, wanted, config, plan, scorers)
     if plan.metrics or plan.asks_user or plan.third_person or scorers:
-        plan.environments = run_environments(registry, directory)
-    _find_models(registry, resolved, load=False)
+        plan.environments = run_environments(registry, directory, heard)
+    _find_models(registry, resolved, heard, load=False)
     return resolved
 
 
-def load_models(registry: PluginRegistry, resolved: Resolved) -> None:
+def load_models(registry: PluginRegistry, resolved: Resolved, heard: Listener) -> None:
     """Load every model that is asked; InfluenceError for a key or a model that does not fit."""
-    _find_models(registry, resolved, load=True)
+    _find_models(registry, resolved, heard, load=True)
 
 
-def _find_models(registry: PluginRegistry, resolved: Resolved, *, load: bool) -> None:
+def _find_models(registry: PluginRegistry, resolved: Resolved, heard: Listener, *, load: bool) -> None:
     directory, config, plan, wanted = resolved.directory, resolved.config, resolved.plan, resolved.wanted
     if plan.asks_judges:
         named: list[str | None] = [*dict.fromkeys(wanted.judges)] or [None]
-        plan.judges = [_judge(registry, config, name, load=load) for name in named]
+        plan.judges = [_judge(registry, config, name, heard, load=load) for name in named]
     if plan.asks_user:
-        plan.user = _user(registry, directory, config, wanted.user, load=load)
+        plan.user = _user(registry, directory, config, wanted.user, heard, load=load)
     if wanted.control:
         assert plan.user is not None
-        resolved.control = _control(registry, directory, config, plan.user, wanted.control_agent, load=load)
+        resolved.control = _control(registry, directory, config, plan.user, wanted.control_agent, heard, load=load)
 
 
 def _assignments(config: SimulationConfig) -> list[str]:
@@ -259,27 +257,29 @@ def named_scorer(registry: PluginRegistry, name: str, settings: str) -> NamedSco
     return NamedScorer(name, scorer, identity)
 
 
-def run_environments(registry: PluginRegistry, directory: RunDirectory) -> dict[str, Environment]:
+def run_environments(registry: PluginRegistry, directory: RunDirectory, heard: Listener) -> dict[str, Environment]:
     """Return the environments of a run that are here; what is missing or has changed is said."""
     found: dict[str, Environment] = {}
     for name in directory.manifest.config.environments:
         try:
             environment = find_environments(registry, [name])[0]
         except InfluenceError as error:
-            output.warn(f"What {name} itself asks is left out: {error}")
+            heard.warn(f"What {name} itself asks is left out: {error}")
             continue
         digest = directory.manifest.environments.get(environment.name)
         if digest is not None and digest != environment.digest:
-            output.warn(f"{environment.name} has changed since the run was made; it is asked as it is now.")
+            heard.warn(f"{environment.name} has changed since the run was made; it is asked as it is now.")
         found[environment.name] = environment
     return found
 
 
-def _judge(registry: PluginRegistry, config: SimulationConfig, name: str | None, *, load: bool) -> RoleModel:
+def _judge(
+    registry: PluginRegistry, config: SimulationConfig, name: str | None, heard: Listener, *, load: bool
+) -> RoleModel:
     own = config.roles.get("judge", RoleConfig())
     role = own.model_copy(update={"model": name}) if name else own
     asked = config.model_copy(update={"roles": {"judge": role}})
-    return role_models(registry, asked, roles=("judge",), load=load)["judge"]
+    return role_models(registry, asked, heard, roles=("judge",), load=load)["judge"]
 
 
 def _of_run(directory: RunDirectory, config: SimulationConfig) -> SimulationConfig:
@@ -292,13 +292,19 @@ def _of_run(directory: RunDirectory, config: SimulationConfig) -> SimulationConf
 
 
 def _user(
-    registry: PluginRegistry, directory: RunDirectory, config: SimulationConfig, name: str | None, *, load: bool
+    registry: PluginRegistry,
+    directory: RunDirectory,
+    config: SimulationConfig,
+    name: str | None,
+    heard: Listener,
+    *,
+    load: bool,
 ) -> RoleModel:
     settings = _of_run(directory, config)
     known = name or directory.manifest.models.get("user")
     role = settings.roles.get("user", RoleConfig()).model_copy(update={"model": known})
     asked = settings.model_copy(update={"roles": {"user": role}})
-    return role_models(registry, asked, roles=("user",), load=load)["user"]
+    return role_models(registry, asked, heard, roles=("user",), load=load)["user"]
 
 
 def _control(
@@ -307,6 +313,7 @@ def _control(
     config: SimulationConfig,
     user: RoleModel,
     agent: str | None,
+    heard: Listener,
     *,
     load: bool,
 ) -> dict[Role, RoleModel]:
@@ -322,4 +329,4 @@ def _control(
         ),
     }
     asked = settings.model_copy(update={"roles": {**settings.roles, **roles}})
-    return {**role_models(registry, asked, roles=("agent", "transition"), load=load), "user": user}
+    return {**role_models(registry, asked, heard, roles=("agent", "transition"), load=load), "user": user}

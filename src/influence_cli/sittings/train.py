@@ -15,21 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from influence_cli.backends.names import ModelName
-from influence_cli.cli import output
-from influence_cli.cli.changes import refuse_changed_environments
-from influence_cli.cli.loading import role_models, tell_models
-from influence_cli.cli.logs import logged
-from influence_cli.cli.progress import line, score_line, show_progress
-from influence_cli.cli.provenance import manifest
-from influence_cli.cli.score.resolving import named_scorer
-from influence_cli.cli.sitting import IN_TIME, settled, stopping
-from influence_cli.cli.sources import Sources, of_another_command
-from influence_cli.cli.train import FLAGS
-from influence_cli.cli.training_source import check_source, open_source, settled_source
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
 from influence_cli.launching.signals import interrupted_by_stops
+from influence_cli.listening import Advance, Listener
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import agent_name, roles_of
@@ -38,21 +28,29 @@ from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.schemas.training import RowsWanted
 from influence_cli.scoring.computed import NamedScorer
-from influence_cli.scoring.plan import FIRST_PERSON, THIRD_PERSON
 from influence_cli.scoring.running import ScoreTally, ended
 from influence_cli.settings import changed_from
 from influence_cli.simulation.models import EMBEDDED_MINIMUM_MASS, EMBEDDED_NOTE, RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
-from influence_cli.simulation.tally import Tally
+from influence_cli.simulation.tally import Tally, used_up
+from influence_cli.sittings.beginning import begin_run, take_up_run
+from influence_cli.sittings.lines import line, score_line
+from influence_cli.sittings.loading import role_models, tell_models
+from influence_cli.sittings.logs import logged
+from influence_cli.sittings.score.resolving import named_scorer
+from influence_cli.sittings.simulate import IN_TIME, settled, stopping
+from influence_cli.sittings.sources import Sources
+from influence_cli.sittings.training_source import check_source, open_source, settled_source
 from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
+from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.steering import unpause_run
 from influence_cli.store.writer import RunWriter
-from influence_cli.training.conversing import Models, Stopped, asked_scores, phase_config
+from influence_cli.training.conversing import Models, Stopped, phase_config
 from influence_cli.training.estimate import TrainEstimate, estimate_training
 from influence_cli.training.loop import Loop, Training
 from influence_cli.training.protocol import Algorithm, Tracker
 from influence_cli.training.report import training_figures
+from influence_cli.training.rewards import asked_scores, reward_role
 from influence_cli.training.shapes import find_shape
 from influence_cli.training.tracking import Tracking
 
@@ -67,7 +65,7 @@ _SCORE_ROLES: tuple[Role, ...] = ("judge",)
 
 
 @dataclass
-class Plan:
+class TrainPlan:
     """Everything that a training run needs, resolved; ``models`` have names and settings, and are not loaded."""
 
     registry: PluginRegistry
@@ -84,7 +82,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainResult:
     """How a sitting ended."""
 
     path: Path
@@ -108,45 +106,39 @@ class Result:
         }
 
 
-def begin(registry: PluginRegistry, sources: Sources, out: Path | None, *, dry: bool = False) -> Plan:
+def begin(
+    registry: PluginRegistry, sources: Sources, out: Path | None, heard: Listener, *, dry: bool = False
+) -> TrainPlan:
     """Return a new run's plan, its directory made unless ``dry``; InfluenceError for whatever the user can mend."""
-    config = settled_source(sources.new(TrainConfig, FLAGS))
-    plan = _plan(registry, config, sources.folders, dry=dry)
-    check_source(registry, plan.config, plan.environments)
-    if not dry:
-        plan.directory = _made(plan, out)
-    return plan
+    config = settled_source(sources.new(TrainConfig), heard.warn)
+    plan = _plan(registry, config, sources.folders, heard, dry=dry)
+    check_source(registry, plan.config, plan.environments, heard.warn)
+    return plan if dry else begin_run(registry, "train", plan, out)
 
 
-def take_up(registry: PluginRegistry, name: str, sources: Sources, *, dry: bool = False) -> Plan:
+def take_up(registry: PluginRegistry, name: str, sources: Sources, heard: Listener, *, dry: bool = False) -> TrainPlan:
     """Return the plan that goes on with the run ``name``; InfluenceError if it was made under other conditions."""
-    directory = open_run(find_run(name))
-    if not isinstance(directory.manifest.config, TrainConfig):
-        raise of_another_command(directory)
-    config = sources.over(registry, directory, TrainConfig, FLAGS, _FREE_TO_CHANGE)
-    plan = _plan(registry, config, (), dry=dry)
-    refuse_changed_environments(directory, plan.environments)
-    plan.directory = directory
-    plan.resumed = True
-    return plan
+
+    def resolve(config: TrainConfig) -> TrainPlan:
+        return _plan(registry, config, (), heard, dry=dry)
+
+    return take_up_run(registry, name, sources, TrainConfig, resolve, free=_FREE_TO_CHANGE)
 
 
-def _made(plan: Plan, out: Path | None) -> RunDirectory:
-    made = manifest(plan.registry, "train", plan.config, plan.environments, plan.models)
-    return create_run(out, made)
-
-
-def laid_out(plan: Plan, out: Path | None) -> RunDirectory:
+def laid_out(plan: TrainPlan, out: Path | None) -> RunDirectory:
     """Return the run's directory, made or brought up to date for another process to take up."""
     if plan.directory is None:
-        plan.directory = _made(plan, out)
+        begin_run(plan.registry, "train", plan, out)
     else:
         with plan.directory.writer():
             plan.directory.remember(plan.config)
+    assert plan.directory is not None
     return plan.directory
 
 
-def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path], *, dry: bool) -> Plan:
+def _plan(
+    registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path], heard: Listener, *, dry: bool
+) -> TrainPlan:
     config, environments = settled(registry, config, folders)
     for split in ("train", "heldout"):
         start_tally(environments, phase_config(config, 0, split))
@@ -162,9 +154,9 @@ def _plan(registry: PluginRegistry, config: TrainConfig, folders: Sequence[Path]
         checked = validate_options(component, own, flag=f"--set trackers.{name}.")
         if not dry:
             trackers[name] = component.load()(checked)
-    models = role_models(registry, config, roles=_roles(config, scorer), load=False)
+    models = role_models(registry, config, heard, roles=_roles(config), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
-    return Plan(registry, config, environments, models, made, trackers, None, scorer=scorer, notes=notes)
+    return TrainPlan(registry, config, environments, models, made, trackers, None, scorer=scorer, notes=notes)
 
 
 def _reward_scorer(registry: PluginRegistry, selection: SelectionConfig) -> NamedScorer | None:
@@ -215,16 +207,12 @@ def _comparable(
     return config.model_copy(update={"selection": selection}), (_WIDER,)
 
 
-def _roles(config: TrainConfig, scorer: NamedScorer | None) -> tuple[Role, ...]:
-    """Return the roles that models play: a judge only where one is asked for the reward.
-
-    A computed score asks nobody; ratings of whole conversations ask the models of the preference and of the user.
-    """
-    judged = config.selection.rubric not in (FIRST_PERSON, THIRD_PERSON) and scorer is None
-    return roles_of(config) + (_SCORE_ROLES if config.selection.reward == "score" and judged else ())
+def _roles(config: TrainConfig) -> tuple[Role, ...]:
+    """Return the roles that models play: a judge only where one is asked for the reward."""
+    return roles_of(config) + (_SCORE_ROLES if reward_role(config.selection) == "judge" else ())
 
 
-def estimated(plan: Plan) -> TrainEstimate:
+def estimated(plan: TrainPlan) -> TrainEstimate:
     """Return what the run takes."""
     component = plan.registry.component("algorithm", plan.config.algorithm.name)
     options = validate_options(component, plan.config.algorithm.options, flag="--algo-option ").model_dump()
@@ -232,12 +220,12 @@ def estimated(plan: Plan) -> TrainEstimate:
     return estimate_training(plan.environments, plan.config, plan.models, shapes, options)
 
 
-def go(plan: Plan) -> Result:
+def go(plan: TrainPlan, heard: Listener) -> TrainResult:
     """Go through the iterations of ``plan``; return how it went. The store is closed and the state set in any case."""
     directory, algorithm = plan.directory, plan.algorithm
     assert directory is not None
     assert algorithm is not None
-    tell_models(plan.config, plan.models)
+    tell_models(plan.config, plan.models, heard.say)
     tracking = Tracking(plan.trackers)
     training = Training(
         plan.config,
@@ -247,12 +235,12 @@ def go(plan: Plan) -> Result:
         agent_name(plan.config),
         tracking,
         plan.scorer,
-        partial(open_source, plan.registry, plan.config) if plan.config.source.run else None,
+        partial(open_source, plan.registry, plan.config, heard.warn) if plan.config.source.run else None,
     )
     state: RunState = "failed"
     reason = ""
     stages = -1
-    with directory.writer() as writer, logged(directory.path / "logs"), output.progress_bar() as advance:
+    with directory.writer() as writer, logged(directory.path / "logs", heard.say), heard.progress() as advance:
         writer.set_state("running")
         if plan.resumed:
             changed = changed_from(directory.manifest.config, plan.config)
@@ -263,11 +251,12 @@ def go(plan: Plan) -> Result:
         tracking.start(directory, resumed=plan.resumed)
         try:
             with interrupted_by_stops():
-                Loop(training, writer, _Conductor(plan, advance)).run()
+                Loop(training, writer, _Conductor(plan, heard, advance)).run()
             state = "done"
         except Stopped as stop:
             state = "stopped"
-            reason = "stopped by a signal" if stop.reason == "signal" else f"the budget of {stop.reason} is used up"
+            limit = stop.reason if stop.reason in ("cost", "tokens") else None
+            reason = used_up(limit, plan.config.budget) if limit else "stopped by a signal"
         except KeyboardInterrupt:
             state, reason = "stopped", "stopped by a signal"
         finally:
@@ -284,7 +273,7 @@ def _end(writer: RunWriter, tracking: Tracking, state: RunState, reason: str) ->
             writer.add_event("stop", {"reason": reason})
 
 
-def _result(plan: Plan, directory: RunDirectory, state: RunState, reason: str, tracking: Tracking) -> Result:
+def _result(plan: TrainPlan, directory: RunDirectory, state: RunState, reason: str, tracking: Tracking) -> TrainResult:
     notes = [f"The tracker {name} failed and was left out: {told}" for name, told in tracking.failed.items()]
     if any(model.minimum_mass == EMBEDDED_MINIMUM_MASS for model in plan.models.values()):
         notes.append(EMBEDDED_NOTE)
@@ -292,7 +281,7 @@ def _result(plan: Plan, directory: RunDirectory, state: RunState, reason: str, t
         figures = training_figures(run)
     if plan.algorithm is not None and plan.algorithm.wants == "best":
         notes += unlikelier(figures)
-    return Result(directory.path, state, figures, EXIT_STOPPED if reason else EXIT_DONE, reason, tuple(notes))
+    return TrainResult(directory.path, state, figures, EXIT_STOPPED if reason else EXIT_DONE, reason, tuple(notes))
 
 
 def unlikelier(figures: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -309,8 +298,9 @@ def unlikelier(figures: Sequence[Mapping[str, Any]]) -> list[str]:
 class _Conductor:
     """Loads models by name, and shows how conversations and training go."""
 
-    def __init__(self, plan: Plan, advance: Any) -> None:
+    def __init__(self, plan: TrainPlan, heard: Listener, advance: Advance) -> None:
         self._plan = plan
+        self._heard = heard
         self._advance = advance
 
     def models(self, agent: ModelName) -> Models:
@@ -319,7 +309,7 @@ class _Conductor:
         price = config.prices.get(agent_name(config).base)
         if price is not None:
             config = config.model_copy(update={"prices": {**config.prices, agent.base: price}})
-        return role_models(self._plan.registry, config, roles=_roles(config, self._plan.scorer), agent=agent)
+        return role_models(self._plan.registry, config, self._heard, roles=_roles(config), agent=agent)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in an event loop of its own."""
@@ -332,27 +322,24 @@ class _Conductor:
 
     async def converse(self, runner: Runner, tally: Tally, title: str) -> None:
         """Have the conversations, showing how they go."""
-        output.say(f"{title} ...")
+        self._heard.say(f"{title} ...")
         conversations = asyncio.ensure_future(runner.simulate())
         notes = {"Run": title}
-        with stopping(conversations, tally, runner.stop, IN_TIME):
-            display = (
-                None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
-            )
+        with stopping(conversations, tally, runner.stop, IN_TIME, self._heard):
+            display = asyncio.create_task(self._heard.follow(tally, notes))
             try:
                 with suppress(asyncio.CancelledError):
                     await conversations
             finally:
-                if display is not None:
-                    display.cancel()
-                    await asyncio.gather(display, return_exceptions=True)
-        output.say(line(tally))
+                display.cancel()
+                await asyncio.gather(display, return_exceptions=True)
+        self._heard.say(line(tally))
 
     async def judge(self, asking: asyncio.Future[None], tally: ScoreTally) -> None:
         """Have scores asked for."""
-        with stopping(asking, tally, tally.halt, IN_TIME):
+        with stopping(asking, tally, tally.halt, IN_TIME, self._heard):
             await ended(asking, tally)
-        output.say(score_line(tally))
+        self._heard.say(score_line(tally))
 
     def step(self, title: str, share: float) -> None:
         """Show how far a step is."""
@@ -360,4 +347,4 @@ class _Conductor:
 
     def told(self, share: float, words: str) -> None:
         """Show how far training is."""
-        self._advance(f"Training: {words}" if output.talk_console().is_terminal else "Training", share)
+        self._advance("Training", share, words)

@@ -1,22 +1,17 @@
-"""Running a command as one task of a launcher: waited for with its log shown, or left to itself."""
+"""Running a command as one task of a launcher: waited for with its log told, or left to itself."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from influence_cli.cli import output
-from influence_cli.cli.launching import launcher_options, parse_resources
-from influence_cli.errors import EXIT_FAILURES
 from influence_cli.launching.commands import program
-from influence_cli.launching.protocol import Job, Launcher, Task
+from influence_cli.launching.protocol import Job, Launcher, Resources, Task
 from influence_cli.launching.records import add_record, record_of
 from influence_cli.launching.signals import hearing_stops
 from influence_cli.plugins.registry import PluginRegistry
@@ -27,11 +22,11 @@ _POLL = 0.3
 
 @dataclass(frozen=True)
 class Place:
-    """Where a command is to run, as it was asked for."""
+    """Where a command is to run, and what it needs there."""
 
-    launcher: str | None
-    options: Sequence[str] | None
-    resources: str | None
+    launcher: str = LOCAL
+    options: Mapping[str, Any] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
     detach: bool = False
 
 
@@ -53,18 +48,26 @@ class Launched:
 
 def refuse_place(registry: PluginRegistry, place: Place) -> None:
     """Raise InfluenceError for what is wrong with ``place``, before anything is made."""
-    check_launcher(registry, place.launcher or LOCAL, launcher_options(place.options))
-    parse_resources(place.resources)
+    check_launcher(registry, place.launcher, place.options)
 
 
-def launch(registry: PluginRegistry, folder: Path, name: str, arguments: Sequence[str], place: Place) -> Launched:
-    """Run the command ``name`` on the run in ``folder`` where ``place`` says; return what became of it."""
+def launch(
+    registry: PluginRegistry,
+    folder: Path,
+    name: str,
+    arguments: Sequence[str],
+    place: Place,
+    told: Callable[[str], None],
+) -> Launched:
+    """Run the command ``name`` on the run in ``folder`` where ``place`` says; return what became of it.
+
+    ``told`` hears what it says, unless it is left to itself.
+    """
     log = folder.resolve() / "logs" / f"{name}.log"
-    task = Task(name, program(name, *arguments), log, parse_resources(place.resources), outlives=place.detach)
-    named, options = place.launcher or LOCAL, launcher_options(place.options)
-    launcher = launcher_with(registry, named, options)
+    task = Task(name, program(name, *arguments), log, place.resources, outlives=place.detach)
+    launcher = launcher_with(registry, place.launcher, place.options)
     if not place.detach:
-        return asyncio.run(_attended(launcher, task, folder, named))
+        return asyncio.run(_attended(launcher, task, folder, place.launcher, told))
 
     async def leave() -> Job:
         try:
@@ -74,24 +77,11 @@ def launch(registry: PluginRegistry, folder: Path, name: str, arguments: Sequenc
 
     job = asyncio.run(leave())
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    add_record(folder, record_of(task, job.id, named, options, started))
-    return Launched(folder, job.id, named, log)
+    add_record(folder, record_of(task, job.id, place.launcher, dict(place.options), started))
+    return Launched(folder, job.id, place.launcher, log)
 
 
-def show_launched(launched: Launched, *, as_json: bool) -> None:
-    """Show what became of a command that was launched; end with its exit code."""
-    if as_json:
-        output.emit_json(launched.document())
-    elif launched.code is None:
-        output.emit_text(f"Job {launched.job} works on {launched.folder}.")
-        output.emit_text(f"To look at it: influence jobs list; influence jobs logs {launched.job} --follow")
-    else:
-        output.emit_text(f"To look at it: influence runs show {launched.folder}")
-    if launched.code:
-        raise typer.Exit(launched.code if launched.code > 0 else EXIT_FAILURES)
-
-
-async def _attended(launcher: Launcher, task: Task, folder: Path, named: str) -> Launched:
+async def _attended(launcher: Launcher, task: Task, folder: Path, named: str, told: Callable[[str], None]) -> Launched:
     """Wait for a task, and say what it says; a signal ends it resumably, a second one at once."""
     begins = task.log.stat().st_size if task.log.is_file() else 0
     try:
@@ -103,7 +93,7 @@ async def _attended(launcher: Launcher, task: Task, folder: Path, named: str) ->
             cancelling.append(asyncio.create_task(end()))
 
         with hearing_stops(asked_to_stop):
-            following = asyncio.create_task(follow(task.log, begins))
+            following = asyncio.create_task(follow(task.log, told, begins))
             try:
                 code = await job.wait()
             finally:
@@ -115,8 +105,8 @@ async def _attended(launcher: Launcher, task: Task, folder: Path, named: str) ->
         await launcher.aclose()
 
 
-async def follow(log: Path, begins: int = 0) -> None:
-    """Say every line that is added to ``log`` after its first ``begins`` bytes, until cancelled."""
+async def follow(log: Path, told: Callable[[str], None], begins: int = 0) -> None:
+    """Tell every line that is added to ``log`` after its first ``begins`` bytes, until cancelled."""
     rest = b""
     while True:
         with suppress(FileNotFoundError), log.open("rb") as file:
@@ -125,5 +115,5 @@ async def follow(log: Path, begins: int = 0) -> None:
             begins += len(new)
             *lines, rest = (rest + new).split(b"\n")
             for line in lines:
-                output.warn(line.decode(errors="replace"))
+                told(line.decode(errors="replace"))
         await asyncio.sleep(_POLL)

@@ -14,19 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from influence_cli.cli import output
-from influence_cli.cli.changes import refuse_changed_environments, refuse_fewer
-from influence_cli.cli.loading import role_models, tell_models
-from influence_cli.cli.logs import logged
-from influence_cli.cli.progress import line, show_progress
-from influence_cli.cli.provenance import manifest
-from influence_cli.cli.simulate import FLAGS
-from influence_cli.cli.sources import Sources, of_another_command
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.questions import with_questions
 from influence_cli.environments.sampling import episodes
 from influence_cli.errors import InfluenceError
 from influence_cli.launching.signals import hearing_stops
+from influence_cli.listening import Listener
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import (
     close_models,
@@ -49,8 +42,13 @@ from influence_cli.simulation.shards import counters, hand_over, shard_config
 from influence_cli.simulation.sitting import Sitting, state_of
 from influence_cli.simulation.summing import Summary, summarised
 from influence_cli.simulation.tally import Tally
+from influence_cli.sittings.beginning import begin_run, take_up_run
+from influence_cli.sittings.changes import refuse_fewer
+from influence_cli.sittings.loading import role_models, tell_models
+from influence_cli.sittings.logs import logged
+from influence_cli.sittings.sources import Sources
 from influence_cli.store.beats import EVERY, beat_file, write_beat
-from influence_cli.store.run_directory import RunDirectory, create_run, find_run, open_run
+from influence_cli.store.run_directory import RunDirectory
 from influence_cli.store.shards import Shard
 from influence_cli.store.steering import is_paused, unpause_run
 from influence_cli.store.writer import RunWriter
@@ -63,47 +61,55 @@ IN_TIME = f"gets {GRACE:.0f} s to finish"
 
 
 def begin(
-    registry: PluginRegistry, sources: Sources, out: Path | None, *, dry: bool = False, load: bool = True
+    registry: PluginRegistry,
+    sources: Sources,
+    out: Path | None,
+    heard: Listener,
+    *,
+    dry: bool = False,
+    load: bool = True,
 ) -> Sitting:
     """Return a new sitting, its run directory made unless ``dry``; InfluenceError for whatever the user can mend.
 
     Without ``load`` the models have names and settings, for who has the conversations had by others.
     """
-    config = sources.new(SimulationConfig, FLAGS)
-    config, environments, models = resolved(registry, config, sources.folders, load=load)
-    if dry:
-        return Sitting(config, environments, models, None)
-    made = manifest(registry, "simulate", config, environments, models)
-    directory = create_run(out, made)
-    return Sitting(config, environments, models, directory)
+    sitting = _resolved(registry, sources.new(SimulationConfig), sources.folders, heard, load=load)
+    return sitting if dry else begin_run(registry, "simulate", sitting, out)
 
 
 def take_up(
-    registry: PluginRegistry, name: str, sources: Sources, *, shard: Shard | None = None, load: bool = True
+    registry: PluginRegistry,
+    name: str,
+    sources: Sources,
+    heard: Listener,
+    *,
+    shard: Shard | None = None,
+    load: bool = True,
 ) -> Sitting:
     """Return the sitting that goes on with the run ``name``, or with a ``shard`` of it, as :func:`begin` does.
 
     InfluenceError if it was made under other conditions.
     """
-    directory = open_run(find_run(name)).of_shard(shard)
-    if directory.manifest.command == "train":
-        raise of_another_command(directory)
-    before, config = directory.manifest.config, sources.over(registry, directory, SimulationConfig, FLAGS)
-    config, environments, models = resolved(registry, config, (), load=load)
-    refuse_fewer(before, config, environments, directory.path)
-    refuse_changed_environments(directory, environments)
+
+    def resolve(config: SimulationConfig) -> Sitting:
+        return _resolved(registry, config, (), heard, load=load)
+
+    sitting = take_up_run(registry, name, sources, SimulationConfig, resolve, shard=shard)
+    directory = sitting.directory
+    assert directory is not None
+    refuse_fewer(directory.manifest.config, sitting.config, sitting.environments, directory.path)
     if shard is not None:
-        hand_over(directory, environments, config)
-        config = shard_config(config, shard)
-    return Sitting(config, environments, models, directory, resumed=True)
+        hand_over(directory, sitting.environments, sitting.config)
+        sitting.config = shard_config(sitting.config, shard)
+    return sitting
 
 
-def resolved(
-    registry: PluginRegistry, config: SimulationConfig, folders: Sequence[Path], *, load: bool = True
-) -> tuple[SimulationConfig, list[Environment], dict[Role, RoleModel]]:
-    """Return the settings with environments settled, these, and the models; InfluenceError for what is wrong."""
+def _resolved(
+    registry: PluginRegistry, config: SimulationConfig, folders: Sequence[Path], heard: Listener, *, load: bool
+) -> Sitting:
+    """Return a sitting with environments settled and models, without a directory; InfluenceError for what is wrong."""
     config, environments = settled(registry, config, folders)
-    return config, environments, role_models(registry, config, load=load)
+    return Sitting(config, environments, role_models(registry, config, heard, load=load), None)
 
 
 def settled(registry: PluginRegistry, config: C, folders: Sequence[Path]) -> tuple[C, list[Environment]]:
@@ -124,18 +130,18 @@ def estimated(sitting: Sitting) -> tuple[SimulationConfig, dict[Role, RoleModel]
     return sitting.config, sitting.models, estimate(sitting.environments, sitting.config, sitting.models)
 
 
-def talk(sitting: Sitting) -> Summary:
+def talk(sitting: Sitting, heard: Listener) -> Summary:
     """Have the conversations of ``sitting``; return how it went. The store is closed and the state set in any case."""
     assert sitting.directory is not None
     directory = sitting.directory
     if sitting.shard is None:
-        tell_models(sitting.config, sitting.models)
+        tell_models(sitting.config, sitting.models, heard.say)
         if sitting.resumed:
             gather_shards(directory)
-    with directory.writer() as writer, logged(directory.path / "logs"):
+    with directory.writer() as writer, logged(directory.path / "logs", heard.say):
         if sitting.shard is None:
             directory.remember(sitting.config)
-        return _run_loop(partial(_talk, sitting, directory, writer))
+        return _run_loop(partial(_talk, sitting, directory, writer, heard))
 
 
 def _run_loop(work: Callable[[], Coroutine[Any, Any, Summary]]) -> Summary:
@@ -168,7 +174,7 @@ def _few_collections() -> Iterator[None]:
             gc.unfreeze()
 
 
-async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) -> Summary:
+async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter, heard: Listener) -> Summary:
     config = sitting.config
     tally = start_tally(sitting.environments, config)
     shard, waiting = sitting.shard, None
@@ -176,9 +182,9 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
         tally.total = shard.count(tally.total)
         waiting = shard.share(episodes(sitting.environments, config))
     if sitting.resumed:
-        _carry_over(tally, writer, changed_from(directory.manifest.config, config))
+        _carry_over(tally, writer, changed_from(directory.manifest.config, config), heard)
     run = Run(config, sitting.models, writer, tally)
-    runner = Runner(run, sitting.environments, writer, at_once=_at_once(sitting), waiting=waiting)
+    runner = Runner(run, sitting.environments, writer, at_once=_at_once(sitting, heard), waiting=waiting)
     writer.set_state("running")
     if shard is None:
         unpause_run(directory.path)  # one that an earlier sitting left behind
@@ -187,11 +193,11 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
     started = loop.time()
     state: RunState = "failed"
     conversations = asyncio.ensure_future(runner.simulate())
-    with stopping(conversations, tally, runner.stop, IN_TIME):
+    with stopping(conversations, tally, runner.stop, IN_TIME, heard):
         pausing = asyncio.create_task(
-            follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally))
+            follow(run.gate, partial(_pauses, directory.path, tally), partial(_tell_pause, writer, tally, heard))
         )
-        display = None if output.is_quiet() else asyncio.create_task(show_progress(tally, output.talk_console(), notes))
+        display = asyncio.create_task(heard.follow(tally, notes))
         beating = None if shard is None else asyncio.create_task(_beat(directory, tally))
         try:
             with suppress(asyncio.CancelledError):
@@ -208,8 +214,8 @@ async def _talk(sitting: Sitting, directory: RunDirectory, writer: RunWriter) ->
                 writer.set_state(state)
                 if tally.stop:
                     writer.add_event("stop", {"reason": tally.stop})
-    if not output.is_quiet() and not output.talk_console().is_terminal:
-        output.say(line(tally))
+    if tally.done < tally.total or tally.complete + tally.failed:
+        heard.ended(tally)
     return summarised(directory.path, state, tally, rating, config, loop.time() - started, sitting.models)
 
 
@@ -229,26 +235,24 @@ def _pauses(path: Path, tally: Tally) -> bool:
     return tally.stop is None and is_paused(path)
 
 
-def _tell_pause(writer: RunWriter, tally: Tally, paused: bool) -> None:
+def _tell_pause(writer: RunWriter, tally: Tally, heard: Listener, paused: bool) -> None:
     """Remember that the run pauses or goes on, and say so."""
     if tally.stop is None:
         writer.add_event("pause" if paused else "unpause", {})
-        output.say("Paused: no new call is begun." if paused else "Going on.")
+        heard.say("Paused: no new call is begun." if paused else "Going on.")
 
 
-def _at_once(sitting: Sitting) -> int:
+def _at_once(sitting: Sitting, heard: Listener) -> int:
     """Return how many conversations to have at once: as asked for, or as many as a local prefix cache can hold."""
     config = sitting.config
     room = conversations_in_cache(sitting.environments, config, sitting.models)
     if room is None or room >= min(config.concurrency, start_tally(sitting.environments, config).total):
         return config.concurrency
-    output.say(
-        f"{room} conversations at once: more would push each other out of the model's memory (-o cache_mib=...)."
-    )
+    heard.say(f"{room} conversations at once: more would push each other out of the model's memory (-o cache_mib=...).")
     return room
 
 
-def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any]) -> None:
+def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any], heard: Listener) -> None:
     reopened = writer.reopen_failed()
     totals = writer.totals()
     tally.earlier_done = writer.finished_count()
@@ -257,17 +261,19 @@ def _carry_over(tally: Tally, writer: RunWriter, changed: Mapping[str, Any]) -> 
     tally.check_budget()
     writer.add_event("resume", {"finished": tally.earlier_done, "reopened": reopened, "changed_from": changed})
     again = f", {reopened} failed ones are tried again" if reopened else ""
-    output.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
+    heard.say(f"{tally.earlier_done} of {tally.total} conversations are finished{again}.")
 
 
 @contextmanager
-def stopping(work: asyncio.Future[Any], tally: Stoppable, stop: Callable[[], None], in_flight: str) -> Iterator[None]:
+def stopping(
+    work: asyncio.Future[Any], tally: Stoppable, stop: Callable[[], None], in_flight: str, heard: Listener
+) -> Iterator[None]:
     """First SIGINT or SIGTERM during the block: ``stop``, and say what becomes of what is ``in_flight``. Second: stop now."""
 
     def asked_to_stop() -> None:
         if tally.stop is None:
             stop()
-            output.say(f"Stopping: what is in flight {in_flight}; once more to stop now.")
+            heard.say(f"Stopping: what is in flight {in_flight}; once more to stop now.")
         else:
             work.cancel()
 
