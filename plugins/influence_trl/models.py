@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from influence_cli.api import InfluenceError, Prompts, derive_seed
+from influence_trl.attention import pass_over_padding
 from influence_trl.options import TrainingOptions
 from influence_trl.stage import WEIGHTS, Stage
 
@@ -162,6 +163,7 @@ def _load_base(stage: Stage, options: TrainingOptions) -> Any:
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unloadable(stage, error) from error
     model.config.use_cache = False
+    pass_over_padding(model, gpu=on_gpu(options), dtype=dtype)
     if options.quantize is not None:
         from peft import prepare_model_for_kbit_training
 

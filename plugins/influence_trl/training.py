@@ -182,7 +182,7 @@ def _arguments(stage: Stage, options: TrainingOptions, folder: StageFolder) -> d
         "lr_scheduler_type": "constant",
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "bf16": bf16,
         "gradient_checkpointing": on_gpu(options) if checkpointing is None else checkpointing,
         "use_cpu": not on_gpu(options),
