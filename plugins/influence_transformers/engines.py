@@ -172,6 +172,7 @@ def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -
             compute,
             prompts.decode,
             Pool(shape, _budget(options, shape.device)),
+            release=runner.release,
             ending=prompts.ending,
             max_rows=options.max_rows or (8192 if on_gpu else 512),
             max_running=options.max_running or (256 if on_gpu else 64),

@@ -7,6 +7,7 @@ to rounding, found by trying; norms of any other kind are left alone.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -46,6 +47,8 @@ def _fused(module: Any, devices: tuple[str, ...]) -> FusedNorm | None:
     if type(module).__name__.endswith("RMSNorm") and isinstance(weight, torch.Tensor) and isinstance(eps, float):
         if weight.device.type not in devices or weight.dim() != 1 or any(True for _ in module.children()):
             return None
+        if len(inspect.signature(module.forward).parameters) != 1:
+            return None  # a gate, or a residual, that is added in the same step
         rows = torch.linspace(-3.0, 5.0, _ROWS * len(weight), device=weight.device).view(_ROWS, -1).to(weight.dtype)
         fused = FusedNorm(module, eps)
         with torch.inference_mode():

@@ -13,8 +13,8 @@ import torch
 
 from influence_cli.api import ChoiceTrie, answer_log_probabilities
 
-_AT_ONCE = 1 << 23
-"""Logits that are made precise at once."""
+_AT_ONCE, _AT_ONCE_ON_CPU = 1 << 23, 1 << 19
+"""Logits that are made precise at once: what fits a processor's caches, or fills a GPU."""
 
 
 def seen_nodes(trie: ChoiceTrie) -> torch.Tensor:
@@ -50,13 +50,14 @@ def choice_log_probabilities(questions: Sequence[Question], logits: torch.Tensor
         nodes += range(first + 1, first + 1 + len(trie.tokens))
     before, node = torch.tensor(befores, device=device), torch.tensor(nodes, device=device)
     rows = torch.tensor(sorted({*befores, *nodes}), device=device)
+    at_once = _AT_ONCE_ON_CPU if device.type == "cpu" else _AT_ONCE
     norm = torch.zeros(len(logits), dtype=torch.float64, device=device)
-    for part in torch.split(rows, max(1, _AT_ONCE // logits.shape[1])):
+    for part in torch.split(rows, max(1, at_once // logits.shape[1])):
         norm[part] = torch.logsumexp(logits[part].double(), dim=-1)
     taken = logits[before, torch.tensor(tokens, device=device)].double() - norm[before]
     endings = {tuple(question.ending) for question in questions} - {()}
     ends = {
-        ids: torch.logsumexp(logits[node][:, torch.tensor(ids, device=device)].double(), dim=-1) - norm[node]
+        ids: torch.logsumexp(logits[node.unsqueeze(1), torch.tensor(ids, device=device)].double(), dim=-1) - norm[node]
         for ids in endings
     }
     steps, *worth = torch.stack([taken, *ends.values()]).tolist()

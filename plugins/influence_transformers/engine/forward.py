@@ -144,3 +144,6 @@ class Runner:
                 return (found if self._some_logits else found[wanted]).float()
         finally:
             use(None)
+
+    def release(self) -> None:
+        """Give back nothing: no memory is held between passes."""

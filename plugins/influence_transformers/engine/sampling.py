@@ -23,17 +23,42 @@ class Draws:
     top_p: float
     seed: int
     _stream: random.Random = field(init=False)
+    _last: float = field(init=False, default=0.0)
+    _fresh: bool = field(init=False, default=False)
+    _again: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._stream = random.Random(self.seed)
 
     def next(self) -> float:
         """Return the next uniform number in [0, 1)."""
-        return self._stream.random()
+        if not self._again:
+            self._last = self._stream.random()
+        self._again, self._fresh = False, True
+        return self._last
+
+    def begin(self) -> None:
+        """Say that what is drawn from now on can be undone."""
+        self._fresh = False
+
+    def undo(self) -> None:
+        """Give out once more what was drawn since :meth:`begin`, if anything was; it came to nothing."""
+        self._again = self._again or self._fresh
 
 
 def draw_tokens(logits: torch.Tensor, draws: Sequence[Draws]) -> list[int]:
-    """Return a token for each row of ``logits`` (float32, rows x vocabulary)."""
+    """Return a token for each row of ``logits`` (float32, rows x vocabulary); where that fails, nothing has been drawn."""
+    for draw in draws:
+        draw.begin()
+    try:
+        return _drawn(logits, draws)
+    except BaseException:
+        for draw in draws:
+            draw.undo()
+        raise
+
+
+def _drawn(logits: torch.Tensor, draws: Sequence[Draws]) -> list[int]:
     if logits.device.type == "mps":  # it has no float64
         logits = logits.cpu()
     chosen = [0] * len(draws)

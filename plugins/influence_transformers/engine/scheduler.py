@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -49,12 +50,14 @@ class Scheduler:
         decode: Callable[[list[int]], str],
         pool: Pool,
         *,
+        release: Callable[[], None] = lambda: None,
         ending: frozenset[int],
         max_rows: int,
         max_running: int,
     ) -> None:
         self._compute = compute
         self._decode = decode
+        self._release = release
         self.pool = pool
         self.tree = PrefixTree(pool)
         self._ending = sorted(ending)
@@ -95,6 +98,7 @@ class Scheduler:
 
     def lighten(self) -> bool:
         """Halve what is computed at once, after memory ran out; False if it cannot be less."""
+        self._release()
         self.tree.evict(self.pool.used // 2)
         if self.max_rows <= 16:
             return False
@@ -165,7 +169,8 @@ class Scheduler:
 
     def _leave(self, seq: Sequence) -> None:
         if seq.node is not None:
-            self.tree.unpin(seq.node, asked=isinstance(seq.task, ChoiceTask))
+            own_end = seq.published > seq.cached  # else the path ends where somebody's conversation does
+            self.tree.unpin(seq.node, asked=own_end and isinstance(seq.task, ChoiceTask))
         seq.node, seq.segment, seq.above = None, None, []
         if seq in self.running:
             self.running.remove(seq)
@@ -191,33 +196,28 @@ class Scheduler:
         return works
 
     def _advance(self, works: list[Work], layout: Layout, logits: torch.Tensor) -> None:
-        offset = 0
-        replies: list[tuple[Sequence, TextTask, int]] = []
-        asked: list[tuple[Sequence, Question]] = []
-        for (seq, count, last), owned in zip(works, layout.owners, strict=True):
+        offsets = list(accumulate(layout.owners, initial=0))
+        asked = [
+            (seq, Question(seq.task.trie, offset, self._ending if seq.task.ending else ()))
+            for (seq, _, last), offset in zip(works, offsets, strict=False)
+            if last and isinstance(seq.task, ChoiceTask)
+        ]
+        replies = [
+            (seq, seq.task, offset)
+            for (seq, _, last), offset in zip(works, offsets, strict=False)
+            if last and isinstance(seq.task, TextTask)
+        ]
+        # What may run out of memory comes first: a step that is done again finds everything as it was.
+        answers = choice_log_probabilities([question for _, question in asked], logits) if asked else []
+        tokens = self._drawn(replies, logits) if replies else []
+        for seq, count, last in works:
             assert seq.segment is not None
             seq.computed += count
             seq.segment.length = seq.computed - seq.base
             if last and seq.published < len(seq.prompt):
                 self._publish(seq)
-            if last and isinstance(seq.task, ChoiceTask):
-                asked.append((seq, Question(seq.task.trie, offset, self._ending if seq.task.ending else ())))
-            elif last and isinstance(seq.task, TextTask):
-                replies.append((seq, seq.task, offset))
-            offset += owned
-        if asked:
-            answers = choice_log_probabilities([question for _, question in asked], logits)
-            for (seq, _), found in zip(asked, answers, strict=True):
-                self._resolve(seq, ChoiceResult(found, len(seq.prompt), seq.cached))
-        if replies:
-            self._draw(replies, logits)
-
-    def _draw(self, replies: list[tuple[Sequence, TextTask, int]], logits: torch.Tensor) -> None:
-        rows = logits[[offset for _, _, offset in replies]] if len(replies) < len(logits) else logits
-        early = [i for i, (seq, task, _) in enumerate(replies) if len(seq.generated) < task.min_tokens]
-        if early:
-            rows = self._without_ending(rows, early)
-        tokens = draw_tokens(rows, [task.draws for _, task, _ in replies])
+        for (seq, _), found in zip(asked, answers, strict=True):
+            self._resolve(seq, ChoiceResult(found, len(seq.prompt), seq.cached))
         for (seq, task, _), token in zip(replies, tokens, strict=True):
             self.counters.completion_tokens += 1
             seq.generated.append(token)
@@ -225,6 +225,13 @@ class Scheduler:
             if end is not None:
                 self._publish(seq)
                 self._resolve(seq, TextResult(end[0], tuple(seq.generated), end[1], len(seq.prompt), seq.cached))
+
+    def _drawn(self, replies: list[tuple[Sequence, TextTask, int]], logits: torch.Tensor) -> list[int]:
+        rows = logits[[offset for _, _, offset in replies]] if len(replies) < len(logits) else logits
+        early = [i for i, (seq, task, _) in enumerate(replies) if len(seq.generated) < task.min_tokens]
+        if early:
+            rows = self._without_ending(rows, early)
+        return draw_tokens(rows, [task.draws for _, task, _ in replies])
 
     def _without_ending(self, rows: torch.Tensor, early: list[int]) -> torch.Tensor:
         """Return logits (rows x vocabulary) in which the rows that are ``early`` cannot end."""

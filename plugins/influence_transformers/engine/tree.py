@@ -242,6 +242,7 @@ class PrefixTree:
             upper = Node(node.parent, node.tokens[:count], self._copied(upper_span), node.used)
             node.parent.children[int(upper.tokens[0])] = upper
             node.span = None
+            self._may_go(upper)
             return upper
         lower_span = Span(segment, start + count, stop)
         if not node.pins:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
@@ -19,12 +19,16 @@ from influence_transformers.engine.attention import NAME, Probe, UnsupportedAtte
 from influence_transformers.engine.forward import Layout, Runner, Work, lay_out
 from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.segments import CacheShape, Pool, Span
-from influence_transformers.engine.sequences import Sequence, TextTask
-from influence_transformers.engine.tabled import TableRunner, served
+from influence_transformers.engine.sequences import ChoiceTask, Sequence, TextTask
+from influence_transformers.engine.tabled import TableRunner, unserved
+from influence_transformers.engine.tables import PIECE
 
 _log = logging.getLogger(__name__)
-_LENGTH = 24
-_SPLIT = 10
+_SHORT, _LONG = 24, PIECE + 90
+"""Tokens of the prompt that is tried: by calls, and from tables, where a span longer than an item's piece is read."""
+_AFTER_SPLIT = 14
+_BESIDE = 4
+"""Tokens that follow the prompt, and some to spare."""
 
 
 class PassRunner(Protocol):
@@ -32,6 +36,10 @@ class PassRunner(Protocol):
 
     def logits(self, layout: Layout, adapter: str | None = None) -> torch.Tensor:
         """Return float32 logits, wanted rows x vocabulary; ``adapter`` names what the model computes with at present."""
+        ...
+
+    def release(self) -> None:
+        """Give back what memory it can do without, since memory ran out."""
         ...
 
 
@@ -49,73 +57,127 @@ def try_packed(model: Any, context: int | None, *, record: bool = True) -> Packe
     """
     config = model.config
     before = getattr(config, "_attn_implementation", None)
-    vocabulary = config.get_text_config().vocab_size
-    ids = [(7 + 13 * i * i) % vocabulary for i in range(_LENGTH)]
     try:
-        with torch.inference_mode():
-            own = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, [_SPLIT, -1]]
+        short = _ask(model, _SHORT)
         model.set_attn_implementation(NAME)
         with torch.inference_mode(), _plan(Probe()) as probe:
-            model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
+            model(input_ids=torch.tensor([short.ids], device=model.device), use_cache=False)
         layers = config.get_text_config().num_hidden_layers
         if len(probe.layers) != layers or probe.dtype is None:
             raise UnsupportedAttentionError("not every layer keeps keys and values")
         if probe.window is not None and (context is None or probe.window < context):
             raise UnsupportedAttentionError(f"some layers see a window of {probe.window} tokens only")
         shape = CacheShape(probe.layers, probe.dtype, torch.device(model.device))
+        runner = _from_tables(
+            model, shape, probe.heads, before, min(_LONG, (context or _LONG) - _BESIDE), record=record
+        )
     except Exception as error:  # noqa: BLE001 - model code may fail in any way; then it runs unbatched
         _switch_back(model, before, f"{type(error).__name__}: {error}")
         return None
-    reason = ""
-    for make in _runners(model, shape, probe.heads, record):
-        reason = _differs(make, shape, ids, own)
-        if not reason:
-            return Packed(shape, make())
-    _switch_back(model, before, reason)
+    if runner is None:
+        runner = Runner(model)
+        reason = _differs(runner, shape, short)
+        if reason:
+            _switch_back(model, before, reason)
+            return None
+    return Packed(shape, runner)
+
+
+def _from_tables(
+    model: Any, shape: CacheShape, heads: set[int], before: str | None, length: int, *, record: bool
+) -> PassRunner | None:
+    """Return what serves the model from tables, tried on a prompt so long; None, said on a GPU, if they do not serve."""
+    reason = unserved(shape, heads)
+    if not reason:
+        model.set_attn_implementation(before)
+        asked = _ask(model, max(_SHORT, length))
+        model.set_attn_implementation(NAME)
+        try:
+            runner = TableRunner(model, shape, next(iter(heads)), record=record)
+        except Exception as error:  # noqa: BLE001 - a compiler may be missing
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            reason = _differs(runner, shape, asked)
+            if not reason:
+                return runner
+    if shape.device.type == "cuda":
+        _log.warning("This model's passes take a kernel call for each of their parts, which is slow: %s", reason)
     return None
 
 
-def _runners(model: Any, shape: CacheShape, heads: set[int], record: bool) -> Iterator[Callable[[], PassRunner]]:
-    """Yield what may serve, the fastest first."""
-    if served(shape, heads):
-        yield lambda: TableRunner(model, shape, next(iter(heads)), record=record)
-    yield lambda: Runner(model)
+class _Asked(NamedTuple):
+    """A prompt, two tokens and one that may follow it, and the model's own logits.
+
+    Logits after the ``split``-th token, the last but one, the last, the two, and the one, 6 x vocabulary.
+    """
+
+    ids: list[int]
+    split: int
+    pair: list[int]
+    other: int
+    logits: torch.Tensor
 
 
-def _differs(make: Callable[[], PassRunner], shape: CacheShape, ids: list[int], own: torch.Tensor) -> str:
-    """Return why a runner does not serve, nothing if it does: its logits are ``own``, what the model itself gives."""
+def _ask(model: Any, length: int) -> _Asked:
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = [(7 + 13 * i * i) % vocabulary for i in range(length)]
+    *pair, other = ((ids[-1] + more) % vocabulary for more in (1, 2, 3))
+    split = length - _AFTER_SPLIT
+    with torch.inference_mode():
+        first, second = (
+            model(input_ids=torch.tensor([ids + more], device=model.device), use_cache=False).logits[0]
+            for more in (pair, [other])
+        )
+    return _Asked(ids, split, pair, other, torch.cat([first[[split, -4, -3, -2, -1]], second[-1:]]).float())
+
+
+def _differs(runner: PassRunner, shape: CacheShape, asked: _Asked) -> str:
+    """Return why a runner does not serve, nothing if it does: its logits are what the model itself gives."""
     try:
-        ours = _in_pieces(make(), shape, ids)
+        ours = _in_pieces(runner, shape, asked)
     except Exception as error:  # noqa: BLE001 - a kernel may fail in any way
-        reason = f"{type(error).__name__}: {error}"
-    else:
-        difference = float((own.float() - ours).abs().max() / own.float().std().clamp_min(1e-6))
-        if difference < (1e-2 if shape.dtype == torch.float32 else 0.5):
-            return ""
-        reason = f"logits differ by {difference:.2g} standard deviations"
-    _log.info("One way to batch this model does not serve: %s", reason)
-    return reason
+        return f"{type(error).__name__}: {error}"
+    spread = asked.logits.std(dim=-1, keepdim=True).clamp_min(1e-6)
+    difference = float(((asked.logits - ours).abs() / spread).max())
+    if difference < (1e-2 if shape.dtype == torch.float32 else 0.5):
+        return ""
+    return f"logits differ by {difference:.2g} standard deviations"
 
 
-def _in_pieces(runner: PassRunner, shape: CacheShape, ids: list[int]) -> torch.Tensor:
-    """Return logits after the first piece and at the end, the first piece read by a second sequence as a shared span."""
+def _in_pieces(runner: PassRunner, shape: CacheShape, asked: _Asked) -> torch.Tensor:
+    """Return the logits that were asked for, from passes of every kind.
+
+    One sequence reads up to the split. A second one sees that as a shared span and goes on in two chunks and a single row; a
+    third, which shares it as well, asks for what follows as choices.
+    """
     pool = Pool(shape, 0)
-    first = _sequence(ids[: _SPLIT + 1])
-    first.segment = pool.segment(_LENGTH)
-    after = runner.logits(lay_out([Work(first, _SPLIT + 1, True)]))
-    second = _sequence(ids)
-    second.above = [Span(first.segment, 0, _SPLIT)]
-    second.base = second.computed = _SPLIT
-    second.segment = pool.segment(_LENGTH)
-    half = (_LENGTH - _SPLIT) // 2
-    runner.logits(lay_out([Work(second, half, False)]))
-    second.computed += half
-    last = runner.logits(lay_out([Work(second, _LENGTH - _SPLIT - half, True)]))
-    return torch.cat([after, last])
+    ids, split, length = asked.ids, asked.split, len(asked.ids)
+    first = _sequence(ids[: split + 1], TextTask(Draws(0.0, 1.0, 0), 1))
+    first.segment = pool.segment(length)
+    after = runner.logits(lay_out([Work(first, split + 1, True)]))
+    second, third = (
+        _sequence(ids, task)
+        for task in (TextTask(Draws(0.0, 1.0, 0), 1), ChoiceTask([asked.pair, [asked.other]], ending=False))
+    )
+    for seq in (second, third):
+        seq.above = [Span(first.segment, 0, split)]
+        seq.base = seq.computed = split
+        seq.segment = pool.segment(length)
+    chunk = (length - split) // 2
+    runner.logits(lay_out([Work(second, chunk, False)]))
+    second.computed += chunk
+    rest = length - split - chunk - 1
+    before = runner.logits(lay_out([Work(second, rest, True), Work(third, length - split, True)]))
+    second.computed += rest
+    last = runner.logits(lay_out([Work(second, 1, True)]))
+    assert isinstance(third.task, ChoiceTask)
+    trie = third.task.trie
+    rows = [2 + trie.tokens.index(token) for token in (*asked.pair, asked.other)]  # before them: two prompts' ends
+    return torch.cat([after, before[:1], last, before[rows]])
 
 
-def _sequence(ids: list[int]) -> Sequence:
-    return Sequence(np.asarray(ids, np.int32), TextTask(Draws(0.0, 1.0, 0), 1), None, Future())
+def _sequence(ids: list[int], task: TextTask | ChoiceTask) -> Sequence:
+    return Sequence(np.asarray(ids, np.int32), task, None, Future())
 
 
 def _switch_back(model: Any, before: str | None, reason: str) -> None:

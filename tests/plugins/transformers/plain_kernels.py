@@ -44,9 +44,10 @@ class Shape:
                 queries = q[listed[item.listed + i]].numpy().reshape(self.heads, self.repeat, self.width)
                 with np.errstate(divide="ignore"):
                     scores = np.where(seen, np.einsum("hrd,hnd->hrn", queries, keys) * scale, -np.inf)
-                    total = np.exp(scores).sum(-1, keepdims=True)
-                    lse[item.result + i] = torch.from_numpy(np.log2(total).reshape(-1))
-                shares = np.exp(scores) / np.where(total, total, 1.0)
+                    most = np.where(seen.any(), scores.max(-1, keepdims=True), 0.0)
+                    total = np.exp(scores - most).sum(-1, keepdims=True)
+                    lse[item.result + i] = torch.from_numpy((most / np.log(2) + np.log2(total)).reshape(-1))
+                shares = np.exp(scores - most) / np.where(total, total, 1.0)
                 found = np.einsum("hrn,hnd->hrd", shares, values)
                 out[item.result + i] = torch.from_numpy(found.reshape(-1, self.width))
 

@@ -15,6 +15,8 @@ from influence_transformers.options import TransformersOptions
 
 torch = pytest.importorskip("torch")
 
+from influence_transformers.engine import choices, sampling  # noqa: E402
+
 RATINGS = tuple(str(i) for i in range(1, 11))
 TRANSCRIPT = "<user>\nShould I have one more?\n</user>\n<agent>\nThat is yours to decide.\n</agent>\n\n"
 
@@ -231,3 +233,33 @@ async def test_roles_of_one_model_share_one_copy(splitting):
     await second.aclose()
     with pytest.raises(CallFailedError, match="closed"):
         await second.generate(say(prompt("hi")))
+
+
+@pytest.mark.parametrize("where", ["choices", "sampling"])
+async def test_memory_that_runs_out_after_a_pass_changes_no_answer(splitting, monkeypatch, where):
+    """The step is done again with half as much at once, from where it stood: no token twice, no draw lost."""
+
+    async def answers():
+        made = TransformersBackend(str(splitting), TransformersOptions(engine="packed", dtype="float32"))
+        asked = [made.generate(say(prompt(f"Say {i}."), temperature=0.9, seed=i)) for i in range(4)]
+        asked += [made.choose(ask(prompt(f"How good is {i}?"))) for i in range(4)]
+        found = await asyncio.gather(*asked)
+        await made.aclose()
+        return [reply.text for reply in found[:4]], [p for reply in found[4:] for p in reply.probabilities]
+
+    expected = await answers()
+    failed = []
+    module, name = (choices, "answer_log_probabilities") if where == "choices" else (sampling, "_invert")
+    original = getattr(module, name)
+
+    def once(*arguments):
+        if not failed:
+            failed.append(name)
+            raise torch.OutOfMemoryError
+        return original(*arguments)
+
+    monkeypatch.setattr(module, name, once)
+    found = await answers()
+    assert failed
+    assert found[0] == expected[0]
+    assert found[1] == pytest.approx(expected[1], abs=1e-5)

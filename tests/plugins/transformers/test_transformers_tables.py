@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,17 +12,21 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from transformers import AutoModelForCausalLM  # noqa: E402
+
 from influence_cli.schemas.messages import ChatMessage  # noqa: E402
 from influence_cli.schemas.requests import ChoiceRequest, GenerateRequest, Sampling  # noqa: E402
 from influence_transformers.backend import TransformersBackend  # noqa: E402
-from influence_transformers.engine import tabled  # noqa: E402
+from influence_transformers.engine import recordings, tabled  # noqa: E402
 from influence_transformers.engine.attention import Among, Plan, Read, Single, Write  # noqa: E402
 from influence_transformers.engine.calls import Calls  # noqa: E402
 from influence_transformers.engine.segments import CacheShape, LayerShape, Pool, Span  # noqa: E402
-from influence_transformers.engine.tables import COLUMNS, PIECE, WORD, Item, Maker  # noqa: E402
+from influence_transformers.engine.tables import COLUMNS, PIECE, WORD, Item, Maker, Sizes  # noqa: E402
+from influence_transformers.engine.trial import try_packed  # noqa: E402
 from influence_transformers.options import TransformersOptions  # noqa: E402
 
 from . import plain_kernels  # noqa: E402
+from .conftest import make_model  # noqa: E402
 
 HEADS, WIDTH, LAYERS = 2, 8, 2
 SHAPE = CacheShape(dict.fromkeys(range(LAYERS), LayerShape(HEADS, WIDTH, WIDTH)), torch.float32, torch.device("cpu"))
@@ -129,12 +134,12 @@ def test_recorded_sizes_are_few_and_hold_the_pass():
     found = set()
     for rows in range(1, 1025):
         sizes = tabled.Sizes(rows, min(rows, 64), min(rows, 64), rows // 16, 0, 3 * rows, 4, 3 * rows, 0)
-        recorded = tabled.recorded_sizes(sizes, 1024)
+        recorded = recordings.recorded_sizes(sizes, 1024)
         assert recorded is not None
         assert all(ours >= own for ours, own in zip(recorded, sizes, strict=True))
         found.add(recorded)
-    assert len(found) == sum(step <= 1024 for step in tabled.STEPS)
-    assert tabled.recorded_sizes(sizes._replace(rows=1025), 1024) is None
+    assert len(found) == sum(step <= 1024 for step in recordings.STEPS)
+    assert recordings.recorded_sizes(sizes._replace(rows=1025), 1024) is None
 
 
 def compare(plan, repeat, kernels):
@@ -158,14 +163,14 @@ def compare(plan, repeat, kernels):
 
 
 @settings(deadline=None, max_examples=15)
-@given(plan=plans(), repeat=st.sampled_from([1, 3, 4]))
+@given(plan=plans(), repeat=st.sampled_from([1, 3, 4, 7, 20]))
 def test_tables_say_what_calls_compute(plan, repeat):
     compare(plan, repeat, plain_kernels.Shape)
 
 
 @pytest.mark.skipif(tabled.find_spec("triton") is None, reason="Triton comes with torch's builds for GPUs")
 @settings(deadline=None, max_examples=8)
-@given(plan=plans(), repeat=st.sampled_from([1, 3, 4]))
+@given(plan=plans(), repeat=st.sampled_from([1, 3, 7]))
 def test_kernels_compute_what_calls_do(plan, repeat):
     if os.environ.get("TRITON_INTERPRET") != "1":
         pytest.skip("TRITON_INTERPRET=1 interprets the kernels on a processor: nox -s kernels")
@@ -197,3 +202,72 @@ async def test_the_engine_answers_alike_from_tables(splitting, monkeypatch):
     assert served == ["Runner", "TableRunner"]
     assert answers[0][0] == answers[1][0]
     np.testing.assert_allclose(answers[0][1], answers[1][1], atol=1e-5)
+
+
+@pytest.mark.parametrize("broken", ["few", "many", "masked", None])
+@pytest.mark.parametrize("heads", [2, 8])
+def test_a_kernel_that_is_wrong_is_not_taken(broken, heads, tmp_path, monkeypatch):
+    class Broken(plain_kernels.Shape):
+        def read(self, q, out, lse, items, *rest, few=False, masked=False):
+            super().read(q, out, lse, items, *rest, few=few, masked=masked)
+            if broken == ("few" if few else "masked" if masked else "many"):
+                for row in items.view(-1, COLUMNS).tolist():
+                    item = Item(*row)
+                    out[item.result : item.result + item.rows] = 7.0
+
+    monkeypatch.setattr(tabled, "DEVICES", ("cpu",))
+    monkeypatch.setattr(tabled, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "influence_transformers.engine.kernels", SimpleNamespace(Shape=Broken))
+    folder = make_model(tmp_path / "model", num_attention_heads=heads, head_dim=8)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    packed = try_packed(model, 2048)
+    assert packed is not None
+    assert type(packed.runner).__name__ == ("TableRunner" if broken is None else "Runner")
+
+
+class Graph:
+    """A recording that counts how often it is played."""
+
+    def __init__(self):
+        self.played = 0
+
+    def replay(self):
+        self.played += 1
+
+
+class Recorder(recordings.Recordings):
+    """Records nothing for real: there is no GPU."""
+
+    def __init__(self):
+        super().__init__(lambda _, sizes: torch.zeros(sizes.wanted, 5), torch.device("cpu"))
+        self.graphs = {}
+
+    def _record(self, sizes, packed):
+        graph = self.graphs[sizes] = Graph()
+        return recordings._Recording(graph, packed, self._room(sizes.wanted))
+
+
+def sizes_of(rows):
+    return recordings.recorded_sizes(Sizes(rows, 1, 1, 0, 0, rows, 1, rows, 0), 8192)
+
+
+def test_what_comes_often_is_recorded_and_what_was_played_longest_ago_makes_room(monkeypatch):
+    monkeypatch.setattr(recordings, "_MOST_RECORDED", 2)
+    recorder = Recorder()
+    small, other, third, large = (sizes_of(rows) for rows in (8, 16, 32, 2000))
+    table = np.zeros(4, np.int64)
+    for sizes, least in ((small, 2), (large, 3)):
+        for count in range(1, 5):
+            assert recorder.play(None, sizes, table).shape == (sizes.wanted, 5)
+            assert (sizes in recorder.graphs) == (count >= least)
+    assert recorder.graphs[small].played == 3
+    recorder.play(None, small, table)  # so that the large one was played longest ago
+    for sizes in (other, other):
+        recorder.play(None, sizes, table)
+    assert {key[1] for key in recorder._made} == {small, other}
+    recorder.play("an adapter", small, table)  # another's passes are not its own
+    assert recorder.graphs[small].played == 4
+    recorder.stop("for the test")
+    assert recorder.play(None, small, table) is None
+    assert not recorder._made
+    assert third not in recorder.graphs
