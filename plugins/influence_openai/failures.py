@@ -76,7 +76,8 @@ def parse_error(status: int, body: bytes) -> ServerError:
         return ServerError(status, str(inner))
     detail = inner.get("detail")
     if isinstance(detail, list) and detail and isinstance(detail[0], dict):
-        place = [str(part) for part in detail[0].get("loc", ())]
+        loc = detail[0].get("loc")
+        place = [str(part) for part in loc] if isinstance(loc, list) else []
         return ServerError(status, f"{'.'.join(place)}: {detail[0].get('msg', '')}", param=place[-1] if place else "")
     message = inner.get("message") or detail or ""
     code = inner.get("code")
