@@ -22,3 +22,9 @@ async def until(happens: Callable[[], object], seconds: float = PATIENCE) -> Non
     while not happens():
         assert time.monotonic() < end, "it did not happen in time"
         await asyncio.sleep(0.002)
+
+
+def told(process, words):
+    """Read what a process says until it says ``words``."""
+    while not (said := process.stderr.readline()).startswith(words):
+        assert said, process.communicate()

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from tests.waiting import wait_until
+from tests.waiting import told, wait_until
 
 from influence_cli.store.labels import LabelRecord, write_label
 from influence_cli.store.reader import RunReader
@@ -353,12 +353,6 @@ def scoring(made_run):
     for process in started:
         process.kill()
         process.communicate()
-
-
-def told(process, words):
-    """Read what a process says until it says ``words``."""
-    while not (said := process.stderr.readline()).startswith(words):
-        assert said, process.communicate()
 
 
 def test_after_ctrl_c_what_is_in_flight_has_some_seconds_and_no_more(scoring, made_run):

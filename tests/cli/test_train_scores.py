@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from tests.waiting import told
 
 from influence_cli.scoring.scorers import ReplyLength
 from influence_cli.simulation.gate import follow
@@ -190,12 +191,6 @@ def scoring(place, tiny_folder, script):
     for process in started:
         process.kill()
         process.communicate()
-
-
-def told(process, words):
-    """Read what a process says until it says ``words``."""
-    while not (said := process.stderr.readline()).startswith(words):
-        assert said, process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

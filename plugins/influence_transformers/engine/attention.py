@@ -27,7 +27,6 @@ from influence_transformers.engine.segments import LayerShape, Segment, Span
 NAME = "influence_segments"
 """What the implementation is called in ``config._attn_implementation``."""
 
-_HANDLED = frozenset({"dropout", "position_ids", "position_embeddings", "use_cache", "cache_position", "is_causal"})
 _REFUSED = ("softcap", "s_aux", "position_bias")
 _state = threading.local()
 

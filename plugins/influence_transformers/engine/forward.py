@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from influence_transformers.engine.attention import Among, Plan, Read, Single, Write, use
+from influence_transformers.engine.attention import Among, Attention, Plan, Read, Single, Write, use
 from influence_transformers.engine.calls import Calls
 from influence_transformers.engine.choices import seen_nodes
 from influence_transformers.engine.segments import Span
@@ -119,31 +119,44 @@ def _lay_out_choices(layout: Layout, seq: Sequence, own: int) -> list[int]:
     return list(range(start, stop))
 
 
-class Runner:
-    """Sends packed passes through a model whose attention is :mod:`influence_transformers.engine.attention`."""
+class Model:
+    """A model whose attention is :mod:`influence_transformers.engine.attention`, asked for some rows' logits."""
 
     def __init__(self, model: Any) -> None:
-        self.model = model
-        self.device = torch.device(model.device)
+        self._model = model
         self._some_logits = "logits_to_keep" in inspect.signature(type(model).forward).parameters
+
+    def logits(
+        self, attention: Attention, tokens: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor
+    ) -> torch.Tensor:
+        """Return float32 logits, wanted rows x vocabulary, of a pass of ``tokens`` at ``positions`` (one of each a row)."""
+        extra = {"logits_to_keep": wanted} if self._some_logits else {}
+        use(attention)
+        try:
+            out = self._model(
+                input_ids=tokens.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False, **extra
+            )
+            found: torch.Tensor = out.logits[0]
+            return (found if self._some_logits else found[wanted]).float()
+        finally:
+            use(None)
+
+
+class Runner:
+    """Sends packed passes through a model, a kernel call for each part of them."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = Model(model)
+        self.device = torch.device(model.device)
 
     def logits(self, layout: Layout, adapter: str | None = None) -> torch.Tensor:  # noqa: ARG002 - all are served alike
         """Return float32 logits, wanted rows x vocabulary, having written the pass's keys and values."""
-        wanted = torch.tensor(layout.logit_rows, device=self.device, dtype=torch.long)
-        extra = {"logits_to_keep": wanted} if self._some_logits else {}
-        use(Calls(layout.plan, self.device))
-        try:
-            with torch.inference_mode():
-                out = self.model(
-                    input_ids=torch.tensor([layout.tokens], device=self.device),
-                    position_ids=torch.tensor([layout.positions], device=self.device),
-                    use_cache=False,
-                    **extra,
-                )
-                found: torch.Tensor = out.logits[0]
-                return (found if self._some_logits else found[wanted]).float()
-        finally:
-            use(None)
+        tokens, positions, wanted = (
+            torch.tensor(numbers, device=self.device, dtype=torch.long)
+            for numbers in (layout.tokens, layout.positions, layout.logit_rows)
+        )
+        with torch.inference_mode():
+            return self._model.logits(Calls(layout.plan, self.device), tokens, positions, wanted)
 
     def release(self) -> None:
         """Give back nothing: no memory is held between passes."""

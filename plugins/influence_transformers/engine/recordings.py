@@ -39,7 +39,10 @@ class _Recording(NamedTuple):
 
 
 class Recordings:
-    """The recorded passes of one model, by what it computes with and by size; the one played longest ago makes room."""
+    """The recorded passes of one model, by what it computes with and by size; the one played longest ago makes room.
+
+    ``off``: none is made or played any more.
+    """
 
     def __init__(self, forward: Forward, device: torch.device) -> None:
         self._forward = forward
@@ -49,11 +52,11 @@ class Recordings:
         self._stream: torch.cuda.Stream | None = None
         self._vocabulary = 0
         self._logits: torch.Tensor | None = None
-        self._off = False
+        self.off = False
 
     def play(self, variant: str | None, sizes: Sizes, packed: Table) -> torch.Tensor | None:
         """Return a pass's logits (good until the next pass), recorded if its size comes often; None if none can be."""
-        if self._off:
+        if self.off:
             return None
         key = (variant, sizes)
         recording = self._made.pop(key, None)
@@ -76,9 +79,9 @@ class Recordings:
 
     def stop(self, reason: str) -> None:
         """Give back the memory of all recordings, and make no more."""
-        if not self._off:
+        if not self.off:
             _log.warning("Passes of this model are recorded no more, which makes small ones slower: %s", reason)
-        self._off = True
+        self.off = True
         self._made.clear()
         self._logits = None
 

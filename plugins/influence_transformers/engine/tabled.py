@@ -8,18 +8,16 @@ sequences' segments, and a scratch segment of the maker's own.
 
 from __future__ import annotations
 
-import inspect
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from influence_transformers.engine.attention import use
+from influence_transformers.engine.forward import Layout, Model
 from influence_transformers.engine.recordings import Recordings, power, recorded_sizes
 from influence_transformers.engine.tables import MANY, Maker, Sizes
 
 if TYPE_CHECKING:
-    from influence_transformers.engine.forward import Layout
     from influence_transformers.engine.kernels import Shape
     from influence_transformers.engine.segments import CacheShape
 
@@ -56,11 +54,10 @@ class TableRunner:
         assert kind is not None
         origin = torch.empty(16, dtype=shape.dtype, device=shape.device)
         repeat = heads // kind.heads
-        self._model = model
+        self._model = Model(model)
         self._shape = shape
         self._maker = Maker(shape, repeat, origin.data_ptr())
         self._kernels = Shape(kind.heads, repeat, kind.key_dim, origin)
-        self._some_logits = "logits_to_keep" in inspect.signature(type(model).forward).parameters
         self._recordings = None
         if record and shape.device.type == "cuda":
             self._recordings = Recordings(self._forward, shape.device)
@@ -75,7 +72,7 @@ class TableRunner:
         wanted = len(layout.logit_rows)
         device = torch.cuda.device_of(self._kernels.origin)  # type: ignore[no-untyped-call]
         with torch.inference_mode(), device:
-            if self._recordings is not None:
+            if self._recordings is not None and not self._recordings.off:
                 sizes = recorded_sizes(tables.sizes, self._most)
                 found = None if sizes is None else self._recordings.play(adapter, sizes, tables.packed(sizes))
                 if found is not None:
@@ -90,26 +87,15 @@ class TableRunner:
 
     def _forward(self, packed: torch.Tensor, sizes: Sizes) -> torch.Tensor:
         tables = {name: packed[place] for name, place in sizes.places.items()}
-        extra = {"logits_to_keep": tables["wanted"]} if self._some_logits else {}
-        use(Pass(self._kernels, self._shape.places, tables, sizes))
-        try:
-            out = self._model(
-                input_ids=tables["tokens"].unsqueeze(0),
-                position_ids=tables["positions"].unsqueeze(0),
-                use_cache=False,
-                **extra,
-            )
-            found: torch.Tensor = out.logits[0]
-            return (found if self._some_logits else found[tables["wanted"]]).float()
-        finally:
-            use(None)
+        attention = Pass(self._kernels, self._shape.places, tables, sizes)
+        return self._model.logits(attention, tables["tokens"], tables["positions"], tables["wanted"])
 
 
 class Pass:
     """One pass's tables on the device, ready for every layer."""
 
     def __init__(self, kernels: Shape, places: dict[int, int], tables: dict[str, torch.Tensor], sizes: Sizes) -> None:
-        self._kernels, self._places, self._tables, self._sizes = kernels, places, tables, sizes
+        self._kernels, self._places, self._tables = kernels, places, tables
         self._parts = tables["parts"].view(sizes.rows, sizes.parts)
         heads, device = kernels.heads * kernels.repeat, kernels.origin.device
         self._out = torch.empty((sizes.results, heads, kernels.width), dtype=torch.float32, device=device)
