@@ -95,8 +95,9 @@ time.sleep(600)
         assert (await job.status()).state in ("waiting", "running")
         await asyncio.sleep(0.5)
         requeued = task.log.exists() and "requeued" in task.log.read_text()
-    # SLURM lets a requeued job wait for two minutes; the test does not.
-    subprocess.run(["scontrol", "update", f"JobId={job.id}", "StartTime=now"], check=True)
+    # SLURM lets a requeued job wait for two minutes. The test does not, but in the second in which the job was stopped its
+    # node would refuse to start it ("already killed").
+    subprocess.run(["scontrol", "update", f"JobId={job.id}", "StartTime=now+3seconds"], check=True)
     code = await job.wait()
     known = subprocess.run(["scontrol", "show", "job", job.id], capture_output=True, text=True, check=False).stdout
     await launcher.aclose()
