@@ -158,6 +158,25 @@ def test_every_kind_of_rows_can_be_learnt_from(train, wants, place):
         assert {line["desirable"] for line in lines} == expected
 
 
+@pytest.mark.parametrize("wants", ["best", "best-and-worst", "pairs", "all"])
+@pytest.mark.parametrize("top", ["1/16", "1/2"])
+def test_no_more_rows_are_learnt_from_than_a_dry_run_says(train, wants, top):
+    asked = ("--algo-option", f"wants={wants}", "--top", top, "--iterations", "1", "--json")
+    said = train(*asked, "--dry-run").document
+    done = train(*asked, "--out", "made").document
+    taken = done["iterations"][0]["stages"]["train"]
+    assert 0 < taken["rows"] <= said["rows"]
+    assert taken["tokens"] <= said["train_tokens"]
+
+
+def test_a_dry_run_of_fine_tuning_needs_no_key(influence, tiny_folder, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    asked = ("--env", tiny_folder, "-m", "openai:some-model", "--algo", "openai-finetune", "--samples", "1", "--n", "2")
+    answer = influence("train", *asked, "--level", "environment", "--dry-run", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.document["rows"] > 0
+
+
 def test_a_computed_score_can_be_the_reward(train, place):
     answer = train("--reward", "score", "--set", "selection.rubric=reply-length", "--out", "made", "--json")
     assert answer.code == 0, answer.stderr

@@ -14,12 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from influence_cli.backends.names import ModelName
 from influence_cli.environments.environment import Environment
 from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
 from influence_cli.launching.signals import interrupted_by_stops
 from influence_cli.listening import Advance, Listener
+from influence_cli.plugins.component import Component
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import agent_name, roles_of
@@ -147,7 +150,7 @@ def _plan(
     options = validate_options(algorithm, config.algorithm.options, flag="--algo-option ")
     notes: tuple[str, ...] = ()
     if config.source.run is None or config.iterations > 1:
-        config, notes = _comparable(environments, config, lambda: algorithm.load()(options).wants)
+        config, notes = _comparable(environments, config, lambda: rows_wanted(algorithm, options))
     trackers: dict[str, Tracker] = {}
     for name, own in config.trackers.items():
         component = registry.component("tracker", name)
@@ -215,9 +218,17 @@ def _roles(config: TrainConfig) -> tuple[Role, ...]:
 def estimated(plan: TrainPlan) -> TrainEstimate:
     """Return what the run takes."""
     component = plan.registry.component("algorithm", plan.config.algorithm.name)
-    options = validate_options(component, plan.config.algorithm.options, flag="--algo-option ").model_dump()
+    options = validate_options(component, plan.config.algorithm.options, flag="--algo-option ")
     shapes = {model.name.base: find_shape(model.name.model) for model in plan.models.values()}
-    return estimate_training(plan.environments, plan.config, plan.models, shapes, options)
+    wants = rows_wanted(component, options)
+    return estimate_training(plan.environments, plan.config, plan.models, shapes, options.model_dump(), wants)
+
+
+def rows_wanted(component: Component[Algorithm], options: BaseModel) -> RowsWanted:
+    """Return what an algorithm learns from; one whose class says so is not made, which may take a key."""
+    kind = component.load()
+    wants: RowsWanted | property | None = getattr(kind, "wants", None)
+    return wants if isinstance(wants, str) else kind(options).wants
 
 
 def go(plan: TrainPlan, heard: Listener) -> TrainResult:

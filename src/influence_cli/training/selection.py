@@ -104,7 +104,7 @@ def _of_group(group: Sequence[Candidate], config: SelectionConfig, *, wants: Row
         return Group((), (), "vetoed")
     if len(bad) < 2:
         return Group((), (), "alone")
-    count = config.count if config.count is not None else math.ceil(len(kept) * config.fraction - 1e-9)
+    count = share_of(len(kept), config)
     best = sorted(kept, key=lambda each: (-each.reward, each.hash(seed)))[:count]
     chosen = {each.episode_id for each in best}
     rest = [each for each in bad if each.episode_id not in chosen]
@@ -116,6 +116,11 @@ def _of_group(group: Sequence[Candidate], config: SelectionConfig, *, wants: Row
     else:
         best, worst = _spread(best, worst, config.minimum_spread)
     return Group(tuple(best), tuple(worst), None if best else "alike")
+
+
+def share_of(size: int, config: SelectionConfig) -> int:
+    """Return how many of a group of ``size`` are best, where there are as many."""
+    return config.count if config.count is not None else math.ceil(size * config.fraction - 1e-9)
 
 
 def _spread(best: list[Candidate], worst: list[Candidate], least: float) -> tuple[list[Candidate], list[Candidate]]:
