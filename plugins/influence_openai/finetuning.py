@@ -54,15 +54,17 @@ class OpenAIFineTune:
         self._options = options
         self._key = options.read_key()
 
+    def check_base(self, base: str) -> None:
+        """Raise InfluenceError for a model that no provider fine-tunes."""
+        if not base.startswith("openai:"):
+            hint = "Use --agent openai:MODEL, or --algo expert-iteration."
+            raise InfluenceError(f"openai-finetune cannot train {base}.", hint=hint)
+
     def train(self, job: TrainingJob, told: Told) -> TrainingOutcome:
         """Return the model that the provider made; InfluenceError where it refuses or its job fails."""
         import openai
 
-        if not job.base.startswith("openai:"):
-            raise InfluenceError(
-                f"openai-finetune cannot train {job.base}.",
-                hint="Use --agent openai:MODEL, or --algo expert-iteration.",
-            )
+        self.check_base(job.base)
         folder = Path(job.folder)
         rows = list(examples(Path(job.rows)))
         started = time.monotonic()

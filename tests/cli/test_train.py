@@ -177,6 +177,15 @@ def test_a_dry_run_of_fine_tuning_needs_no_key(influence, tiny_folder, monkeypat
     assert answer.document["rows"] > 0
 
 
+@pytest.mark.parametrize("algo", ["kto", "openai-finetune"])
+def test_a_model_that_cannot_be_trained_is_refused_before_anybody_talks_with_it(train, algo, place, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
+    answer = train("--out", "made", algo=algo)
+    assert answer.code == 2
+    assert "scripted:demo" in answer.stderr
+    assert not (place / "made").exists()
+
+
 def test_a_computed_score_can_be_the_reward(train, place):
     answer = train("--reward", "score", "--set", "selection.rubric=reply-length", "--out", "made", "--json")
     assert answer.code == 0, answer.stderr

@@ -51,7 +51,7 @@ from influence_cli.store.writer import RunWriter
 from influence_cli.training.conversing import Models, Stopped, phase_config
 from influence_cli.training.estimate import TrainEstimate, estimate_training
 from influence_cli.training.loop import Loop, Training
-from influence_cli.training.protocol import Algorithm, Tracker
+from influence_cli.training.protocol import Algorithm, ChecksBase, Tracker
 from influence_cli.training.report import training_figures
 from influence_cli.training.rewards import asked_scores, reward_role
 from influence_cli.training.shapes import find_shape
@@ -159,6 +159,8 @@ def _plan(
             trackers[name] = component.load()(checked)
     models = role_models(registry, config, heard, roles=_roles(config), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
+    if isinstance(made, ChecksBase):
+        made.check_base(agent_name(config).base)
     return TrainPlan(registry, config, environments, models, made, trackers, None, scorer=scorer, notes=notes)
 
 
