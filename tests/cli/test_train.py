@@ -186,6 +186,16 @@ def test_a_model_that_cannot_be_trained_is_refused_before_anybody_talks_with_it(
     assert not (place / "made").exists()
 
 
+def test_conversations_that_nobody_could_veto_are_counted(influence, tiny_folder, script):
+    mute = script('choices: [{role: veto, weights: {"1": 1}, mass: 0.1}]', "mute.yaml")
+    asked = ("--env", tiny_folder, "-m", "scripted:demo", "--algo", "scripted", "--samples", "4", "--iterations", "1")
+    answer = influence("train", *asked, "--veto", mute, "--out", "made")
+    assert answer.code == 0, answer.stderr
+    assert "conversations have no usable veto" in answer.stderr
+    again = influence("train", *asked, "--no-veto", "--out", "more")
+    assert "usable veto" not in again.stderr
+
+
 def test_a_computed_score_can_be_the_reward(train, place):
     answer = train("--reward", "score", "--set", "selection.rubric=reply-length", "--out", "made", "--json")
     assert answer.code == 0, answer.stderr

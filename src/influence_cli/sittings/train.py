@@ -292,9 +292,21 @@ def _result(plan: TrainPlan, directory: RunDirectory, state: RunState, reason: s
         notes.append(EMBEDDED_NOTE)
     with RunReader(directory) as run:
         figures = training_figures(run)
+    notes += without_veto(figures)
     if plan.algorithm is not None and plan.algorithm.wants == "best":
         notes += unlikelier(figures)
     return TrainResult(directory.path, state, figures, EXIT_STOPPED if reason else EXIT_DONE, reason, tuple(notes))
+
+
+def without_veto(figures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line on each iteration that learnt from conversations which nobody could veto."""
+    selected = ((row["iteration"], row["stages"]["select"] or {}) for row in figures)
+    return [
+        f"In iteration {iteration}, {found['without_veto']:,} of {found['candidates']:,} conversations have no usable veto: "
+        "they could be learnt from whatever they hold."
+        for iteration, found in selected
+        if found.get("without_veto")
+    ]
 
 
 def unlikelier(figures: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -173,6 +173,7 @@ class Loop:
             "candidates": len(found.rated),
             "unrated": found.unrated,
             "vetoed": selection.vetoed,
+            "without_veto": self._without_veto(found.rated),
             "groups": len(selection.groups),
             "empty": dict(selection.empty),
             "best": len(selection.best),
@@ -180,6 +181,13 @@ class Loop:
             "rows": count,
             "digest": sha256(path.read_bytes()).hexdigest(),
         }
+
+    def _without_veto(self, rated: Sequence[Candidate]) -> int:
+        """Return how many conversations could not be vetoed because no answer of the veto model is usable."""
+        if not self._config.veto or self._config.selection.veto_level is None:
+            return 0
+        asking = {each.name for each in self._training.environments if each.spec.roles.veto is not None}
+        return sum(each.veto is None and each.environment in asking for each in rated)
 
     def _rows(
         self,
