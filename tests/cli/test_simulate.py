@@ -363,7 +363,7 @@ def test_a_budget_of_dollars_stops_resumably(simulate):
     answer = simulate("--n", "8", "--concurrency", "1", "--max-cost", "1.5", "--set", prices, "--out", "made")
     assert answer.code == 3
     assert "Ended early: the budget of $1.5 is used up." in answer.stderr
-    assert "To go on: influence simulate --resume made" in answer.stdout
+    assert "To go on: influence simulate --resume made --max-cost DOLLARS" in answer.stdout
 
 
 def test_failures_beyond_the_allowed_share_end_with_one(influence, tiny_folder, script):

@@ -307,6 +307,8 @@ def test_a_budget_stops_the_run_and_more_of_it_goes_on(train, influence, trained
     assert stopped.code == 3
     assert stopped.document["state"] == "stopped"
     assert stopped.document["reason"] == "the budget of 3,000 tokens is used up"
+    same = influence("train", "--resume", "less")
+    assert (same.code, "influence train --resume less --max-tokens NUMBER" in same.stdout) == (3, True)
     done = influence("train", "--resume", "less", "--max-tokens", "100000000", "--json")
     assert done.code == 0, done.stderr
     assert adapter_digest(place / "less/adapters/3") == adapter_digest(place / "made/adapters/3")
@@ -323,7 +325,7 @@ def test_ctrl_c_while_training_leaves_a_run_that_goes_on(train, influence, train
     monkeypatch.setattr(ScriptedLearner, "train", interrupted)
     stopped = train("--out", "broken")
     assert stopped.code == 3
-    assert "To go on: influence train --resume broken" in stopped.stdout
+    assert "To go on: influence train --resume broken\n" in stopped.stdout
     monkeypatch.setattr(ScriptedLearner, "train", real)
     assert influence("train", "--resume", "broken", "-q").code == 0
     assert adapter_digest(place / "broken/adapters/3") == adapter_digest(place / "made/adapters/3")

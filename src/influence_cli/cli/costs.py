@@ -21,3 +21,8 @@ def tell_unpriced(names: Iterable[str]) -> None:
     name = next(iter(names), None)
     if name is not None:
         output.say(f"If it costs money, give its price for a million tokens: {price_example(name)}")
+
+
+def larger_budget(stop: str | None) -> str:
+    """Return the flag that a run which ``stop`` ended (``cost``, ``tokens``) needs to go on; earlier sittings count."""
+    return {"cost": " --max-cost DOLLARS", "tokens": " --max-tokens NUMBER"}.get(stop or "", "")

@@ -299,9 +299,11 @@ def _show_next(summary: Summary, *, ended: bool) -> None:
     """Show what can be done with a run that ``ended``, or stopped before."""
     from rich.text import Text
 
+    from influence_cli.cli.costs import larger_budget
+
     where, tally = output.plain(str(summary.path)), summary.tally
     if not ended:
-        output.emit(Text(f"To go on: influence simulate --resume {where}"))
+        output.emit(Text(f"To go on: influence simulate --resume {where}{larger_budget(tally.stop)}"))
     elif tally.failed:
         output.emit(Text(f"To try the failed ones again: influence simulate --resume {where}"))
         if any(kind == "connection" for _, kind in tally.failures):

@@ -233,6 +233,7 @@ def _show_estimate(plan: TrainPlan, estimate: Any, *, as_json: bool) -> None:
 
 def _show(result: TrainResult) -> None:
     """Show the iterations, how the run ended, and what can be done next."""
+    from influence_cli.cli.costs import larger_budget
     from influence_cli.cli.training_tables import iterations_table
 
     if result.idle:
@@ -243,5 +244,5 @@ def _show(result: TrainResult) -> None:
     where = output.plain(str(result.path))
     if result.reason:
         output.warn(f"Ended early: {result.reason}.")
-        output.emit_text(f"To go on: influence train --resume {where}")
+        output.emit_text(f"To go on: influence train --resume {where}{larger_budget(result.limit)}")
     output.emit_text(f"To look at it: influence runs show {where}")

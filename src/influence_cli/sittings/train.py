@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -96,6 +96,8 @@ class TrainResult:
     notes: tuple[str, ...] = field(default=())
     idle: bool = False
     """Whether nothing was left to do."""
+    limit: Literal["cost", "tokens"] | None = None
+    """Which budget is used up."""
 
     def document(self) -> dict[str, Any]:
         """Return the documented object ``influence.train/1``."""
@@ -252,6 +254,7 @@ def go(plan: TrainPlan, heard: Listener) -> TrainResult:
     )
     state: RunState = "failed"
     reason = ""
+    limit: Literal["cost", "tokens"] | None = None
     stages = -1
     with directory.writer() as writer, logged(directory.path / "logs", heard.say), heard.progress() as advance:
         writer.set_state("running")
@@ -275,7 +278,7 @@ def go(plan: TrainPlan, heard: Listener) -> TrainResult:
         finally:
             idle = state == "done" and stages == len(writer.finished_stages())
             _end(writer, tracking, state, reason)
-    return replace(_result(plan, directory, state, reason, tracking), idle=idle)
+    return replace(_result(plan, directory, state, reason, tracking), idle=idle, limit=limit)
 
 
 def _end(writer: RunWriter, tracking: Tracking, state: RunState, reason: str) -> None:
