@@ -102,6 +102,14 @@ def test_a_dry_run_shows_an_estimate_and_does_nothing(simulate, place):
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [("simulate",), ("train", "--algo", "scripted")])
+def test_an_estimate_says_that_calls_of_tools_come_on_top(influence, command):
+    arguments = ("--n", "16", "-m", "scripted:demo", "--dry-run")
+    told = "Calls of tools come on top (booking): up to 4 more of the agent in each turn."
+    assert told in influence(*command, "--env", "booking", *arguments).stderr
+    assert "come on top" not in influence(*command, "--env", "therapy", *arguments).stderr
+
+
 def test_a_dry_run_as_json(simulate, place):
     document = dry(simulate, "--n", "8")
     assert document["schema"] == "influence.simulate.dry-run/1"

@@ -218,11 +218,12 @@ def train(
 
 def _show_estimate(plan: TrainPlan, estimate: Any, *, as_json: bool) -> None:
     """Show what the run takes; as JSON with the resolved settings."""
-    from influence_cli.cli.costs import tell_unpriced
+    from influence_cli.cli.costs import tell_tools, tell_unpriced
     from influence_cli.cli.training_tables import estimate_document, estimate_lines
     from influence_cli.sittings.loading import tell_models
 
     tell_models(plan.config, plan.models, output.say)
+    tell_tools(plan.environments)
     if as_json:
         output.emit_json(estimate_document(plan.config, plan.models, estimate))
         return
