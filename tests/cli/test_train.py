@@ -196,6 +196,33 @@ def test_conversations_that_nobody_could_veto_are_counted(influence, tiny_folder
     assert "usable veto" not in again.stderr
 
 
+@pytest.mark.parametrize(
+    ("reward", "of_turns"),
+    [
+        (("mean",), True),
+        (("final",), False),
+        (("mean", "--set", "selection.length_penalty=0.01"), False),
+        (("score", "--set", "selection.rubric=reply-length"), False),
+    ],
+)
+def test_turns_have_a_reward_of_their_own_only_where_the_reward_is_their_mean(train, place, reward, of_turns):
+    answer = train("--algo-option", "wants=all", "--iterations", "1", "--out", "made", "--reward", *reward)
+    assert answer.code == 0, answer.stderr
+    lines = [json.loads(line) for line in (place / "made/training/0/rows.jsonl").read_text().splitlines()]
+    assert {line["turn_reward"] is not None for line in lines} == {of_turns}
+
+
+def test_learning_from_all_selects_nothing_and_counts_what_has_a_veto(influence, tiny_folder, script):
+    harmful = script('choices: [{role: veto, weights: {"1": 1}}]', "harmful.yaml")
+    asked = ("--env", tiny_folder, "-m", "scripted:demo", "--algo", "scripted", "--algo-option", "wants=all")
+    answer = influence(
+        "train", *asked, "--veto", harmful, "--samples", "4", "--iterations", "1", "--out", "made", "--json"
+    )
+    selected = answer.document["iterations"][0]["stages"]["select"]
+    assert selected["vetoed"] == selected["candidates"] > 0
+    assert "learns from all conversations: nothing is selected, and no veto counts" in answer.stderr
+
+
 def test_a_computed_score_can_be_the_reward(train, place):
     answer = train("--reward", "score", "--set", "selection.rubric=reply-length", "--out", "made", "--json")
     assert answer.code == 0, answer.stderr

@@ -34,7 +34,9 @@ class TrainingRow(Frozen):
     )
     tools: tuple[ToolSchema, ...] = Field(default=(), description="What the agent could call.")
     reward: float = Field(description="What selection maximised, for the whole trajectory.")
-    turn_reward: float | None = Field(default=None, description="Rating of the last reply learnt.")
+    turn_reward: float | None = Field(
+        default=None, description="Rating of the last reply learnt; None where the reward is no mean of ratings."
+    )
     desirable: bool | None = Field(default=None, description="Among the best or the worst; None where neither.")
 
 

@@ -153,6 +153,9 @@ def _plan(
     notes: tuple[str, ...] = ()
     if config.source.run is None or config.iterations > 1:
         config, notes = _comparable(environments, config, lambda: rows_wanted(algorithm, options))
+    if rows_wanted(algorithm, options) == "all":
+        told = f"{config.algorithm.name} learns from all conversations: nothing is selected, and no veto counts."
+        notes = (*notes, told)
     trackers: dict[str, Tracker] = {}
     for name, own in config.trackers.items():
         component = registry.component("tracker", name)

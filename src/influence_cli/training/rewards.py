@@ -74,6 +74,11 @@ def score_name(config: SelectionConfig) -> str | None:
     return (config.rubric or "").rpartition("/")[2] if config.reward == "score" else None
 
 
+def is_mean_of_turns(config: SelectionConfig) -> bool:
+    """Return whether the reward is the plain mean of ratings, so that each turn has a reward of its own."""
+    return config.reward == "mean" and not config.length_penalty
+
+
 def asked_scores() -> list[str]:
     """Return which scores a model is asked for and can be the reward; others are computed by a scorer."""
     return sorted([*shipped_rubrics(), FIRST_PERSON, THIRD_PERSON])

@@ -93,7 +93,7 @@ def select(candidates: Sequence[Candidate], config: SelectionConfig, *, wants: R
         grouped.setdefault(candidate.group(level), []).append(candidate)
     found = [_of_group(grouped[key], config, wants=wants, seed=seed) for key in sorted(grouped)]
     empty = Counter(group.why for group in found if group.why is not None)
-    vetoed = sum(_is_vetoed(each, config) for each in candidates)
+    vetoed = count_vetoed(candidates, config)
     selection = Selection(tuple(group for group in found if group.best), vetoed, empty)
     if not selection.groups:
         raise _nothing(candidates, config, level, vetoed, empty, wider=None if wants == "pairs" else _WIDER.get(level))
@@ -119,6 +119,11 @@ def _of_group(group: Sequence[Candidate], config: SelectionConfig, *, wants: Row
     else:
         best, worst = _spread(best, worst, config.minimum_spread)
     return Group(tuple(best), tuple(worst), None if best else "alike")
+
+
+def count_vetoed(candidates: Sequence[Candidate], config: SelectionConfig) -> int:
+    """Return how many conversations may not be among the best."""
+    return sum(_is_vetoed(each, config) for each in candidates)
 
 
 def share_of(size: int, config: SelectionConfig) -> int:
