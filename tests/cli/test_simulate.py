@@ -483,6 +483,17 @@ def test_taking_up_makes_a_run_no_younger(influence, simulate, made_run):
     assert [run["run"] for run in runs] == ["made", "later"]
 
 
+def test_a_run_of_all_initial_states_of_unequal_environments_cannot_go_on_by_number(influence, place):
+    fixed = ("--env", "leaving", "--env", "therapy", "--split", "heldout", "--turns", "1", "--no-veto")
+    whole = influence("simulate", *fixed, "-m", "scripted:demo", "--out", "made", "--json").document["conversations"]
+    answer = influence("simulate", "--resume", "made", "--n", whole["total"] + 10)
+    assert answer.code == 2
+    assert (
+        f"of the {whole['total']} conversations of made are none of the {whole['total'] + 10} that --n" in answer.stderr
+    )
+    assert influence("simulate", "--resume", "made", "--json").document["conversations"]["earlier"] == whole["total"]
+
+
 def test_a_run_does_not_shrink(influence, made_run):
     answer = influence("simulate", "--resume", made_run, "--n", "4")
     assert answer.code == 2
