@@ -87,6 +87,7 @@ def rows_of(rated: Rated, asked: Asked, *, layout: Layout, reward_of_turns: bool
                 scenario=trajectory["scenario"],
                 initial_state=trajectory["initial_state"],
                 sample=trajectory["sample"],
+                population=trajectory["population"],
                 turn=last.turn,
                 messages=last.messages,
                 learnt=learnt,
