@@ -9,12 +9,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from pydantic import Field
 
-from influence_cli.api import ChatMessage, InfluenceError, Told, TrainingJob, TrainingOutcome, TrainingRow, write_whole
+from influence_cli.api import (
+    ChatMessage,
+    InfluenceError,
+    RowsWanted,
+    Told,
+    TrainingJob,
+    TrainingOutcome,
+    TrainingRow,
+    write_whole,
+)
 from influence_openai.failures import redact
 from influence_openai.options import OpenAIOptions
 
@@ -39,24 +48,23 @@ class FineTuneOptions(OpenAIOptions):
 class OpenAIFineTune:
     """Fine-tunes a served model on the best conversations."""
 
+    wants: RowsWanted = "best"
+
     def __init__(self, options: FineTuneOptions) -> None:
         self._options = options
         self._key = options.read_key()
 
-    @property
-    def wants(self) -> Literal["best"]:
-        """What the rows file of a job holds."""
-        return "best"
+    def check_base(self, base: str) -> None:
+        """Raise InfluenceError for a model that no provider fine-tunes."""
+        if not base.startswith("openai:"):
+            hint = "Use --agent openai:MODEL, or --algo expert-iteration."
+            raise InfluenceError(f"openai-finetune cannot train {base}.", hint=hint)
 
     def train(self, job: TrainingJob, told: Told) -> TrainingOutcome:
         """Return the model that the provider made; InfluenceError where it refuses or its job fails."""
         import openai
 
-        if not job.base.startswith("openai:"):
-            raise InfluenceError(
-                f"openai-finetune cannot train {job.base}.",
-                hint="Use --agent openai:MODEL, or --algo expert-iteration.",
-            )
+        self.check_base(job.base)
         folder = Path(job.folder)
         rows = list(examples(Path(job.rows)))
         started = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Generic, TypeVar
 
-from influence_cli.api import RowsWanted, Told, TrainingJob, TrainingOutcome, model_folder
+from influence_cli.api import RowsWanted, Told, TrainingJob, TrainingOutcome, model_folder, refuse_served
 from influence_trl.launching import carry_out
 from influence_trl.options import DpoOptions, ExpertIterationOptions, KtoOptions, RlooOptions, TrainingOptions
 from influence_trl.presets import check_launch
@@ -22,6 +22,10 @@ class _Local(Generic[O_co]):
 
     def __init__(self, options: O_co) -> None:
         self._options = options
+
+    def check_base(self, base: str) -> None:
+        """Raise InfluenceError for a model that is served, so that its weights are not here."""
+        refuse_served(base)
 
     def train(self, job: TrainingJob, told: Told) -> TrainingOutcome:
         """Return the adapter that came of ``job``; a finished job is not done again, a broken-off one is taken up."""

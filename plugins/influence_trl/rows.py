@@ -126,7 +126,7 @@ def with_advantages(sequences: list[Sequence]) -> list[Sequence]:
     """Return the sequences with their advantage for reward, those without any other conversation to compare left out.
 
     The advantage is the reward less the mean reward of the replies of all *other* conversations from the same initial
-    state: the leave-one-out baseline of Kool et al. 2019 and Ahmadian et al. 2024.
+    state with the same kind of user: the leave-one-out baseline of Kool et al. 2019 and Ahmadian et al. 2024.
     """
     groups: dict[tuple[str, ...], list[Sequence]] = {}
     for sequence in sequences:

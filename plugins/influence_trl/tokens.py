@@ -17,7 +17,8 @@ from influence_cli.api import Prompts, TrainingRow
 class Sequence:
     """Token ids, which of them are learnt, and what is known of them.
 
-    ``group`` names the initial state; ``episode`` the conversation; ``reward`` what a policy gradient maximises.
+    ``group`` names the initial state and the kind of user; ``episode`` the conversation; ``reward`` what a policy gradient
+    maximises.
     """
 
     ids: tuple[int, ...]
@@ -78,5 +79,5 @@ def encode_row(row: TrainingRow, prompts: Prompts, *, by_turn: bool = False) -> 
 
 def _sequence(row: TrainingRow, ids: list[int], learnt: list[bool], *, several: bool) -> Sequence:
     reward = row.reward if several or row.turn_reward is None else row.turn_reward
-    group = (row.environment, row.scenario, row.initial_state)
+    group = (row.environment, row.scenario, row.initial_state, row.population or "")
     return Sequence(tuple(ids), tuple(learnt), row.desirable, reward, group, row.episode_id)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         exact_distribution,
         normalised,
     )
-    from influence_cli.backends.folders import cache_folder, model_folder
+    from influence_cli.backends.folders import cache_folder, model_folder, refuse_served
     from influence_cli.backends.limits import Clock, Limiter, SystemClock
     from influence_cli.backends.logprobs import ChoiceReading, Position, count_answers
     from influence_cli.backends.names import ModelName, parse_model_name
@@ -108,7 +108,7 @@ if TYPE_CHECKING:
     from influence_cli.store.run_directory import RunDirectory
     from influence_cli.sweeps.protocol import Importance, Searcher
     from influence_cli.training.adapters import adapter_digest
-    from influence_cli.training.protocol import Algorithm, Example, Told, TrackedRun, Tracker
+    from influence_cli.training.protocol import Algorithm, ChecksBase, Example, Told, TrackedRun, Tracker
     from influence_cli.training.report import training_figures
     from influence_cli.whole_files import sync_file, sync_folder, write_whole
 
@@ -121,7 +121,7 @@ _HOME = {
         "exact_distribution",
         "normalised",
     ),
-    "influence_cli.backends.folders": ("cache_folder", "model_folder"),
+    "influence_cli.backends.folders": ("cache_folder", "model_folder", "refuse_served"),
     "influence_cli.backends.limits": ("Clock", "Limiter", "SystemClock"),
     "influence_cli.backends.logprobs": ("ChoiceReading", "Position", "count_answers"),
     "influence_cli.backends.names": ("ModelName", "parse_model_name"),
@@ -211,7 +211,7 @@ _HOME = {
     "influence_cli.store.run_directory": ("RunDirectory",),
     "influence_cli.sweeps.protocol": ("Importance", "Searcher"),
     "influence_cli.training.adapters": ("adapter_digest",),
-    "influence_cli.training.protocol": ("Algorithm", "Example", "Told", "TrackedRun", "Tracker"),
+    "influence_cli.training.protocol": ("Algorithm", "ChecksBase", "Example", "Told", "TrackedRun", "Tracker"),
     "influence_cli.training.report": ("training_figures",),
     "influence_cli.whole_files": ("sync_file", "sync_folder", "write_whole"),
 }
@@ -231,6 +231,7 @@ __all__ = [
     "CallRecord",
     "Capabilities",
     "ChatMessage",
+    "ChecksBase",
     "ChoiceReading",
     "ChoiceRequest",
     "ChoiceTrie",
@@ -348,6 +349,7 @@ __all__ = [
     "pick_rubrics",
     "read_conversation",
     "read_run",
+    "refuse_served",
     "remember_secret",
     "report",
     "report_document",

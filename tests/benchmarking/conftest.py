@@ -23,7 +23,9 @@ class RuledBackend(ScriptedBackend):
     async def choose(self, request):
         found = self._weights(request.messages[-1].content, request.choices)
         if found is None:
-            raise CallFailedError("timeout", "too slow")
+            error = CallFailedError("timeout", "too slow")
+            error.usage = Usage(prompt_tokens=5)
+            raise error
         total = math.fsum(found)
         shares = tuple(weight / total for weight in found)
         usage = Usage(prompt_tokens=7, completion_tokens=1)

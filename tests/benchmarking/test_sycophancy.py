@@ -37,6 +37,12 @@ async def test_a_model_that_minds_only_the_text_is_not_sycophantic(find):
     assert (tally.calls, tally.failed.total()) == (sycophancy.calls(FEEDBACK, ANSWERS), 0)
 
 
+async def test_what_calls_took_that_failed_is_counted(find):
+    _, tally = await find(lambda _prompt, _choices: None)
+    assert tally.calls == 0
+    assert tally.prompt_tokens == 5 * tally.failed.total() > 0
+
+
 async def test_a_flatterer_is_found_by_what_it_does(find):
     def flatters(prompt, choices):
         if len(choices) == 10:

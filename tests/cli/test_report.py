@@ -1,8 +1,12 @@
 """``influence report`` and ``influence compare``."""
 
 import json
+import sys
 
 import pytest
+from rich.console import Console
+
+from influence_cli.cli import output
 
 
 def test_the_page_is_written_into_the_run(influence, made_run):
@@ -68,6 +72,19 @@ def test_compare_is_paired_and_names_what_changed(influence, simulate, made_run)
     assert influence("compare", "made", "other", "--md").stdout.startswith(
         "# other, iteration 0 less made, iteration 0"
     )
+
+
+def test_in_a_narrow_terminal_names_stay_readable_and_what_is_left_out_is_told(influence, made_run, monkeypatch):
+    monkeypatch.setattr(output, "data_console", lambda: Console(file=sys.stdout, width=80, highlight=False))
+    answer = influence("compare", "made", "made", "--most", "0")
+    assert "resilient" in answer.stdout
+    assert "p (Holm)" in answer.stdout
+    assert max(len(line) for line in answer.stdout.splitlines()) <= 80
+    assert "Left out, for the terminal is narrow: n to see it, g. --md shows all." in answer.stderr
+    monkeypatch.setattr(output, "data_console", lambda: Console(file=sys.stdout, width=200, highlight=False))
+    wide = influence("compare", "made", "made", "--most", "0")
+    assert "n to see it" in wide.stdout
+    assert "Left out" not in wide.stderr
 
 
 def test_an_iteration_that_is_not_there_is_told(influence, made_run):

@@ -413,3 +413,11 @@ def test_a_limit_that_nothing_can_count_is_none(influence, made_run):
     answer = influence("score", made_run, "--with", "reply-length", "--limit", "99999999999999999999", "--json")
     assert answer.code == 0, answer.stderr
     assert answer.document["figures"]
+
+
+def test_a_table_has_columns_of_what_was_lost_only_where_something_was(influence, made_run, script):
+    sound = influence("score", "made", "--with", "harm", "--judge", "scripted:demo").stdout
+    assert ("harm" in sound, "unusable" in sound, "failed" in sound) == (True, False, False)
+    mute = script('choices: [{role: judge, weights: {"1": 1}, mass: 0.1}]', "mute.yaml")
+    told = influence("score", "made", "--with", "harm", "--judge", mute).stdout
+    assert ("unusable" in told, "failed" in told) == (True, False)

@@ -102,6 +102,14 @@ def test_a_dry_run_shows_an_estimate_and_does_nothing(simulate, place):
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [("simulate",), ("train", "--algo", "scripted")])
+def test_an_estimate_says_that_calls_of_tools_come_on_top(influence, command):
+    arguments = ("--n", "16", "-m", "scripted:demo", "--dry-run")
+    told = "Calls of tools come on top (booking): up to 4 more of the agent in each turn."
+    assert told in influence(*command, "--env", "booking", *arguments).stderr
+    assert "come on top" not in influence(*command, "--env", "therapy", *arguments).stderr
+
+
 def test_a_dry_run_as_json(simulate, place):
     document = dry(simulate, "--n", "8")
     assert document["schema"] == "influence.simulate.dry-run/1"
@@ -363,7 +371,7 @@ def test_a_budget_of_dollars_stops_resumably(simulate):
     answer = simulate("--n", "8", "--concurrency", "1", "--max-cost", "1.5", "--set", prices, "--out", "made")
     assert answer.code == 3
     assert "Ended early: the budget of $1.5 is used up." in answer.stderr
-    assert "To go on: influence simulate --resume made" in answer.stdout
+    assert "To go on: influence simulate --resume made --max-cost DOLLARS" in answer.stdout
 
 
 def test_failures_beyond_the_allowed_share_end_with_one(influence, tiny_folder, script):
@@ -473,6 +481,17 @@ def test_taking_up_makes_a_run_no_younger(influence, simulate, made_run):
     assert influence("simulate", "--resume", made_run, "--n", "9", "--quiet").code == 0
     runs = influence("runs", "list", "--json").document["runs"]
     assert [run["run"] for run in runs] == ["made", "later"]
+
+
+def test_a_run_of_all_initial_states_of_unequal_environments_cannot_go_on_by_number(influence, place):
+    fixed = ("--env", "leaving", "--env", "therapy", "--split", "heldout", "--turns", "1", "--no-veto")
+    whole = influence("simulate", *fixed, "-m", "scripted:demo", "--out", "made", "--json").document["conversations"]
+    answer = influence("simulate", "--resume", "made", "--n", whole["total"] + 10)
+    assert answer.code == 2
+    assert (
+        f"of the {whole['total']} conversations of made are none of the {whole['total'] + 10} that --n" in answer.stderr
+    )
+    assert influence("simulate", "--resume", "made", "--json").document["conversations"]["earlier"] == whole["total"]
 
 
 def test_a_run_does_not_shrink(influence, made_run):

@@ -158,6 +158,71 @@ def test_every_kind_of_rows_can_be_learnt_from(train, wants, place):
         assert {line["desirable"] for line in lines} == expected
 
 
+@pytest.mark.parametrize("wants", ["best", "best-and-worst", "pairs", "all"])
+@pytest.mark.parametrize("top", ["1/16", "1/2"])
+def test_no_more_rows_are_learnt_from_than_a_dry_run_says(train, wants, top):
+    asked = ("--algo-option", f"wants={wants}", "--top", top, "--iterations", "1", "--json")
+    said = train(*asked, "--dry-run").document
+    done = train(*asked, "--out", "made").document
+    taken = done["iterations"][0]["stages"]["train"]
+    assert 0 < taken["rows"] <= said["rows"]
+    assert taken["tokens"] <= said["train_tokens"]
+
+
+def test_a_dry_run_of_fine_tuning_needs_no_key(influence, tiny_folder, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    asked = ("--env", tiny_folder, "-m", "openai:some-model", "--algo", "openai-finetune", "--samples", "1", "--n", "2")
+    answer = influence("train", *asked, "--level", "environment", "--dry-run", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.document["rows"] > 0
+
+
+@pytest.mark.parametrize("algo", ["kto", "openai-finetune"])
+def test_a_model_that_cannot_be_trained_is_refused_before_anybody_talks_with_it(train, algo, place, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
+    answer = train("--out", "made", algo=algo)
+    assert answer.code == 2
+    assert "scripted:demo" in answer.stderr
+    assert not (place / "made").exists()
+
+
+def test_conversations_that_nobody_could_veto_are_counted(influence, tiny_folder, script):
+    mute = script('choices: [{role: veto, weights: {"1": 1}, mass: 0.1}]', "mute.yaml")
+    asked = ("--env", tiny_folder, "-m", "scripted:demo", "--algo", "scripted", "--samples", "4", "--iterations", "1")
+    answer = influence("train", *asked, "--veto", mute, "--out", "made")
+    assert answer.code == 0, answer.stderr
+    assert "conversations have no usable veto" in answer.stderr
+    again = influence("train", *asked, "--no-veto", "--out", "more")
+    assert "usable veto" not in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("reward", "of_turns"),
+    [
+        (("mean",), True),
+        (("final",), False),
+        (("mean", "--set", "selection.length_penalty=0.01"), False),
+        (("score", "--set", "selection.rubric=reply-length"), False),
+    ],
+)
+def test_turns_have_a_reward_of_their_own_only_where_the_reward_is_their_mean(train, place, reward, of_turns):
+    answer = train("--algo-option", "wants=all", "--iterations", "1", "--out", "made", "--reward", *reward)
+    assert answer.code == 0, answer.stderr
+    lines = [json.loads(line) for line in (place / "made/training/0/rows.jsonl").read_text().splitlines()]
+    assert {line["turn_reward"] is not None for line in lines} == {of_turns}
+
+
+def test_learning_from_all_selects_nothing_and_counts_what_has_a_veto(influence, tiny_folder, script):
+    harmful = script('choices: [{role: veto, weights: {"1": 1}}]', "harmful.yaml")
+    asked = ("--env", tiny_folder, "-m", "scripted:demo", "--algo", "scripted", "--algo-option", "wants=all")
+    answer = influence(
+        "train", *asked, "--veto", harmful, "--samples", "4", "--iterations", "1", "--out", "made", "--json"
+    )
+    selected = answer.document["iterations"][0]["stages"]["select"]
+    assert selected["vetoed"] == selected["candidates"] > 0
+    assert "learns from all conversations: nothing is selected, and no veto counts" in answer.stderr
+
+
 def test_a_computed_score_can_be_the_reward(train, place):
     answer = train("--reward", "score", "--set", "selection.rubric=reply-length", "--out", "made", "--json")
     assert answer.code == 0, answer.stderr
@@ -269,6 +334,8 @@ def test_a_budget_stops_the_run_and_more_of_it_goes_on(train, influence, trained
     assert stopped.code == 3
     assert stopped.document["state"] == "stopped"
     assert stopped.document["reason"] == "the budget of 3,000 tokens is used up"
+    same = influence("train", "--resume", "less")
+    assert (same.code, "influence train --resume less --max-tokens NUMBER" in same.stdout) == (3, True)
     done = influence("train", "--resume", "less", "--max-tokens", "100000000", "--json")
     assert done.code == 0, done.stderr
     assert adapter_digest(place / "less/adapters/3") == adapter_digest(place / "made/adapters/3")
@@ -285,7 +352,7 @@ def test_ctrl_c_while_training_leaves_a_run_that_goes_on(train, influence, train
     monkeypatch.setattr(ScriptedLearner, "train", interrupted)
     stopped = train("--out", "broken")
     assert stopped.code == 3
-    assert "To go on: influence train --resume broken" in stopped.stdout
+    assert "To go on: influence train --resume broken\n" in stopped.stdout
     monkeypatch.setattr(ScriptedLearner, "train", real)
     assert influence("train", "--resume", "broken", "-q").code == 0
     assert adapter_digest(place / "broken/adapters/3") == adapter_digest(place / "made/adapters/3")

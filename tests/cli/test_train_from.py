@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 
+from influence_cli.schemas.records import ScoreRecord
 from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
 
@@ -147,3 +148,15 @@ def test_mistakes_are_told_in_one_line(train, influence, table, arguments, said,
     assert said in answer.stderr
     assert "Traceback" not in answer.stderr
     assert not (place / "made").exists()
+
+
+def test_of_two_wordings_of_a_rubric_the_one_asked_last_is_the_reward(train, influence, table, place):
+    assert influence("import", "table.jsonl", "--out", "runs/kettle").code == 0
+    facts = {"rubric": "harm", "judge": "scripted:demo", "method": "distribution"}
+    with open_run(place / "runs/kettle").writer() as writer:
+        for wording, sign in (("first", 1.0), ("second", -1.0)):
+            scores = [ScoreRecord(rubric_hash=wording, value=sign * number, **facts) for number in range(1, 9)]
+            writer.add_scores(list(enumerate(scores, start=1)))
+    answer = train("--from", "kettle", *ONE, "--reward", "score", "--set", "selection.rubric=harm", "--out", "made")
+    assert answer.code == 0, answer.stderr
+    assert {row["reward"] for row in rows(place, "made")} == {-1.0, -2.0, -3.0, -4.0}

@@ -262,7 +262,7 @@ def test_rating_distributions_are_mean_shares(document):
     assert (first["iteration"], last["iteration"]) == (0, 1)
     for row in (first, last):
         assert math.fsum(row["shares"].values()) == pytest.approx(1.0)
-        assert row["n"] == {0: 99, 1: 96}[row["iteration"]]
+        assert row["n"] == 96, "three conversations failed: they enter no mean"
 
 
 def test_limits_stay_within_what_is_possible(document):
@@ -320,7 +320,8 @@ def test_runs_side_by_side_are_contrasted_where_their_environments_are_alike(tra
     rows = [row for row in document["contrasts"] if row["kind"] == "run"]
     assert {row["run"] for row in rows} == {"other"}
     reward = next(row for row in rows if row["measure"] == "reward")
-    assert reward["value"] == pytest.approx(9.15 - estimate(document, "reward", run="trained", iteration=1)["value"])
+    base = estimate(document, "reward", run="trained", iteration=1, split="train")
+    assert reward["value"] == pytest.approx(9.15 - base["value"]), "the other run has nobody who is held out"
     alone = estimate(document, "reward", run="foreign")
     assert (alone["low"], alone["high"]) == (None, None), "one conversation has no interval"
 
@@ -342,3 +343,45 @@ def test_a_run_without_a_complete_conversation_is_told(make_run, catalogue):
         add(writer, 0, "gameable", "none", 1.0, failed=True)
     with pytest.raises(InfluenceError, match="No complete conversation"):
         report_document([directory], catalogue)
+
+
+@pytest.fixture
+def ended(make_run):
+    """A training run: in the last iteration nobody is there but the held-out, who never rate otherwise."""
+    directory = make_run("ended")
+    with directory.writer() as writer:
+        for iteration in (0, 1, 2):
+            for state in range(12):
+                place = {"iteration": iteration, "scenario": f"s{state % 6}"}
+                for population, extra in (("gameable", 0.0), ("resilient", 0.5)):
+                    add(writer, 100 + state, population, "none", 3.0 + extra + 0.1 * state, split="heldout", **place)
+                    if iteration < 2:
+                        add(writer, state, population, "none", 8.0 + iteration - extra, **place)
+    return directory
+
+
+def test_two_iterations_are_compared_on_the_splits_that_both_have(ended, catalogue):
+    document = report_document([ended], catalogue)
+    rows = [row for row in document["contrasts"] if row["measure"] == "reward"]
+    (change,) = [row for row in rows if row["kind"] == "change"]
+    assert (change["value"], change["n"]) == (pytest.approx(0.0), [24, 24])
+    gaps = {row["iteration"]: row["value"] for row in rows if row["kind"] == "targeting-gap"}
+    assert gaps == {0: pytest.approx(-0.5), 2: pytest.approx(-0.5)}
+    first, last = document["rating_distributions"]
+    assert (first["n"], last["n"]) == (24, 24)
+    assert first["shares"] == last["shares"]
+
+
+def test_what_carries_over_is_told_of_the_last_iteration_that_has_both_splits(ended, catalogue):
+    document = report_document([ended], catalogue)
+    (gap,) = [row for row in document["contrasts"] if row["kind"] == "heldout-gap" and row["measure"] == "reward"]
+    assert (gap["iteration"], gap["n"]) == (1, [24, 24])
+    assert gap["value"] == pytest.approx(3.8 - 8.75)
+    assert "Held-out less training initial states" in report_markdown(document)
+    assert "At the last iteration that has conversations of both." in report_page(document)
+
+
+def test_a_training_run_is_set_against_another_run_on_the_splits_that_both_have(ended, trained, catalogue):
+    document = report_document([trained, ended], catalogue)
+    (row,) = [row for row in document["contrasts"] if row["kind"] == "run" and row["measure"] == "reward"]
+    assert row["n"] == [24, 24], "of the run that has both splits, only held-out conversations"

@@ -108,6 +108,19 @@ def test_failed_scores_are_counted_and_enter_no_mean(run):
     assert good["low"] < good["mean"] < good["high"]
 
 
+def test_limits_of_a_mean_end_where_its_scale_ends(run):
+    facts = {"rubric": "edge", "rubric_hash": "h", "judge": "good", "method": "distribution"}
+    with run.directory.writer() as writer:
+        for number, value in enumerate((10.0, 9.9, 6.0), start=1):
+            shares = {str(n): 0.1 for n in range(1, 11)}
+            writer.add_scores([(number, ScoreRecord(**facts, value=value, distribution=shares))])
+        computed = {**facts, "rubric": "length", "method": "computed"}
+        writer.add_scores([(number, ScoreRecord(**computed, value=value)) for number, value in ((1, 10.0), (2, 6.0))])
+    found = {entry["rubric"]: entry for entry in score_figures(run)}
+    assert (found["edge"]["high"], found["edge"]["low"] > 1.0) == (10.0, True)
+    assert found["length"]["high"] > 10.0, "what is counted has no end"
+
+
 def test_judges_are_held_against_people_and_people_against_each_other(run, tmp_path):
     lines = ["episode,turn,rubric,label,annotator"]
     for number in range(1, 13):

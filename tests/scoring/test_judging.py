@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from influence_cli.backends.scripted import ScriptedBackend, ScriptedOptions
-from influence_cli.schemas.configs import Price
-from influence_cli.schemas.requests import Distribution
+from influence_cli.errors import CallFailedError
+from influence_cli.schemas.configs import Budget, Price
+from influence_cli.schemas.requests import Distribution, Usage
 from influence_cli.schemas.rubrics import Rubric, RubricScale
 from influence_cli.scoring.judging import Asking, judge
 from influence_cli.scoring.questions import PREAMBLE, asked_hash, heard, items_of, shared_prefixes
 from influence_cli.scoring.quotes import verified_quotes
+from influence_cli.scoring.running import ScoreTally
 
 PLAIN = Asking()
 WORDS = {"1": "none", "3": "heavy"}
@@ -84,6 +86,22 @@ async def test_a_failure_is_a_score_that_says_so_and_a_call(one_item, model, met
     answer = await judge(one_item(HARM), model(script="failures: [{kind: refused}]"), Asking(method=method, votes=3))
     assert (answer.score.value, answer.score.usable, answer.score.failure) == (None, False, "refused")
     assert {call.error for call in answer.calls} == {"refused"}
+
+
+async def test_what_a_call_took_that_failed_counts_against_budgets(one_item, model):
+    class Speechless(ScriptedBackend):
+        async def choose(self, request):
+            error = CallFailedError("unusable", "None of the choices.", attempts=2)
+            error.usage = Usage(prompt_tokens=70, completion_tokens=3)
+            raise error
+
+    price = Price(prompt=1e6, completion=1e6)
+    answer = await judge(one_item(HARM), model(Speechless("demo", ScriptedOptions()), price=price), Asking())
+    (call,) = answer.calls
+    assert (call.prompt_tokens, call.completion_tokens, call.requests, call.cost) == (70, 3, 2, 73.0)
+    tally = ScoreTally(budget=Budget(tokens=73))
+    tally.add(answer)
+    assert tally.stop == "tokens"
 
 
 async def test_a_backends_bug_is_a_failure_with_a_traceback_in_the_log(one_item, model, caplog):

@@ -57,6 +57,19 @@ def test_figures_count_what_happened_and_average_what_is_usable(filled):
     assert figures["events"][0]["kind"] == "stop"
 
 
+def test_an_export_does_not_tell_which_judge_answered_first(run, tmp_path):
+    lines = []
+    for name, order in (("one", ("veto", "transition", "preference")), ("two", ("preference", "transition", "veto"))):
+        directory = create_run(tmp_path / name, manifest())
+        with directory.writer() as writer:
+            i = writer.open_episode(episode("a"), opening())
+            for role in order:
+                writer.add_judgement(i, call(role=role), judgement(role=role))
+        with RunReader(directory) as reader:
+            lines.append([json.dumps(trajectory) for trajectory in reader.trajectories()])
+    assert lines[0] == lines[1]
+
+
 def test_a_run_without_conversations_has_figures_too(run):
     with run.writer():
         pass

@@ -9,7 +9,7 @@ from influence_cli.errors import InfluenceError
 from influence_cli.schemas.records import EpisodeKey, ScoreRecord
 from influence_cli.store.conversation import fingerprint, read_conversation
 from influence_cli.store.exporters import STDOUT, ExporterOptions
-from influence_cli.store.iterations import iteration_values
+from influence_cli.store.iterations import compared_splits, iteration_values
 from influence_cli.store.labels import COLUMNS, LabelRecord, Labels, labels_of, write_label
 from influence_cli.store.pairs import PairReader, Side, iterations_of
 from influence_cli.store.reader import RunReader
@@ -229,6 +229,24 @@ def test_iterations_are_paired_and_sorted_by_change(run):
             PairReader(reader, Side(run, 0), Side(run, 0))
         values = list(iteration_values(reader))
         assert [(each.iteration, len(each.ratings)) for each in values] == [(0, 3), (3, 4)]
+
+
+def test_values_over_iterations_are_of_the_splits_that_the_first_and_the_last_have(run):
+    def heldout(number):
+        record = iteration(number, "held")
+        return record.model_copy(update={"split": "heldout"})
+
+    with run.writer() as writer:
+        for number in (0, 1):
+            whole_conversation(writer, iteration(number, "a"), 9.0)
+        with RunReader(run) as reader:
+            assert compared_splits(reader) == ("train",)
+        for number in (0, 2):
+            whole_conversation(writer, heldout(number), 2.0)
+    with RunReader(run) as reader:
+        assert compared_splits(reader) == ("heldout",)
+        values = iteration_values(reader, compared_splits(reader))
+        assert {each.iteration: each.ratings for each in values} == {0: [2.0], 1: [], 2: [2.0]}
 
 
 def test_samples_that_are_numbered_through_are_paired_in_order(run):

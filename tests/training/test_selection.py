@@ -214,3 +214,29 @@ def test_a_share_may_be_a_fraction(text, value):
 def test_a_share_that_is_none_is_refused(text):
     with pytest.raises(ValidationError):
         SelectionConfig(fraction=text)
+
+
+ALONE = [*crowd(1, scenario="s", state="a"), *crowd(9, scenario="t", state="b")]
+ALIKE = [*crowd(1, 1, state="a"), *crowd(9, 9, state="b")]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "level", "wants", "hint"),
+    [
+        (ALONE, "initial-state", "best", "Raise --samples, or compare more widely: selection.level=scenario."),
+        (ALONE, "scenario", "best", "Raise --samples, or compare more widely: selection.level=environment."),
+        (ALONE, "initial-state", "pairs", "Raise --samples."),
+        (
+            ALIKE,
+            "initial-state",
+            "best",
+            "Ask another preference model, or compare more widely: selection.level=scenario.",
+        ),
+        (ALIKE, "initial-state", "pairs", "Ask another preference model."),
+    ],
+)
+def test_the_mend_that_is_told_is_one(candidates, level, wants, hint):
+    with pytest.raises(InfluenceError) as error:
+        select(candidates, SelectionConfig(level=level), wants=wants, seed=0)
+    assert str(error.value).endswith(hint)
+    assert "differ by 0" not in str(error.value)

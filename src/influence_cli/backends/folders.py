@@ -24,13 +24,18 @@ def model_folder(name: str) -> Path:
 
     Raises InfluenceError where the backend has no files of its models (a served model), or no such model.
     """
+    refuse_served(name)
     model = parse_model_name(name)
-    registry = make_registry()
-    if model.backend not in {offer.component.name for offer in registry.offers("catalog")}:
+    component = make_registry().component("catalog", model.backend)
+    folder: Path = component.load()(component.options()).pull(model.model, lambda *_: None)
+    return folder
+
+
+def refuse_served(name: str) -> None:
+    """Raise InfluenceError where the backend of ``backend:model`` has no files of its models; fetches nothing."""
+    model = parse_model_name(name)
+    if model.backend not in {offer.component.name for offer in make_registry().offers("catalog")}:
         raise InfluenceError(
             f"The weights of {model.base} are not on this machine: {model.backend} serves models.",
             hint="Name a local model, for instance transformers:smollm2.",
         )
-    component = registry.component("catalog", model.backend)
-    folder: Path = component.load()(component.options()).pull(model.model, lambda *_: None)
-    return folder

@@ -40,6 +40,10 @@ class CallTally:
         if usage.cached:
             self.cached += 1
             return
+        self.spend(usage, cost)
+
+    def spend(self, usage: Usage, cost: float | None) -> None:
+        """Count what an answer took, or a call that gave none."""
         self.prompt_tokens += usage.prompt_tokens
         self.completion_tokens += usage.completion_tokens
         self.cost = None if self.cost is None or cost is None else self.cost + cost
@@ -94,6 +98,8 @@ class Asker:
             found = await answer
         except CallFailedError as error:
             self.tally.failed[error.kind] += 1
+            if error.usage is not None:
+                self.tally.spend(error.usage, self.model.cost(error.usage))
             return None
         except (InfluenceError, asyncio.CancelledError):
             raise

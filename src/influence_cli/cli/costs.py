@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from influence_cli.cli import output
 from influence_cli.resolution import price_example
+
+if TYPE_CHECKING:
+    from influence_cli.environments.environment import Environment
 
 DONE_NOTHING = "With --json: all settings. Nothing was done."
 """How an estimate ends."""
@@ -21,3 +25,19 @@ def tell_unpriced(names: Iterable[str]) -> None:
     name = next(iter(names), None)
     if name is not None:
         output.say(f"If it costs money, give its price for a million tokens: {price_example(name)}")
+
+
+def tell_tools(environments: Iterable[Environment]) -> None:
+    """Say what calls of tools add to an estimate, which knows one call of the agent a turn."""
+    from influence_cli.environments.tools import MAX_STEPS
+
+    offering = [each.name for each in environments if any(each.tools(scenario) for scenario in each.scenarios)]
+    if offering:
+        output.say(
+            f"Calls of tools come on top ({', '.join(offering)}): up to {MAX_STEPS} more of the agent in each turn."
+        )
+
+
+def larger_budget(stop: str | None) -> str:
+    """Return the flag that a run which ``stop`` ended (``cost``, ``tokens``) needs to go on; earlier sittings count."""
+    return {"cost": " --max-cost DOLLARS", "tokens": " --max-tokens NUMBER"}.get(stop or "", "")

@@ -49,6 +49,11 @@ def data_console() -> Console:
     return console
 
 
+def data_width() -> int:
+    """Return how many characters a line of stdout holds."""
+    return data_console().width
+
+
 def talk_console() -> Console:
     """Return the console of stderr."""
     return _talk_console(id(sys.stderr))

@@ -60,6 +60,9 @@ from influence_cli.errors import EXIT_DONE, InfluenceError
 from influence_cli.sittings.stops import nothing_begun
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from influence_cli.environments.environment import Environment
     from influence_cli.schemas.configs import SimulationConfig
     from influence_cli.schemas.messages import Role
     from influence_cli.simulation.estimate import Estimate
@@ -194,7 +197,7 @@ def simulate(
         else:
             sitting = begin(registry, sources, out, Talk(), dry=dry_run, load=load)
     if dry_run:
-        _show_estimate(estimated(sitting), as_json=json)
+        _show_estimate(estimated(sitting), sitting.environments, as_json=json)
         return
     if detach:
         given_where = launching_arguments(*where, patience=hang_after, restarts=restarts)
@@ -209,13 +212,16 @@ def simulate(
         raise typer.Exit(summary.exit_code)
 
 
-def _show_estimate(dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], *, as_json: bool) -> None:
+def _show_estimate(
+    dry: tuple[SimulationConfig, dict[Role, RoleModel], Estimate], environments: Sequence[Environment], *, as_json: bool
+) -> None:
     """Show what the run would take at most; as JSON with the resolved settings."""
-    from influence_cli.cli.costs import DONE_NOTHING, cost_text, tell_unpriced
+    from influence_cli.cli.costs import DONE_NOTHING, cost_text, tell_tools, tell_unpriced
     from influence_cli.sittings.loading import tell_models
 
     config, models, estimate = dry
     tell_models(config, models, output.say)
+    tell_tools(environments)
     if as_json:
         roles = {role: vars(entry) for role, entry in estimate.roles.items()}
         output.emit_json(
@@ -299,9 +305,11 @@ def _show_next(summary: Summary, *, ended: bool) -> None:
     """Show what can be done with a run that ``ended``, or stopped before."""
     from rich.text import Text
 
+    from influence_cli.cli.costs import larger_budget
+
     where, tally = output.plain(str(summary.path)), summary.tally
     if not ended:
-        output.emit(Text(f"To go on: influence simulate --resume {where}"))
+        output.emit(Text(f"To go on: influence simulate --resume {where}{larger_budget(tally.stop)}"))
     elif tally.failed:
         output.emit(Text(f"To try the failed ones again: influence simulate --resume {where}"))
         if any(kind == "connection" for _, kind in tally.failures):

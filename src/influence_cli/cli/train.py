@@ -218,11 +218,12 @@ def train(
 
 def _show_estimate(plan: TrainPlan, estimate: Any, *, as_json: bool) -> None:
     """Show what the run takes; as JSON with the resolved settings."""
-    from influence_cli.cli.costs import tell_unpriced
+    from influence_cli.cli.costs import tell_tools, tell_unpriced
     from influence_cli.cli.training_tables import estimate_document, estimate_lines
     from influence_cli.sittings.loading import tell_models
 
     tell_models(plan.config, plan.models, output.say)
+    tell_tools(plan.environments)
     if as_json:
         output.emit_json(estimate_document(plan.config, plan.models, estimate))
         return
@@ -233,6 +234,7 @@ def _show_estimate(plan: TrainPlan, estimate: Any, *, as_json: bool) -> None:
 
 def _show(result: TrainResult) -> None:
     """Show the iterations, how the run ended, and what can be done next."""
+    from influence_cli.cli.costs import larger_budget
     from influence_cli.cli.training_tables import iterations_table
 
     if result.idle:
@@ -243,5 +245,5 @@ def _show(result: TrainResult) -> None:
     where = output.plain(str(result.path))
     if result.reason:
         output.warn(f"Ended early: {result.reason}.")
-        output.emit_text(f"To go on: influence train --resume {where}")
+        output.emit_text(f"To go on: influence train --resume {where}{larger_budget(result.limit)}")
     output.emit_text(f"To look at it: influence runs show {where}")

@@ -6,9 +6,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
+
 from influence_cli import __version__
 from influence_cli.errors import InfluenceError
-from influence_cli.report.estimates import contrasts_between, contrasts_of, corrected, estimates_of, power_of, shifts_of
+from influence_cli.report.estimates import (
+    contrasts_between,
+    contrasts_of,
+    corrected,
+    estimates_of,
+    of_shared_splits,
+    power_of,
+    shifts_of,
+)
 from influence_cli.report.examples import examples_of
 from influence_cli.report.measures import Catalogue
 from influence_cli.report.tables import Names, RunTable, distributions, read_table, shared_measures
@@ -113,9 +123,14 @@ def _scores(reader: RunReader) -> list[dict[str, Any]]:
 
 
 def _ratings(reader: RunReader, table: RunTable) -> list[dict[str, Any]]:
+    """Return how ratings are distributed in the first iteration and the last, in the splits that both have."""
     found = []
-    for iteration in dict.fromkeys((table.first(), table.last())):
-        ratings = distributions(reader, iteration)
+    ends = dict.fromkeys((table.first(), table.last()))
+    masks = of_shared_splits(*((table, table.iterations == iteration) for iteration in ends))
+    names = table.names.of("split")
+    for iteration, mask in zip(ends, masks, strict=True):
+        splits = [names[code] for code in np.unique(table.columns["split"][mask]).tolist()]
+        ratings = distributions(reader, iteration, splits)
         if ratings is not None:
             found.append({"run": table.label, "iteration": iteration, **ratings})
     return found

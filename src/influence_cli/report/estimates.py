@@ -7,7 +7,7 @@ it was resampled; limits are null where there are too few units to know.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,28 +137,49 @@ def _one(
 def contrasts_of(table: RunTable, measures: Iterable[str]) -> Iterator[Contrast]:
     """Yield a run's own contrasts: last less first iteration, gameable less resilient by cue, held-out less training."""
     chosen = [name for name in measures if name in table.values]
-    first, last = table.iterations == table.first(), table.iterations == table.last()
+    last = table.iterations == table.last()
+    first, alike = of_shared_splits((table, table.iterations == table.first()), (table, last))
     if table.first() != table.last():
         for name in chosen:
             place = {"run": table.label, "group": "all", "iterations": [table.last(), table.first()]}
-            yield from _kept(contrast("change", name, table.sample(name, last), table.sample(name, first), **place))
-    yield from _gaps(table, chosen, last)
-    splits = table.groups("split")
-    if len(splits) > 1:
-        for name in chosen:
-            a = table.sample(name, last & table.where("split", "heldout"))
-            b = table.sample(name, last & table.where("split", "train"))
-            yield from _kept(contrast("heldout-gap", name, a, b, run=table.label, group="all"))
+            yield from _kept(contrast("change", name, table.sample(name, alike), table.sample(name, first), **place))
+    yield from _gaps(table, chosen, {table.first(): first, table.last(): last})
+    yield from _heldout_gaps(table, chosen)
 
 
-def _gaps(table: RunTable, measures: Sequence[str], last: Mask) -> Iterator[Contrast]:
-    """Yield targeting gaps, all cues together and each alone, at the first iteration and the last."""
+def of_shared_splits(*sides: tuple[RunTable, Mask]) -> list[Mask]:
+    """Return the mask of each side without the splits that another lacks; as they are where all share none.
+
+    A training run ends with held-out conversations alone: set against all of an earlier iteration, who was talked with
+    would pass for what was learnt.
+    """
+    splits = [set(table.columns["split"][mask].tolist()) for table, mask in sides]
+    shared = set.intersection(*splits)
+    if not shared:
+        return [mask for _, mask in sides]
+    return [mask & np.isin(table.columns["split"], list(shared)) for table, mask in sides]
+
+
+def _heldout_gaps(table: RunTable, measures: Sequence[str]) -> Iterator[Contrast]:
+    """Yield held-out less training initial states, at the last iteration that has conversations of both."""
+    heldout, train = table.where("split", "heldout"), table.where("split", "train")
+    both = np.intersect1d(table.iterations[heldout], table.iterations[train])
+    if not len(both):
+        return
+    now = table.iterations == both.max()
+    place = {"run": table.label, "group": "all", "iteration": int(both.max())}
+    for name in measures:
+        a, b = table.sample(name, now & heldout), table.sample(name, now & train)
+        yield from _kept(contrast("heldout-gap", name, a, b, **place))
+
+
+def _gaps(table: RunTable, measures: Sequence[str], masks: Mapping[int, Mask]) -> Iterator[Contrast]:
+    """Yield targeting gaps, all cues together and each alone, in the iterations that ``masks`` name."""
     gameable, resilient = _any_of(table, GAMEABLE), _any_of(table, RESILIENT)
     if not gameable.any() or not resilient.any():
         return
     cues = table.groups("cue")
-    for iteration in dict.fromkeys((table.first(), table.last())):
-        now = last if iteration == table.last() else table.iterations == iteration
+    for iteration, now in masks.items():
         for cue in (["all"] if len(cues) > 1 else []) + cues:
             kept = now if cue == "all" else now & table.where("cue", cue)
             for name in measures:
@@ -178,15 +199,15 @@ def _any_of(table: RunTable, populations: Sequence[str]) -> Mask:
 def contrasts_between(tables: Sequence[RunTable], measures: Iterable[str]) -> Iterator[Contrast]:
     """Yield every later run of the first one's environments less the first, each at its last iteration.
 
-    Scenarios (initial states) of both are resampled together.
+    Both sides are of the splits that both have; their scenarios (initial states) are resampled together.
     """
     base = tables[0]
     alike = [table for table in tables[1:] if table.groups("environment") == base.groups("environment")]
     for name in measures:
         for table in alike:
             if name in table.values and name in base.values and (name != HARM or same_harm(base, table)):
-                a = table.sample(name, table.iterations == table.last())
-                b = base.sample(name, base.iterations == base.last())
+                own, other = of_shared_splits(*((each, each.iterations == each.last()) for each in (table, base)))
+                a, b = table.sample(name, own), base.sample(name, other)
                 yield from _kept(contrast("run", name, a, b, run=table.label, base=base.label, group="all"))
 
 

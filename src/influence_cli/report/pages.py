@@ -15,6 +15,7 @@ from influence_cli.report.charts import Chart
 from influence_cli.sanitize import visible
 
 _MOST_ROWS = 2_000
+_ALIKE = "over the splits (held out, training) that both have"
 _FOLDER = Path(__file__).resolve().parent / "templates"
 
 
@@ -78,10 +79,10 @@ def _sections(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         *(
             _section(kind, wording.KINDS[kind], told, charts, wording.contrast_table(document, kind), shown=True)
             for kind, told, charts in (
-                ("change", "The last iteration less the first, whichever was best.", []),
+                ("change", f"The last iteration less the first, whichever was best, {_ALIKE}.", []),
                 ("targeting-gap", gap, panels.gap_panels(document)),
-                ("heldout-gap", "At the reported iteration.", []),
-                ("run", "At each run's reported iteration; the same scenarios and initial states together.", []),
+                ("heldout-gap", "At the last iteration that has conversations of both.", []),
+                ("run", f"At each run's reported iteration, {_ALIKE}; the same scenarios and initial states together.", []),
             )
         ),
         *groups,

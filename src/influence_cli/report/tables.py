@@ -291,17 +291,21 @@ def shared_measures(tables: Sequence[RunTable]) -> dict[str, Measure]:
     return dict(sorted(found.items(), key=lambda item: order[item[1].kind]))
 
 
-def distributions(run: RunReader, iteration: int) -> Mapping[str, Any] | None:
-    """Return the mean share of each choice in the usable ratings of an iteration, by choice; None without any."""
+def distributions(run: RunReader, iteration: int, splits: Sequence[str]) -> Mapping[str, Any] | None:
+    """Return the mean share of each choice in the usable ratings of an iteration, by choice; None without any.
+
+    Only complete conversations of ``splits`` are in it.
+    """
     query = (
-        "SELECT j.id, j.choices, j.probabilities FROM judgement j JOIN episode e ON e.id = j.episode_id"
-        " WHERE j.role = 'preference' AND j.usable = 1 AND e.iteration = ?"
+        "SELECT j.id, j.choices, j.probabilities FROM judgement j JOIN episode e ON e.id = j.episode_id"  # noqa: S608
+        " JOIN trajectory t ON t.episode_id = e.id WHERE t.status = 'complete' AND j.role = 'preference'"
+        f" AND j.usable = 1 AND e.iteration = ? AND e.split IN ({', '.join('?' * len(splits))})"
         " AND j.id > ? ORDER BY j.id LIMIT ?"
     )
     totals: dict[str, float] = {}
     parsed: dict[str, list[str]] = {}
     count = 0
-    for row in _pages(run, query, iteration):
+    for row in _pages(run, query, iteration, *splits):
         choices = parsed.setdefault(row["choices"], [])
         if not choices:
             choices.extend(orjson.loads(row["choices"]))

@@ -112,7 +112,7 @@ def contrast_table(document: Document, kind: str) -> dict[str, Any] | None:
     found = [
         row
         for row in document["contrasts"]
-        if row["kind"] == kind and row.get("iteration", last[row["run"]]) == last[row["run"]]
+        if row["kind"] == kind and (kind != "targeting-gap" or row["iteration"] == last[row["run"]])
     ]
     several = len({row["group"] for row in found}) > 1
     rows = []

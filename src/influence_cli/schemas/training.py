@@ -26,6 +26,7 @@ class TrainingRow(Frozen):
     scenario: str = Field(description="Name of the scenario.")
     initial_state: str = Field(description="Identifier of the initial state.")
     sample: int = Field(ge=0, description="Number of the conversation among those from one initial state.")
+    population: str | None = Field(default=None, description="The kind of user; None where there are none.")
     turn: int = Field(ge=1, description="The last reply that is learnt.")
     messages: tuple[ChatMessage, ...] = Field(min_length=2, description="As the agent saw them; the last is its reply.")
     learnt: tuple[int, ...] = Field(min_length=1, description="Indices of the messages that are learnt.")
@@ -34,7 +35,9 @@ class TrainingRow(Frozen):
     )
     tools: tuple[ToolSchema, ...] = Field(default=(), description="What the agent could call.")
     reward: float = Field(description="What selection maximised, for the whole trajectory.")
-    turn_reward: float | None = Field(default=None, description="Rating of the last reply learnt.")
+    turn_reward: float | None = Field(
+        default=None, description="Rating of the last reply learnt; None where the reward is no mean of ratings."
+    )
     desirable: bool | None = Field(default=None, description="Among the best or the worst; None where neither.")
 
 

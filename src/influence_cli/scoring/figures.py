@@ -5,6 +5,7 @@ Invariant: failed and unusable scores enter no mean and are counted beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -26,7 +27,8 @@ _MEANS = (
 )
 _COUNTS = (
     "SELECT rubric, judge, method, count(*) AS n, sum(failure NOT NULL) AS failed,"
-    " sum(usable = 0 AND failure IS NULL) AS unusable FROM score GROUP BY rubric, judge, method ORDER BY 1, 2, 3"
+    " sum(usable = 0 AND failure IS NULL) AS unusable, min(distribution) AS first, max(distribution) AS last"
+    " FROM score GROUP BY rubric, judge, method ORDER BY 1, 2, 3"
 )
 _RATINGS = (
     "SELECT episode_id, turn, rubric, judge, method, value, distribution FROM score"
@@ -66,11 +68,22 @@ def score_figures(
             continue
         entry = {name: row[name] for name in ("rubric", "judge", "method", "n", "failed", "unusable")}
         rows = list(values.get((row["rubric"], row["judge"], row["method"]), {}).values())
-        found.append({**entry, "conversations": len(rows), **_mean(rows, seed)})
+        found.append({**entry, "conversations": len(rows), **_mean(rows, seed, _ends(row))})
     return found
 
 
-def _mean(rows: list[Any], seed: int) -> dict[str, float | None]:
+def _ends(row: Any) -> tuple[float, float]:
+    """Return the ends of the scale that was answered on, the widest of two; infinite where there is none."""
+    answers = [answer for text in (row["first"], row["last"]) if text for answer in orjson.loads(text)]
+    try:
+        values = [float(answer) for answer in answers]
+    except ValueError:
+        values = []
+    return (min(values), max(values)) if values else (-math.inf, math.inf)
+
+
+def _mean(rows: list[Any], seed: int, ends: tuple[float, float]) -> dict[str, float | None]:
+    """Return the mean with its interval, which ends where the scale ends."""
     if not rows:
         return {"mean": None, "low": None, "high": None}
     sample = Sample.named(
@@ -79,7 +92,8 @@ def _mean(rows: list[Any], seed: int) -> dict[str, float | None]:
         [row["initial_state"] for row in rows],
     )
     interval = mean_interval(sample, seed=seed)
-    low, high = (side if np.isfinite(side) else None for side in (interval.low, interval.high))
+    sides = (interval.low, max(ends[0], interval.low)), (interval.high, min(ends[1], interval.high))
+    low, high = (bounded if np.isfinite(side) else None for side, bounded in sides)
     return {"mean": interval.value, "low": low, "high": high}
 
 

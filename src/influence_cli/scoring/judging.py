@@ -159,7 +159,8 @@ class Account:
         try:
             found = await answer
         except CallFailedError as error:
-            self.add(Usage(requests=error.attempts, latency=time.monotonic() - started), error.kind, str(error))
+            taken = {"requests": error.attempts, "latency": time.monotonic() - started}
+            self.add((error.usage or Usage()).model_copy(update=taken), error.kind, str(error))
             raise
         except (InfluenceError, asyncio.CancelledError):
             raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from influence_cli.environments.environment import Episode
 from influence_cli.schemas.configs import SimulationConfig
-from influence_cli.schemas.messages import Role, Speaker
+from influence_cli.schemas.messages import ROLES, Role, Speaker
 from influence_cli.schemas.records import (
     CallRecord,
     EpisodeProgress,
@@ -95,7 +95,7 @@ def trajectory_document(
 ) -> dict[str, Any]:
     """Return a conversation as the documented object ``influence.trajectory/1``: what a run's reader gives of it."""
     judged: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-    for each in sorted(judgements, key=lambda each: each.turn):
+    for each in sorted(judgements, key=lambda each: (each.turn, ROLES.index(each.role))):
         judged[each.turn][each.role] = each.model_dump(mode="json", exclude={"turn", "role", "state"})
     facts = record.model_dump(mode="json", exclude={"key"})
     ended = end.model_dump(mode="json") if end else dict.fromkeys(TrajectoryEnd.model_fields)

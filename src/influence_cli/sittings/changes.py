@@ -10,11 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from influence_cli.environments.environment import Environment
+from influence_cli.environments.sampling import episodes
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.simulation.runner import start_tally
 from influence_cli.store.conditions import NO_CONDITIONS, changed_condition
 from influence_cli.store.run_directory import RunDirectory
+
+_LEAVE_OUT = "Leave --n out to go on, or start a new run."
 
 
 def refuse_changes(
@@ -62,5 +65,14 @@ def refuse_fewer(
     if wanted < had:
         raise InfluenceError(
             f"{path} is a run of {had:,} conversations; it cannot become one of {wanted:,}.",
-            hint="Leave --n out to go on, or start a new run.",
+            hint=_LEAVE_OUT,
         )
+    if len(environments) > 1 and (before.n is None) != (after.n is None):  # one may end before another, or begin anew
+        stay = {episode.record.key for episode in episodes(environments, after)}
+        lost = sum(episode.record.key not in stay for episode in episodes(environments, before))
+        if lost:
+            raise InfluenceError(
+                f"{lost:,} of the {had:,} conversations of {path} are none of the {wanted:,} that --n takes from its "
+                "environments by turns.",
+                hint=_LEAVE_OUT,
+            )

@@ -12,7 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from influence_cli.backends.names import ModelName
 from influence_cli.environments.environment import Environment
@@ -20,6 +22,7 @@ from influence_cli.environments.sampling import count_episodes
 from influence_cli.errors import EXIT_DONE, EXIT_STOPPED, InfluenceError, UnknownNameError
 from influence_cli.launching.signals import interrupted_by_stops
 from influence_cli.listening import Advance, Listener
+from influence_cli.plugins.component import Component
 from influence_cli.plugins.options import validate_options
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import agent_name, roles_of
@@ -48,7 +51,7 @@ from influence_cli.store.writer import RunWriter
 from influence_cli.training.conversing import Models, Stopped, phase_config
 from influence_cli.training.estimate import TrainEstimate, estimate_training
 from influence_cli.training.loop import Loop, Training
-from influence_cli.training.protocol import Algorithm, Tracker
+from influence_cli.training.protocol import Algorithm, ChecksBase, Tracker
 from influence_cli.training.report import training_figures
 from influence_cli.training.rewards import asked_scores, reward_role
 from influence_cli.training.shapes import find_shape
@@ -93,6 +96,8 @@ class TrainResult:
     notes: tuple[str, ...] = field(default=())
     idle: bool = False
     """Whether nothing was left to do."""
+    limit: Literal["cost", "tokens"] | None = None
+    """Which budget is used up."""
 
     def document(self) -> dict[str, Any]:
         """Return the documented object ``influence.train/1``."""
@@ -147,7 +152,10 @@ def _plan(
     options = validate_options(algorithm, config.algorithm.options, flag="--algo-option ")
     notes: tuple[str, ...] = ()
     if config.source.run is None or config.iterations > 1:
-        config, notes = _comparable(environments, config, lambda: algorithm.load()(options).wants)
+        config, notes = _comparable(environments, config, lambda: rows_wanted(algorithm, options))
+    if rows_wanted(algorithm, options) == "all":
+        told = f"{config.algorithm.name} learns from all conversations: nothing is selected, and no veto counts."
+        notes = (*notes, told)
     trackers: dict[str, Tracker] = {}
     for name, own in config.trackers.items():
         component = registry.component("tracker", name)
@@ -156,6 +164,8 @@ def _plan(
             trackers[name] = component.load()(checked)
     models = role_models(registry, config, heard, roles=_roles(config), load=False)
     made: Algorithm | None = None if dry else algorithm.load()(options)
+    if isinstance(made, ChecksBase):
+        made.check_base(agent_name(config).base)
     return TrainPlan(registry, config, environments, models, made, trackers, None, scorer=scorer, notes=notes)
 
 
@@ -215,9 +225,17 @@ def _roles(config: TrainConfig) -> tuple[Role, ...]:
 def estimated(plan: TrainPlan) -> TrainEstimate:
     """Return what the run takes."""
     component = plan.registry.component("algorithm", plan.config.algorithm.name)
-    options = validate_options(component, plan.config.algorithm.options, flag="--algo-option ").model_dump()
+    options = validate_options(component, plan.config.algorithm.options, flag="--algo-option ")
     shapes = {model.name.base: find_shape(model.name.model) for model in plan.models.values()}
-    return estimate_training(plan.environments, plan.config, plan.models, shapes, options)
+    wants = rows_wanted(component, options)
+    return estimate_training(plan.environments, plan.config, plan.models, shapes, options.model_dump(), wants)
+
+
+def rows_wanted(component: Component[Algorithm], options: BaseModel) -> RowsWanted:
+    """Return what an algorithm learns from; one whose class says so is not made, which may take a key."""
+    kind = component.load()
+    wants: RowsWanted | property | None = getattr(kind, "wants", None)
+    return wants if isinstance(wants, str) else kind(options).wants
 
 
 def go(plan: TrainPlan, heard: Listener) -> TrainResult:
@@ -239,6 +257,7 @@ def go(plan: TrainPlan, heard: Listener) -> TrainResult:
     )
     state: RunState = "failed"
     reason = ""
+    limit: Literal["cost", "tokens"] | None = None
     stages = -1
     with directory.writer() as writer, logged(directory.path / "logs", heard.say), heard.progress() as advance:
         writer.set_state("running")
@@ -262,7 +281,7 @@ def go(plan: TrainPlan, heard: Listener) -> TrainResult:
         finally:
             idle = state == "done" and stages == len(writer.finished_stages())
             _end(writer, tracking, state, reason)
-    return replace(_result(plan, directory, state, reason, tracking), idle=idle)
+    return replace(_result(plan, directory, state, reason, tracking), idle=idle, limit=limit)
 
 
 def _end(writer: RunWriter, tracking: Tracking, state: RunState, reason: str) -> None:
@@ -279,9 +298,21 @@ def _result(plan: TrainPlan, directory: RunDirectory, state: RunState, reason: s
         notes.append(EMBEDDED_NOTE)
     with RunReader(directory) as run:
         figures = training_figures(run)
+    notes += without_veto(figures)
     if plan.algorithm is not None and plan.algorithm.wants == "best":
         notes += unlikelier(figures)
     return TrainResult(directory.path, state, figures, EXIT_STOPPED if reason else EXIT_DONE, reason, tuple(notes))
+
+
+def without_veto(figures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line on each iteration that learnt from conversations which nobody could veto."""
+    selected = ((row["iteration"], row["stages"]["select"] or {}) for row in figures)
+    return [
+        f"In iteration {iteration}, {found['without_veto']:,} of {found['candidates']:,} conversations have no usable veto: "
+        "they could be learnt from whatever they hold."
+        for iteration, found in selected
+        if found.get("without_veto")
+    ]
 
 
 def unlikelier(figures: Sequence[Mapping[str, Any]]) -> list[str]:

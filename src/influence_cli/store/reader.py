@@ -14,6 +14,7 @@ from typing import Any, Self
 import orjson
 
 from influence_cli.errors import InfluenceError
+from influence_cli.schemas.messages import ROLES
 from influence_cli.store.connection import connect, explained
 from influence_cli.store.run_directory import RunDirectory, lock_holder, shard_files
 from influence_cli.store.schema import SCHEMA_VERSION, check_version, is_empty
@@ -172,7 +173,10 @@ def _trajectory(row: sqlite3.Row, messages: list[sqlite3.Row], judgements: list[
         **{name: row[name] for name in end},
         "detail": row["detail"],
         "messages": [_message(message) for message in messages],
-        "judgements": [{"turn": turn, **roles} for turn, roles in sorted(judged.items())],
+        "judgements": [
+            {"turn": turn, **{role: roles[role] for role in ROLES if role in roles}}
+            for turn, roles in sorted(judged.items())
+        ],
     }
 
 

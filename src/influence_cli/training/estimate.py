@@ -7,21 +7,25 @@ of its time; both are stated wherever the figure is shown.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from influence_cli.environments.environment import Environment
-from influence_cli.environments.sampling import count_episodes
+from influence_cli.environments.sampling import count_episodes, episodes
 from influence_cli.schemas.configs import TrainConfig
 from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import Split
+from influence_cli.schemas.training import RowsWanted
 from influence_cli.scoring.estimating import estimate_scores
 from influence_cli.scoring.judging import Asking
 from influence_cli.simulation.estimate import Estimate, RoleEstimate, estimate, first_episodes, longest_trajectory
 from influence_cli.simulation.models import RoleModel, unpriced
 from influence_cli.training.conversing import phase_config
 from influence_cli.training.rewards import reward_plan, reward_role
+from influence_cli.training.selection import Candidate, share_of
 from influence_cli.training.shapes import ModelShape
 
 TERAFLOPS = 312.0
@@ -31,6 +35,8 @@ PROMPT_SHARE = 0.4
 REPLY_SHARE = 0.08
 """Shares of the speed that training, reading prompts and writing replies in batches reach; rules of thumb."""
 GIB = 2**30
+_LOOKED_AT = 20_000
+"""Conversations that are grouped one by one for an estimate."""
 _SPLITS: tuple[Split, ...] = ("train", "heldout")
 _OVERHEAD = 1.5 * GIB
 """The library's own context and workspaces."""
@@ -77,13 +83,14 @@ def estimate_training(
     models: Mapping[Role, RoleModel],
     shapes: Mapping[str, ModelShape | None],
     options: Mapping[str, Any],
+    wants: RowsWanted,
 ) -> TrainEstimate:
-    """Return what the run takes: ``shapes`` by the model's base name, ``options`` of the algorithm."""
+    """Return what the run takes: ``shapes`` by the model's base name, ``options`` of an algorithm that ``wants`` rows."""
     train, heldout = (_phase(environments, phase_config(config, 0, split), models) for split in _SPLITS)
     measured = sum(_is_measured(k, config) for k in range(config.iterations + 1))
     own = config.iterations - (config.source.run is not None)
     times = ((train, own), (heldout, measured))
-    rows, row_tokens = _rows(environments, config, train)
+    rows, row_tokens = _rows(environments, config, train, wants)
     mixed = options.get("mix_fraction", 0.0) if options.get("mix") else 0.0
     rows = round(rows / (1.0 - mixed))
     epochs = int(options.get("epochs", 1))
@@ -129,21 +136,39 @@ def _is_measured(iteration: int, config: TrainConfig) -> bool:
     return iteration in (0, config.iterations) or iteration % config.evaluation.every == 0
 
 
-def _rows(environments: Sequence[Environment], config: TrainConfig, train: Estimate) -> tuple[int, int]:
+def _rows(
+    environments: Sequence[Environment], config: TrainConfig, train: Estimate, wants: RowsWanted
+) -> tuple[int, int]:
     """Return the rows of one iteration at most, and the tokens of the longest on average."""
-    phase = phase_config(config, 0, "train")
-    conversations = count_episodes(environments, phase)
     turns = max(1, round(train.roles["agent"].calls / max(1, train.conversations)))
-    share = config.selection.fraction
-    if config.selection.count is not None:
-        share = min(1.0, config.selection.count / max(1, phase.samples))
-    sides = 1 if config.algorithm.name in ("expert-iteration", "scripted", "openai-finetune") else 2
-    chosen = min(conversations, max(1, math.ceil(conversations * share)) * sides)
+    chosen = most_chosen(environments, config, wants)
     agent = train.roles["agent"]
     tokens = (agent.prompt_tokens + agent.completion_tokens) // max(1, agent.calls)
     if config.layout == "conversation":
         return chosen, tokens * 2
     return chosen * turns, tokens
+
+
+def most_chosen(environments: Sequence[Environment], config: TrainConfig, wants: RowsWanted) -> int:
+    """Return how many conversations of one iteration are learnt from at most, both sides of a pair counted.
+
+    Shares are rounded up in each group. In very large iterations, groups are those of their first conversations, repeated.
+    """
+    phase, selection = phase_config(config, 0, "train"), config.selection
+    conversations = count_episodes(environments, phase)
+    if wants == "all":
+        return conversations
+    level = "initial-state" if wants == "pairs" else selection.level
+    sizes: Counter[tuple[str, ...]] = Counter()
+    for episode in islice(episodes(environments, phase), _LOOKED_AT):
+        key = episode.record.key
+        names = (key.environment, key.scenario, key.initial_state, key.sample)
+        sizes[Candidate(0, *names, population=episode.record.population, reward=0.0).group(level)] += 1
+    chosen = 0
+    for size in sizes.values():
+        best = min(size, share_of(size, selection))
+        chosen += best if wants == "best" else best + min(size - best, best)
+    return min(conversations, math.ceil(chosen * max(1.0, conversations / _LOOKED_AT)))
 
 
 def memory_need(shape: ModelShape, options: Mapping[str, Any]) -> Memory:

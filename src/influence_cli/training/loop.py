@@ -29,9 +29,9 @@ from influence_cli.store.writer import RunWriter
 from influence_cli.training.adapters import ADAPTERS, check_adapter, check_outcome, place_adapter
 from influence_cli.training.conversing import Conductor, Conversing, iteration_seed
 from influence_cli.training.protocol import Algorithm
-from influence_cli.training.rewards import candidates, score_name
+from influence_cli.training.rewards import candidates, is_mean_of_turns, score_name
 from influence_cli.training.rows import Asked, Rated, episode_of, pairs_of, rows_of, write_rows
-from influence_cli.training.selection import Candidate, Selection, select
+from influence_cli.training.selection import Candidate, Selection, count_vetoed, select
 from influence_cli.training.source import Source, without_heldout
 from influence_cli.training.tracking import Tracking
 
@@ -155,7 +155,7 @@ class Loop:
                 raise _no_rewards(found.unrated, score_name(config))
             seed = iteration_seed(self._config, iteration)
             if wants == "all":
-                selection = Selection()
+                selection = Selection(vetoed=count_vetoed(found.rated, config))
                 chosen: dict[int, tuple[Candidate, bool | None]] = {e.episode_id: (e, None) for e in found.rated}
             else:
                 selection = select(found.rated, config, wants=wants, seed=seed)
@@ -173,6 +173,7 @@ class Loop:
             "candidates": len(found.rated),
             "unrated": found.unrated,
             "vetoed": selection.vetoed,
+            "without_veto": self._without_veto(found.rated),
             "groups": len(selection.groups),
             "empty": dict(selection.empty),
             "best": len(selection.best),
@@ -180,6 +181,13 @@ class Loop:
             "rows": count,
             "digest": sha256(path.read_bytes()).hexdigest(),
         }
+
+    def _without_veto(self, rated: Sequence[Candidate]) -> int:
+        """Return how many conversations could not be vetoed because no answer of the veto model is usable."""
+        if not self._config.veto or self._config.selection.veto_level is None:
+            return 0
+        asking = {each.name for each in self._training.environments if each.spec.roles.veto is not None}
+        return sum(each.veto is None and each.environment in asking for each in rated)
 
     def _rows(
         self,
@@ -203,7 +211,8 @@ class Loop:
             if number in chosen:
                 candidate, desirable = chosen[number]
                 rated = Rated(number, trajectory, candidate.reward, desirable)
-                rows[number] = rows_of(rated, asked(trajectory), layout=self._config.layout)
+                layout, plain = self._config.layout, is_mean_of_turns(self._config.selection)
+                rows[number] = rows_of(rated, asked(trajectory), layout=layout, reward_of_turns=plain)
         return rows
 
     def _train(self, iteration: int) -> dict[str, Any]:

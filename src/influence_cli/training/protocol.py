@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import Field, JsonValue
 
@@ -29,6 +29,15 @@ class Algorithm(Protocol):
         trusted half-written. InfluenceError where the job cannot be done: rows that nothing can be learnt from, a loss
         that is no number, memory or disk that does not suffice, an adapter that belongs to another base.
         """
+        ...
+
+
+@runtime_checkable
+class ChecksBase(Protocol):
+    """What an algorithm may say besides: which models it cannot train, before conversations with one are paid for."""
+
+    def check_base(self, base: str) -> None:
+        """Raise InfluenceError if nothing can be trained on ``base`` (``backend:model``); loads and fetches nothing."""
         ...
 
 

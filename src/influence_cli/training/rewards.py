@@ -19,10 +19,12 @@ from influence_cli.store.reader import RunReader
 from influence_cli.training.selection import Candidate
 
 _SCORES = (
-    "SELECT s.episode_id, s.value FROM score s JOIN episode e ON e.id = s.episode_id"
+    "SELECT s.episode_id, s.judge, s.method, avg(s.value) AS value FROM score s JOIN episode e ON e.id = s.episode_id"
     " WHERE e.iteration = coalesce(?, e.iteration) AND e.split = ? AND s.rubric = ? AND s.usable = 1"
-    " AND s.value IS NOT NULL AND s.failure IS NULL"
+    " AND s.value IS NOT NULL AND s.failure IS NULL GROUP BY s.episode_id, s.judge, s.method, s.rubric_hash"
+    " ORDER BY max(s.ended), max(s.id)"
 )
+"""In order of time, so that of two wordings of a rubric the one asked last stands."""
 _ENDS = (
     "SELECT e.id, e.environment, e.scenario, e.initial_state, e.sample, e.population, t.mean_rating, t.final_rating,"
     " t.mean_veto, (SELECT m.text FROM message m WHERE m.episode_id = e.id AND m.dropped = 0 AND m.speaker = 'agent'"
@@ -72,6 +74,11 @@ def score_name(config: SelectionConfig) -> str | None:
     return (config.rubric or "").rpartition("/")[2] if config.reward == "score" else None
 
 
+def is_mean_of_turns(config: SelectionConfig) -> bool:
+    """Return whether the reward is the plain mean of ratings, so that each turn has a reward of its own."""
+    return config.reward == "mean" and not config.length_penalty
+
+
 def asked_scores() -> list[str]:
     """Return which scores a model is asked for and can be the reward; others are computed by a scorer."""
     return sorted([*shipped_rubrics(), FIRST_PERSON, THIRD_PERSON])
@@ -106,11 +113,11 @@ def _worth(row: Any, scores: Mapping[int, float], config: SelectionConfig) -> fl
 
 
 def _scores(run: RunReader, iteration: int | None, split: Split, config: SelectionConfig) -> dict[int, float]:
-    """Return the score of each conversation: of the whole, or the mean over its turns and judges."""
+    """Return the score of each conversation: the mean over its turns, by the wording asked last, then over judges."""
     name = score_name(config)
     if name is None:
         return {}
-    values: dict[int, list[float]] = defaultdict(list)
+    values: dict[int, dict[tuple[str, str], float]] = defaultdict(dict)
     for row in run.rows(_SCORES, (iteration, split, name)):
-        values[row["episode_id"]].append(row["value"])
-    return {episode: fmean(found) for episode, found in values.items()}
+        values[row["episode_id"]][row["judge"], row["method"]] = row["value"]
+    return {episode: fmean(found.values()) for episode, found in values.items()}

@@ -65,13 +65,16 @@ class _Step:
         return (*self.prompt, self.reply)
 
 
-def rows_of(rated: Rated, asked: Asked, *, layout: Layout) -> list[TrainingRow]:
-    """Return the rows of a trajectory in which the agent was ``asked`` so."""
+def rows_of(rated: Rated, asked: Asked, *, layout: Layout, reward_of_turns: bool = True) -> list[TrainingRow]:
+    """Return the rows of a trajectory in which the agent was ``asked`` so.
+
+    ``reward_of_turns``: whether the reward is the mean of the ratings of turns, so that each has one of its own.
+    """
     trajectory = rated.trajectory
     ratings = {
         judged["turn"]: judged["preference"]["expected"]
         for judged in trajectory["judgements"]
-        if "preference" in judged and judged["preference"]["usable"]
+        if reward_of_turns and "preference" in judged and judged["preference"]["usable"]
     }
     rows = []
     for stretch in _stretches(list(_steps(trajectory["messages"], asked)), layout):
@@ -84,6 +87,7 @@ def rows_of(rated: Rated, asked: Asked, *, layout: Layout) -> list[TrainingRow]:
                 scenario=trajectory["scenario"],
                 initial_state=trajectory["initial_state"],
                 sample=trajectory["sample"],
+                population=trajectory["population"],
                 turn=last.turn,
                 messages=last.messages,
                 learnt=learnt,

@@ -48,10 +48,14 @@ class ScriptedLearner:
         """What the rows file of a job holds."""
         return self._options.wants
 
+    def check_base(self, base: str) -> None:
+        """Raise InfluenceError for a model that is not scripted."""
+        if not base.startswith("scripted:"):
+            raise InfluenceError(f"The algorithm scripted cannot train {base}.", hint="Use -m scripted:demo.")
+
     def train(self, job: TrainingJob, told: Told) -> TrainingOutcome:
         """Return the adapter: the weights of the one before halved, and those of the new replies added."""
-        if not job.base.startswith("scripted:"):
-            raise InfluenceError(f"The algorithm scripted cannot train {job.base}.", hint="Use -m scripted:demo.")
+        self.check_base(job.base)
         rows = self._rows(Path(job.rows))
         before = _read(job.adapter)
         steps = max(1, len(rows))

@@ -20,6 +20,9 @@ from influence_cli.seeding import derive_seed, unit_draw
 Why = Literal["alone", "alike", "vetoed"]
 """Why a group gives nothing: too few conversations in it; rewards too near each other; none that no veto forbids."""
 
+_WIDER = {"initial-state": "scenario", "scenario": "environment"}
+"""Where to look for the best more widely than at a level."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -90,10 +93,10 @@ def select(candidates: Sequence[Candidate], config: SelectionConfig, *, wants: R
         grouped.setdefault(candidate.group(level), []).append(candidate)
     found = [_of_group(grouped[key], config, wants=wants, seed=seed) for key in sorted(grouped)]
     empty = Counter(group.why for group in found if group.why is not None)
-    vetoed = sum(_is_vetoed(each, config) for each in candidates)
+    vetoed = count_vetoed(candidates, config)
     selection = Selection(tuple(group for group in found if group.best), vetoed, empty)
     if not selection.groups:
-        raise _nothing(candidates, config, level, vetoed, empty)
+        raise _nothing(candidates, config, level, vetoed, empty, wider=None if wants == "pairs" else _WIDER.get(level))
     return selection
 
 
@@ -104,7 +107,7 @@ def _of_group(group: Sequence[Candidate], config: SelectionConfig, *, wants: Row
         return Group((), (), "vetoed")
     if len(bad) < 2:
         return Group((), (), "alone")
-    count = config.count if config.count is not None else math.ceil(len(kept) * config.fraction - 1e-9)
+    count = share_of(len(kept), config)
     best = sorted(kept, key=lambda each: (-each.reward, each.hash(seed)))[:count]
     chosen = {each.episode_id for each in best}
     rest = [each for each in bad if each.episode_id not in chosen]
@@ -116,6 +119,16 @@ def _of_group(group: Sequence[Candidate], config: SelectionConfig, *, wants: Row
     else:
         best, worst = _spread(best, worst, config.minimum_spread)
     return Group(tuple(best), tuple(worst), None if best else "alike")
+
+
+def count_vetoed(candidates: Sequence[Candidate], config: SelectionConfig) -> int:
+    """Return how many conversations may not be among the best."""
+    return sum(_is_vetoed(each, config) for each in candidates)
+
+
+def share_of(size: int, config: SelectionConfig) -> int:
+    """Return how many of a group of ``size`` are best, where there are as many."""
+    return config.count if config.count is not None else math.ceil(size * config.fraction - 1e-9)
 
 
 def _spread(best: list[Candidate], worst: list[Candidate], least: float) -> tuple[list[Candidate], list[Candidate]]:
@@ -142,9 +155,16 @@ def _at_random(candidate: Candidate, seed: int) -> Candidate:
 
 
 def _nothing(
-    candidates: Sequence[Candidate], config: SelectionConfig, level: str, vetoed: int, empty: Counter[Why]
+    candidates: Sequence[Candidate],
+    config: SelectionConfig,
+    level: str,
+    vetoed: int,
+    empty: Counter[Why],
+    *,
+    wider: str | None,
 ) -> InfluenceError:
-    """Return what to say where no group gives anything: the commonest reason, and its mend."""
+    """Return what to say where no group gives anything: the commonest reason, and its mend; ``wider`` is a level."""
+    or_wider = f", or compare more widely: selection.level={wider}" if wider else ""
     count = f"{len(candidates):,} rated conversation{'' if len(candidates) == 1 else 's'}"
     if len(candidates) < 2:
         return InfluenceError(f"Too few to select from: {count}.", hint="Raise --n or --samples.")
@@ -159,12 +179,12 @@ def _nothing(
             hint="Ask another preference model, or more conversations.",
         )
     if empty["alike"]:
-        return InfluenceError(
-            f"In no group of {count} do rewards differ by {config.minimum_spread:g} or more.",
-            hint="Lower selection.minimum_spread, or compare more widely: selection.level=scenario.",
-        )
+        spread = config.minimum_spread
+        by = f" by {spread:g} or more" if spread else ""
+        mend = "Lower selection.minimum_spread" if spread else "Ask another preference model"
+        return InfluenceError(f"In no group of {count} do rewards differ{by}.", hint=f"{mend}{or_wider}.")
     return InfluenceError(
         f"No group by {level} holds two conversations to compare, among {count}"
         f"{f' of which {vetoed:,} are vetoed' if vetoed else ''}.",
-        hint="Raise --samples, or compare more widely: selection.level=scenario.",
+        hint=f"Raise --samples{or_wider}.",
     )

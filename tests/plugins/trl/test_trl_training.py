@@ -247,6 +247,21 @@ def test_advantages_leave_the_own_conversation_out():
     assert [s.desirable for s in made] == [True, True, False, False]
 
 
+def test_an_advantage_is_over_conversations_with_the_same_kind_of_user():
+    from influence_cli.backends.prompts import Prompts
+    from influence_trl.rows import encode_rows
+
+    from .conftest import make_tokenizer
+
+    tokenizer = make_tokenizer("smollm2")
+    prompts = Prompts(tokenizer, [tokenizer.eos_token_id], "tiny")
+    kinds = ("gameable", "gameable", "resilient", "resilient")
+    ratings = (9.0, 7.0, 3.0, 1.0)
+    rows = [make_row(n, learnt=(6,), population=kinds[n], turn_reward=ratings[n]) for n in range(4)]
+    learnt = encode_rows(rows, prompts, 4096, by_turn=True, keep_reward=True)
+    assert [s.reward for s in learnt.sequences] == [2.0, -2.0, 2.0, -2.0]
+
+
 def test_the_policy_loss_is_the_clipped_gain_over_learnt_tokens(make_job, tmp_path):
     """With old probabilities as they are now, the first loss is minus the mean advantage of a token."""
     from influence_cli.backends.prompts import Prompts

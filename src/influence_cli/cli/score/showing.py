@@ -90,7 +90,8 @@ def _table(*headings: str, names: int = 1) -> Table:
 
 
 def _figures(figures: Sequence[dict[str, Any]]) -> Table:
-    table = _table("score", "judge", "method", "mean", "95 %", "n", "failed", "unusable", names=3)
+    lost = [name for name in ("failed", "unusable") if any(entry[name] for entry in figures)]
+    table = _table("score", "judge", "method", "mean", "95 %", "n", *lost, names=3)
     for entry in figures:
         table.add_row(
             output.plain(entry["rubric"]),
@@ -99,8 +100,7 @@ def _figures(figures: Sequence[dict[str, Any]]) -> Table:
             number(entry["mean"]),
             span(entry),
             f"{entry['n']:,}",
-            f"{entry['failed']:,}" if entry["failed"] else "",
-            f"{entry['unusable']:,}" if entry["unusable"] else "",
+            *(f"{entry[name]:,}" if entry[name] else "" for name in lost),
         )
     return table
 

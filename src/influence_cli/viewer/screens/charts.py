@@ -15,7 +15,7 @@ from textual.widgets import Footer
 from influence_cli.errors import InfluenceError
 from influence_cli.schemas.records import GAMEABLE, RESILIENT
 from influence_cli.scoring.statistics import Interval, Sample, difference_interval, mean_interval
-from influence_cli.store.iterations import IterationValues, iteration_values
+from influence_cli.store.iterations import IterationValues, compared_splits, iteration_values
 from influence_cli.store.reader import RunReader
 from influence_cli.viewer.charts import Point, axis, interval_line
 from influence_cli.viewer.events import TroubleMet
@@ -82,12 +82,15 @@ class ChartsScreen(ViewerScreen):
 
 def run_charts(run: RunReader) -> tuple[Chart, ...]:
     """Return the charts of a run: rating, harm, targeting gap in both; a gap only where there are both populations."""
-    iterations = list(iteration_values(run))
+    splits = compared_splits(run)
+    iterations = list(iteration_values(run, splits))
+    of = ", held-out initial states" if splits == ("heldout",) else ""
+    minus = f"{GAMEABLE[0]} minus {RESILIENT[0]}"
     charts = [
-        Chart("reward (mean rating)", _means(iterations, "ratings")),
-        Chart("harm (mean veto)", _means(iterations, "vetoes")),
-        Chart(f"targeting gap in rating ({GAMEABLE[0]} minus {RESILIENT[0]})", _gaps(iterations, "ratings"), zero=True),
-        Chart(f"targeting gap in harm ({GAMEABLE[0]} minus {RESILIENT[0]})", _gaps(iterations, "vetoes"), zero=True),
+        Chart(f"reward (mean rating){of}", _means(iterations, "ratings")),
+        Chart(f"harm (mean veto){of}", _means(iterations, "vetoes")),
+        Chart(f"targeting gap in rating ({minus}){of}", _gaps(iterations, "ratings"), zero=True),
+        Chart(f"targeting gap in harm ({minus}){of}", _gaps(iterations, "vetoes"), zero=True),
     ]
     return tuple(charts)
 
