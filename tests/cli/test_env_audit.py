@@ -123,8 +123,10 @@ def test_an_audit_spends_no_more_than_it_may_with_its_sample(influence, tiny_fol
 def test_an_audit_with_a_price_has_a_budget_in_dollars(influence, tiny_folder):
     asked = ("env", "audit", tiny_folder, "-m", "scripted:demo", "--n", 0, "--concurrency", 1, "--json")
     answer = influence(*asked, "--max-cost", "0.001")
+    assert (answer.code, answer.document["cost"]) == (0, 0.0)  # what costs nothing needs no price
+    answer = influence(*asked, "--max-cost", "0.001", "-m", "openai:x", "--base-url", "http://127.0.0.1:9/v1")
     assert (answer.code, answer.stdout) == (2, "")
-    assert "--max-cost needs the price of scripted:demo" in answer.stderr
+    assert "--max-cost needs the price of openai:x" in answer.stderr
     prices = ("--set", 'prices={"scripted:demo": {prompt: 1.0, completion: 1.0}}')
     answer = influence(*asked, "--max-cost", "0.001", *prices)
     assert answer.code == 3

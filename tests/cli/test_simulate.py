@@ -11,6 +11,7 @@ from influence_cli.cli.simulate import FLAGS
 from influence_cli.schemas.configs import SimulationConfig
 from influence_cli.settings import setting_names
 from influence_cli.simulation.models import EMBEDDED_NOTE
+from influence_cli.testing.server import serve
 
 # -- what it says -----------------------------------------------------------------------------------------------------
 
@@ -35,7 +36,7 @@ def test_the_json_summary_is_all_of_stdout(simulate, place):
     assert 1 <= document["mean_rating"] <= 10
     assert set(document["roles"]) == {"agent", "user", "preference", "transition", "veto"}
     assert document["tokens"] > 0
-    assert document["cost"] is None
+    assert document["cost"] == 0.0
     assert document["reason"] is None
     assert document["failures"] == []
 
@@ -78,9 +79,10 @@ def test_prices_make_a_cost(simulate):
     assert "; $0.0" in simulate("--n", "1", "--set", prices).stdout
 
 
-def test_a_cost_that_lacks_a_price_is_a_least(simulate, script):
+def test_a_cost_that_lacks_a_price_is_a_least(simulate):
     prices = 'prices={"scripted:demo": {prompt: 10, completion: 20}}'
-    answer = simulate("--n", "1", "--user", script("{}"), "--set", prices)
+    with serve(models=("writer",)) as server:
+        answer = simulate("--n", "1", "--veto", "openai:writer", "--base-url", server.base_url, "--set", prices)
     assert "; at least $0.0" in " ".join(answer.stdout.split())
 
 
@@ -137,6 +139,7 @@ GIVEN = {
     "--cache": ("answers", "answers"),
 }
 NEEDS_MORE = {"--env", "--base-url", "--max-cost"}
+NOWHERE = "http://127.0.0.1:9/v1"
 """Flags with a test of their own."""
 
 
@@ -181,8 +184,10 @@ def test_a_price_is_asked_for_only_where_a_model_may_cost_money(influence, tiny_
         ("sweep", "-e", tiny_folder, "-m", "scripted:demo", "--search", "seed=[1,2]"),
         ("score", made_run, "--with", "harm", "--judge", "scripted:demo"),
     ):
-        answer = influence(command, *more, "--dry-run")
+        answer = influence(command, *more, "--dry-run", "--max-cost", "1")
         assert (answer.code, words in answer.stderr) == (0, False), answer.stderr
+        assert "no price known" not in answer.stdout
+        assert influence(command, *more, "--dry-run", "--json").document["cost"] == 0.0
     for command, *more in (
         ("simulate", "-e", tiny_folder, "-m", "scripted:demo", "--veto", "openai:gpt-4o-mini"),
         ("train", "-e", tiny_folder, "-m", "scripted:demo", *learning, "--preference", "openai:gpt-4o-mini"),
@@ -302,7 +307,7 @@ def test_the_model_of_an_environment_variable_is_used_and_named(influence, tiny_
         (["--seed", "-1"], "--seed: Input should be greater than or equal to 0."),
         (["--set", "juges.minimum_mass=1"], "there is no setting 'juges'. Did you mean 'judges.minimum_mass'?"),
         (["--set", "seed"], "--set 'seed' is not KEY=VALUE."),
-        (["--max-cost", "1"], "--max-cost needs the price of scripted:demo"),
+        (["-m", "openai:x", "--base-url", NOWHERE, "--max-cost", "1"], "--max-cost needs the price of openai:x"),
         (["-c", "nowhere.yaml"], "There is no file nowhere.yaml."),
         (["-m", "openai:gpt-4o"], "OPENAI_API_KEY"),
         (["somewhere"], "Unexpected argument 'somewhere'. To take up a run: --resume somewhere."),
