@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import signal
+import subprocess
 import sys
 
 import pytest
 import yaml
+from tests.waiting import wait_until
 
 from influence_cli.environments.authoring import Author, open_collection
 from influence_cli.environments.loading import load_environment
@@ -312,6 +315,33 @@ def test_a_refused_key_ends_at_once_and_keeps_what_is_there(influence, server, c
     assert answer.code == 2
     assert len(answer.stderr.strip().splitlines()) <= 3
     assert len(load_environment(copied).initial_states()) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_is_written_and_the_same_command_goes_on(influence, copied, place, number):
+    path = copied / "scenarios" / "first-scenario.more.yaml"
+    with serve(models=("writer",), latency=0.2) as slow:
+        command = [
+            sys.executable, "-m", "influence_cli", "env", "generate", "mine", "--scenario", "first-scenario",
+            "--model", "openai:writer", "--base-url", slow.base_url, "--count", "40", "--concurrency", "2", "--json",
+        ]  # fmt: skip
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=place, **pipes) as process:
+            try:
+                wait_until(lambda: path.is_file() or process.poll() is not None)
+                process.send_signal(number)
+                stdout, stderr = process.communicate(timeout=100)
+            finally:
+                process.kill()
+        assert process.returncode == 3, stderr
+        assert stderr.splitlines()[-1] == "Stopped by a signal; the same command goes on."
+        found = json.loads(stdout)
+        assert found["state"] == "stopped"
+        assert found["attempts"] == slow.stats()["requests"]  # what was in flight is taken
+        assert 0 < found["states"] < 40
+        slow.configure(latency=0.0)
+        more = generate(influence, slow, "--count", found["states"] + 1).document
+    assert (more["state"], more["accepted"]) == ("done", 1)
 
 
 # -- import -----------------------------------------------------------------------------------------------------------

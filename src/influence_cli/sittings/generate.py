@@ -16,9 +16,12 @@ from influence_cli.errors import UnknownNameError
 from influence_cli.listening import Listener
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import find_environments
+from influence_cli.scoring.running import ended
 from influence_cli.simulation.authoring import AuthoringTally, write_states
 from influence_cli.simulation.models import RoleModel
 from influence_cli.sittings.loading import one_model
+from influence_cli.sittings.simulate import IN_TIME, stopping
+from influence_cli.sittings.stops import nothing_begun
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Written:
 
     collection: Collection
     tally: AuthoringTally
+    wanted: int
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal came before there were as many states as wanted."""
+        return self.tally.stop is not None and len(self.collection.states) < self.wanted
 
     def document(self) -> dict[str, Any]:
         """Return the documented object ``influence.env.generate/1``."""
@@ -50,6 +59,7 @@ class Written:
         return {
             "schema": "influence.env.generate/1",
             "file": str(self.collection.path),
+            "state": "stopped" if self.stopped else "done",
             "states": len(self.collection.states),
             "accepted": tally.accepted,
             "attempts": tally.attempts,
@@ -64,10 +74,13 @@ def generate(registry: PluginRegistry, request: StatesRequest, heard: Listener) 
     if request.scenario not in environment.scenarios:
         raise UnknownNameError(f"scenario of {environment.name}", request.scenario, environment.scenarios)
     collection = open_collection(environment, request.scenario, request.out)
-    model = one_model(registry, request.model, request.options, heard, request.base_url)
+    with nothing_begun():
+        model = one_model(registry, request.model, request.options, heard, request.base_url)
     _sign(collection, environment, str(model.name), request.seed)
     author = Author(environment, environment.scenarios[request.scenario], collection, request.seed)
-    return Written(collection, asyncio.run(_write(author, collection, model, request, heard)))
+    tally = AuthoringTally()
+    asyncio.run(_write(author, collection, model, request, tally, heard))
+    return Written(collection, tally, request.count)
 
 
 def _sign(collection: Collection, environment: Environment, model: str, seed: int) -> None:
@@ -84,18 +97,31 @@ def _sign(collection: Collection, environment: Environment, model: str, seed: in
 
 
 async def _write(
-    author: Author, collection: Collection, model: RoleModel, request: StatesRequest, heard: Listener
-) -> AuthoringTally:
+    author: Author,
+    collection: Collection,
+    model: RoleModel,
+    request: StatesRequest,
+    tally: AuthoringTally,
+    heard: Listener,
+) -> None:
+    def stop() -> None:
+        tally.stop = "signal"
+
     with heard.progress() as advance:
-        try:
-            return await write_states(
+        writing = asyncio.ensure_future(
+            write_states(
                 author,
                 collection,
                 model,
                 count=request.count,
                 seed=request.seed,
                 concurrency=request.concurrency,
+                tally=tally,
                 told=lambda _: advance("Writing initial states", len(collection.states) / request.count),
             )
-        finally:
-            await model.backend.aclose()
+        )
+        with stopping(writing, tally, stop, IN_TIME, heard):
+            try:
+                await ended(writing, tally)
+            finally:
+                await model.backend.aclose()

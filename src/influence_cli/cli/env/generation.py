@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from influence_cli.cli.context import registry_of
 from influence_cli.cli.env.options import Folders, Model, Name
 from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import AnySeed, AsJson, Server, ServerOptions, backend_options
+from influence_cli.errors import EXIT_STOPPED
+
+if TYPE_CHECKING:
+    from influence_cli.sittings.generate import Written
 
 
 def generate(
@@ -50,7 +54,14 @@ def generate(
     written = sit(registry_of(ctx), request, Talk())
     if json:
         output.emit_json(written.document())
-        return
+    else:
+        _show(written)
+    if written.stopped:
+        output.warn("Stopped by a signal; the same command goes on.")
+        raise typer.Exit(EXIT_STOPPED)
+
+
+def _show(written: Written) -> None:
     tally = written.tally
     why = "; ".join(f"{n} x {reason}" for reason, n in tally.rejected.most_common()) or "none"
     output.emit_text(
