@@ -11,7 +11,7 @@ from tests.commands import conversations
 from tests.waiting import wait_until
 
 from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import open_run
+from influence_cli.store.run_directory import locked, open_run
 from influence_cli.testing.server import serve
 
 
@@ -231,3 +231,11 @@ def test_an_audit_without_a_sample_is_not_gone_on_with_one(influence, tiny_folde
     answer = influence(*asked, "--n", 4, "--resume")
     assert (answer.code, "a has no sample." in answer.stderr) == (2, True)
     assert influence(*asked, "--resume").code == 0
+
+
+def test_two_audits_do_not_judge_in_one_folder(influence, tiny_folder, place):
+    asked = ("env", "audit", tiny_folder, "-m", "scripted:demo", "--n", 0, "--states", 1, "--out", "a")
+    assert influence(*asked).code == 0
+    with locked(place / "a", place / "a" / "audit" / "audit.lock"):
+        answer = influence(*asked, "--resume")
+    assert (answer.code, "a is being written by process" in answer.stderr) == (2, True)

@@ -34,7 +34,7 @@ from influence_cli.sittings.simulate import IN_TIME, begin, stopping, take_up, t
 from influence_cli.sittings.sources import Sources
 from influence_cli.sittings.stops import StoppedError, nothing_begun
 from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import LATEST, MANIFEST, RUNS, find_run, fresh_directory, refuse_filled
+from influence_cli.store.run_directory import LATEST, MANIFEST, RUNS, find_run, fresh_directory, locked, refuse_filled
 
 SAMPLE = 16
 """How many conversations are had, unless something else is asked for."""
@@ -42,6 +42,8 @@ EXAMPLES = 3
 """How many examples of each fault are given."""
 _KEPT = "audit"
 """The folder, in that of an audit, that holds the judge's answers."""
+_LOCK = "audit.lock"
+"""The file in it that one audit at a time holds: two would each pay for what neither has."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def audit(registry: PluginRegistry, sources: Sources, request: AuditRequest, hea
         add_states(found, states, settings.seed)
         if sample is not None:
             _add_sample(found, environment, sample, settings.seed, heard)
-        asyncio.run(_ask(found, judge, request.concurrency, heard))
+        with locked(folder, folder / _KEPT / _LOCK):
+            asyncio.run(_ask(found, judge, request.concurrency, heard))
     return Audited(environment.name, str(judge.name), folder, sample.path if sample else None, found, sample)
 
 
