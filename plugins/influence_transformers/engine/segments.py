@@ -101,10 +101,11 @@ class Segment:
     def __del__(self) -> None:
         self.pool.used -= self.capacity * self.pool.shape.token_bytes
 
-    def reserve(self, capacity: int) -> None:
-        """Make room for ``capacity`` positions in all, keeping what is there."""
+    def reserve(self, capacity: int, *, spare: bool = True) -> None:
+        """Make room for ``capacity`` positions in all, keeping what is there; ``spare``: with some more to grow into."""
         if capacity > self.capacity:
-            self._allocate(_rounded(max(capacity, self.capacity + self.capacity // 4)))
+            more = self.capacity // 4 if spare else 0
+            self._allocate(_rounded(max(capacity, self.capacity + more)))
 
     @property
     def address(self) -> int:

@@ -134,7 +134,7 @@ class PrefixTree:
         first = spans[0]
         if len(spans) == 1 and first.start == 0 and first.stop == first.segment.length == length:
             segment = first.segment
-            segment.reserve(length + extra)
+            segment.reserve(length + extra, spare=False)
             return node, segment
         segment = self.pool.segment(length + extra)
         for span in spans:
@@ -158,6 +158,7 @@ class PrefixTree:
         node.asked = asked and node.parent is not None
         for n in node.path():
             n.pins -= 1
+            self._trim(n)
         self._may_go(node)
 
     def evict(self, target: int) -> bool:
@@ -198,11 +199,12 @@ class PrefixTree:
         return None
 
     def _trim(self, node: Node) -> None:
-        """Give back what an unpinned edge holds of a segment that it shared with an edge below it."""
+        """Give back what an unpinned edge holds of a segment beyond its own part, if no other edge lies there."""
         span = node.span
-        if span is None or node.pins or node.children:
+        if span is None or node.pins or span.segment.capacity <= _SLACK * (span.stop - span.start) + _GRAIN:
             return
-        if span.segment.capacity > _SLACK * (span.stop - span.start) + _GRAIN:
+        beside = [*node.children.values(), *([node.parent] if node.parent is not None else [])]
+        if all(other.span is None or other.span.segment is not span.segment for other in beside):
             node.span = self._copied(span)
 
     def nodes(self) -> Iterator[Node]:

@@ -54,6 +54,7 @@ class Reader:
 
     def leave(self, *, asked: bool = False) -> None:
         self.tree.unpin(self.node, asked=asked)
+        del self.segment, self.above
 
 
 class CheckedTree(PrefixTree):
@@ -71,6 +72,36 @@ class CheckedTree(PrefixTree):
             assert key(found) == min(map(key, leaves))
             self.dropped += 1
         return found
+
+
+def test_an_edge_that_nobody_writes_to_gives_back_what_it_does_not_use():
+    pool = Pool(SHAPE, 1 << 20)
+    tree = PrefixTree(pool)
+    writer = Reader(tree, [0] * 40, own=False)
+    writer.segment.reserve(256)
+    writer.read(40)
+    other = Reader(tree, [0] * 40 + [1] * 30, own=False)
+    other.read(70)
+    theirs = other.segment.capacity
+    writer.leave()
+    assert pool.used == (256 + theirs) * SHAPE.token_bytes, "still read by the other"
+    other.leave()
+    assert pool.used == (64 + 32) * SHAPE.token_bytes
+    assert Reader(tree, [0] * 40 + [1] * 31, own=False).seen() == [0] * 40 + [1] * 30
+
+
+def test_an_edge_is_not_copied_while_those_below_lie_in_the_same_piece():
+    pool = Pool(SHAPE, 1 << 20)
+    tree = PrefixTree(pool)
+    writer = Reader(tree, [0] * 40 + [1] * 100, own=False)
+    writer.read(140)
+    other = Reader(tree, [0] * 40 + [2] * 30, own=False)
+    other.read(70)
+    writer.leave()
+    other.leave()
+    assert pool.used == (160 + 32) * SHAPE.token_bytes
+    tree.evict(pool.used - 1)
+    assert pool.used == (64 + 32) * SHAPE.token_bytes, "what was used first went, and the rest of its piece with it"
 
 
 @given(st.lists(st.tuples(TOKENS, st.booleans(), st.integers(0, 3)), min_size=1, max_size=40))
