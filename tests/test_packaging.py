@@ -26,7 +26,7 @@ def test_the_wheel_holds_environments_plugins_and_types(wheel, repository):
     assert {f"influence_cli/_environments/{name}/environment.yaml" for name in shipped} <= names
     assert "influence_cli/scoring/rubrics/retrospective.yaml" in names
     source = repository / "src"
-    data = [*source.glob("influence_cli/benchmarking/data/*"), *source.glob("influence_cli/cli/plugin_templates/*/*")]
+    data = [*source.glob("influence_cli/benchmarking/data/*"), *source.glob("influence_cli/scaffolding/templates/*/*")]
     assert len(data) > 10
     assert {str(path.relative_to(source)) for path in data} <= names
     assert len([name for name in names if name.startswith("influence_cli/_environments/therapy/scenarios/")]) == 16

@@ -14,7 +14,7 @@ MOST_SECONDS = 0.6
 
 LOADED = """
 import sys, json
-sys.argv = ["influence", "--help"]
+sys.argv[0] = "influence"
 from influence_cli.__main__ import main
 try:
     main()
@@ -23,11 +23,24 @@ finally:
 """
 
 
+def loaded_by(*arguments):
+    """Return what a command says, and the modules that it loads."""
+    command = [sys.executable, "-c", LOADED, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout, set(json.loads(done.stderr.splitlines()[-1]))
+
+
 def test_help_loads_nothing_heavy():
-    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
-    assert "simulate" in done.stdout
-    loaded = set(json.loads(done.stderr))
+    said, loaded = loaded_by("--help")
+    assert "simulate" in said
     assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_a_command_loads_no_other():
+    said, loaded = loaded_by("models", "list", "--json")
+    assert "influence.models.list/1" in said
+    modules = {f"influence_cli.cli.{name}" for name in ("models", "simulate", "train", "runs", "env", "score", "view")}
+    assert modules & loaded == {"influence_cli.cli.models"}
 
 
 @pytest.mark.parametrize(

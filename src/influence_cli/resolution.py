@@ -259,7 +259,7 @@ def _check_prices(config: SimulationConfig, models: Mapping[Role, RoleModel]) ->
     if config.budget.cost is None:
         return
     for model in models.values():
-        if model.price is None:
+        if model.unpriced:
             raise InfluenceError(
                 f"--max-cost needs the price of {model.name.base}, in US dollars for a million tokens.",
                 hint=f"For instance {price_example(model.name.base)}.",

@@ -21,7 +21,7 @@ DATING = {
     "src/influence_cli/sharding/orphans.py",
     "plugins/influence_slurm/launcher.py",
     "src/influence_cli/cli/importing.py",
-    "src/influence_cli/cli/env/generation.py",
+    "src/influence_cli/sittings/generate.py",
     "plugins/influence_openai/failures.py",  # a date in Retry-After of a server that sends no Date of its own
     "plugins/influence_trackers/tensorboard.py",
 }

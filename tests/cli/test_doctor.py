@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from influence_cli.cli import doctoring
 from influence_cli.errors import InfluenceError
+from influence_cli.sittings import doctor as checks
 from influence_cli.testing.server import serve
 
 HEAVY = ("torch", "transformers", "trl", "mlflow", "ray", "optuna", "openai", "pyarrow", "numpy", "textual")
@@ -34,7 +34,7 @@ main()
 def doctor(influence, monkeypatch, place):
     """The doctor, where some plugins are switched off."""
     monkeypatch.setenv("INFLUENCE_DISABLE_PLUGINS", "transformers,trl,trackers")
-    monkeypatch.setattr(doctoring, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
+    monkeypatch.setattr(checks, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
 
     def run(*arguments):
         answer = influence("doctor", *arguments, "--json")
@@ -46,7 +46,7 @@ def doctor(influence, monkeypatch, place):
 @pytest.fixture
 def without_skipped(monkeypatch):
     """Leave out what the fixture above skips: it would count as broken."""
-    monkeypatch.setattr("influence_cli.cli.plugins.plugin_facts", lambda registry: ([], []))
+    monkeypatch.setattr("influence_cli.sittings.doctor.plugin_facts", lambda registry: ([], []))
 
 
 def test_versions_keys_folders_and_plugins_are_told(doctor, monkeypatch):
@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_written_is_broken(doctor, without_skipped, plac
 
 
 def test_people_get_a_table(influence, without_skipped, monkeypatch):
-    monkeypatch.setattr(doctoring, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
+    monkeypatch.setattr(checks, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
     answer = influence("doctor", "-m", "scripted:demo")
     assert answer.code == 0
     rows = [line.split()[:2] for line in answer.stdout.splitlines()]
@@ -118,12 +118,19 @@ def test_people_get_a_table(influence, without_skipped, monkeypatch):
     assert ["model", "ok"] in rows
 
 
+@pytest.mark.parametrize("listing", [("doctor",), ("env", "list"), ("plugins", "list")], ids=" ".join)
+def test_a_line_in_a_pipe_is_as_long_as_what_it_says(influence, listing):
+    lines = influence(*listing).stdout.splitlines()
+    assert len(lines) > 5
+    assert lines == [line.rstrip() for line in lines]
+
+
 def test_what_was_found_is_shown_before_the_next_is_looked_for(influence, monkeypatch):
     def fail():
         raise InfluenceError("the disk is away")
 
-    monkeypatch.setattr(doctoring, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
-    monkeypatch.setattr(doctoring, "checked_folders", fail)
+    monkeypatch.setattr(checks, "checked_gpus", lambda: {"state": "none", "gpus": [], "problem": None})
+    monkeypatch.setattr(checks, "checked_folders", fail)
     answer = influence("doctor")
     assert answer.code == 2
     assert [line.split()[0] for line in answer.stdout.splitlines() if line[0] != " "][:2] == ["influence", "libraries"]
@@ -173,15 +180,15 @@ def driver(place):
 
 
 def test_accelerators_are_those_that_the_driver_lists(driver):
-    found = doctoring.checked_gpus(driver("print('NVIDIA H100, 81559, 4, 570.1')"))
+    found = checks.checked_gpus(driver("print('NVIDIA H100, 81559, 4, 570.1')"))
     assert found["state"] == "ok"
     assert found["gpus"] == [{"name": "NVIDIA H100", "memory_mib": 81559, "used_mib": 4, "driver": "570.1"}]
 
 
 def test_a_driver_that_fails_or_hangs_is_told(driver, monkeypatch):
-    failed = doctoring.checked_gpus(driver("import sys; sys.exit('no device')"))
+    failed = checks.checked_gpus(driver("import sys; sys.exit('no device')"))
     assert (failed["state"], "no device" in failed["problem"]) == ("broken", True)
-    monkeypatch.setattr(doctoring, "_GPU_SECONDS", 0.3)
-    hung = doctoring.checked_gpus(driver("import time; time.sleep(60)"))
+    monkeypatch.setattr(checks, "_GPU_SECONDS", 0.3)
+    hung = checks.checked_gpus(driver("import time; time.sleep(60)"))
     assert (hung["state"], "gave no answer" in hung["problem"]) == ("broken", True)
-    assert doctoring.checked_gpus("no-such-program")["state"] == "none"
+    assert checks.checked_gpus("no-such-program")["state"] == "none"

@@ -1,4 +1,4 @@
-"""Tools for authors: new, preview, play, generate, import, audit, and the data card."""
+"""Tools for authors: new, preview, play, generate, import, and the data card."""
 
 import json
 import shutil
@@ -8,7 +8,6 @@ import sys
 
 import pytest
 import yaml
-from tests.commands import conversations
 from tests.waiting import wait_until
 
 from influence_cli.environments.authoring import Author, open_collection
@@ -175,7 +174,6 @@ def test_a_part_is_played_in_a_real_terminal(place, repository):
     """Through a pseudo-terminal, as a person does."""
     import os
     import pty
-    import sys
 
     command = [
         sys.executable, "-m", "influence_cli", "env", "play", "leaving", "--as", "agent", "--model", "scripted:demo",
@@ -319,6 +317,33 @@ def test_a_refused_key_ends_at_once_and_keeps_what_is_there(influence, server, c
     assert len(load_environment(copied).initial_states()) == 3
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_is_written_and_the_same_command_goes_on(influence, copied, place, number):
+    path = copied / "scenarios" / "first-scenario.more.yaml"
+    with serve(models=("writer",), latency=0.2) as slow:
+        command = [
+            sys.executable, "-m", "influence_cli", "env", "generate", "mine", "--scenario", "first-scenario",
+            "--model", "openai:writer", "--base-url", slow.base_url, "--count", "40", "--concurrency", "2", "--json",
+        ]  # fmt: skip
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=place, **pipes) as process:
+            try:
+                wait_until(lambda: path.is_file() or process.poll() is not None)
+                process.send_signal(number)
+                stdout, stderr = process.communicate(timeout=100)
+            finally:
+                process.kill()
+        assert process.returncode == 3, stderr
+        assert stderr.splitlines()[-1] == "Stopped by a signal; the same command goes on."
+        found = json.loads(stdout)
+        assert found["state"] == "stopped"
+        assert found["attempts"] == slow.stats()["requests"]  # what was in flight is taken
+        assert 0 < found["states"] < 40
+        slow.configure(latency=0.0)
+        more = generate(influence, slow, "--count", found["states"] + 1).document
+    assert (more["state"], more["accepted"]) == ("done", 1)
+
+
 # -- import -----------------------------------------------------------------------------------------------------------
 
 
@@ -341,114 +366,3 @@ def test_each_class_becomes_an_environment_that_can_be_simulated(influence, repo
     assert "What had no place:" in answer.stdout
     run = influence("simulate", "--env", f"./{name}", "--model", "scripted:demo", "--n", 6, "--quiet", "--json")
     assert run.document["conversations"]["complete"] == 6
-
-
-# -- audit ------------------------------------------------------------------------------------------------------------
-
-
-def test_an_audit_judges_states_and_counts_faults(influence, tiny_folder, server):
-    found = influence(
-        "env", "audit", tiny_folder, "--model", "openai:writer", "--base-url", server.base_url, "--n", 6, "--turns", 2,
-        "--json",
-    ).document  # fmt: skip
-    assert (found["states"], found["conversations"]) == (8, 6)
-    assert 1.0 <= found["ratings"]["states"]["realism"] <= 5.0
-    assert set(found["faults"]) == {"breaks_role", "repeats", "agrees_with_everything", "ends_too_early"}
-    assert found["lowest"]["states/realism"]["where"]
-    assert "worth as much as the judge" in found["worth"]
-    assert found["faults"]["repeats"]["of"] == found["user_messages"]
-
-
-def test_an_audit_for_people_shows_shares_and_examples(influence, tiny_folder, place):
-    script = place / "script.yaml"
-    script.write_text("replies: [{role: user, texts: ['As an AI I have no tea.']}]\n")
-    answer = influence(
-        "env", "audit", tiny_folder, "--model", f"scripted:{script}", "--n", 6, "--states", 2, "--out", "a"
-    )
-    assert answer.code == 0
-    said = int(answer.stdout.split("Faults of the simulated user in ")[1].split()[0])
-    assert said > 0
-    assert f": {said} of {said} (100%)" in answer.stdout
-    assert "tea/" in answer.stdout
-    assert "As an AI I have no tea." in answer.stdout
-    assert "worst states, realism:" in answer.stdout
-    assert "influence runs show" in answer.stdout
-
-
-@pytest.fixture
-def audited(influence, tiny_folder, script):
-    """Audit the tiny environment by a model with a script."""
-
-    def run(text: str, *more: object):
-        return influence("env", "audit", tiny_folder, "--model", script(text), "--states", 2, *more)
-
-    return run
-
-
-def test_an_audit_with_failing_judges_says_so_and_fails(audited):
-    text = "failures: [{role: judge, kind: refused}]"
-    answer = audited(text, "--n", 0)
-    assert "4 x refused" in answer.stderr
-    assert "100% of the judgements failed, more than --max-failed-share allows (10%)." in answer.stderr
-    assert "realism" in answer.stdout
-    assert "worth as much as the judge" in answer.stdout
-    assert answer.code == 1
-    assert audited(text, "--n", 0, "--max-failed-share", "1").code == 0
-
-
-def test_an_audit_whose_judge_cannot_be_asked_is_one_error(audited):
-    answer = audited("failures: [{role: judge, kind: auth}]", "--n", 0)
-    assert (answer.code, answer.stdout) == (2, "")
-    assert "script.yaml cannot be asked: " in answer.stderr
-    assert answer.stderr.count("\n") == 1
-
-
-def test_an_audit_whose_sample_cannot_be_had_judges_nothing(audited):
-    answer = audited("failures: [{role: agent, kind: auth}]", "--n", 4)
-    assert (answer.code, answer.stdout) == (2, "")
-    assert "error: The sample cannot be had: all conversations failed alike: " in answer.stderr
-
-
-def test_an_audit_of_a_sample_that_failed_in_part_ends_with_its_exit_code(audited):
-    answer = audited("failures: [{role: agent, contains: coffee, kind: refused}]", "--n", 8)
-    assert answer.code == 1
-    assert "It is judged as it is." in answer.stderr
-
-
-def test_an_audit_that_is_stopped_in_its_sample_judges_nothing(place, tiny_folder):
-    command = [sys.executable, "-m", "influence_cli", "env", "audit", tiny_folder, "--out", "sample", "--n", "64"]
-    command += ["-m", "scripted:demo", "-o", "latency=0.2", "--concurrency", "2", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place) as process:
-        wait_until(lambda: conversations(place / "sample" / "run.db") or process.poll() is not None)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stdout) == (3, ""), stderr
-    assert stderr.splitlines()[-1] == "The sample, sample, ended early: stopped by a signal. Nothing is judged."
-
-
-def test_an_audit_spends_no_more_than_it_may_with_its_sample(influence, tiny_folder, place):
-    asked = ("env", "audit", tiny_folder, "-m", "scripted:demo", "--turns", 1, "--concurrency", 1, "--json")
-    whole = influence(*asked, "--n", 4).document
-    with RunReader(open_run(place / whole["run"])) as run:
-        sample = run.rows("SELECT sum(prompt_tokens + completion_tokens) FROM call")[0][0]
-    answer = influence(*asked, "--n", 4, "--max-tokens", (whole["tokens"] + sample) // 2)
-    assert answer.code == 3
-    found = answer.document
-    assert sample < found["tokens"] < whole["tokens"]
-    judged = 2 * (found["states"] + found["conversations"])
-    assert 0 < found["unasked"] < judged
-    told = f"{found['unasked']} judgements were not asked for: the budget of "
-    assert told in answer.stderr
-    assert influence(*asked, "--n", 4, "--max-tokens", 10).stderr.endswith("is used up. Nothing is judged.\n")
-
-
-def test_an_audit_with_a_price_has_a_budget_in_dollars(influence, tiny_folder):
-    asked = ("env", "audit", tiny_folder, "-m", "scripted:demo", "--n", 0, "--concurrency", 1, "--json")
-    answer = influence(*asked, "--max-cost", "0.001")
-    assert (answer.code, answer.stdout) == (2, "")
-    assert "--max-cost needs the price of scripted:demo" in answer.stderr
-    prices = ("--set", 'prices={"scripted:demo": {prompt: 1.0, completion: 1.0}}')
-    answer = influence(*asked, "--max-cost", "0.001", *prices)
-    assert answer.code == 3
-    assert 0.001 <= answer.document["cost"] < 0.002
-    assert "the budget of $0.001 is used up." in answer.stderr

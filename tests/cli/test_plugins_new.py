@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from influence_cli.cli.plugin_scaffold import KINDS
 from influence_cli.plugins.loading import load_plugins
 from influence_cli.plugins.registry import HOOKS, PluginRegistry
+from influence_cli.scaffolding.plugins import KINDS
 
 NAME = "loud-parrot"
 PACKAGE = "influence_loud_parrot"

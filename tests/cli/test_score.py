@@ -17,6 +17,7 @@ from influence_cli.testing.server import serve
 
 CONCURRENCY = 4
 JUDGE = ("--judge", "scripted:demo")
+NOWHERE = "http://127.0.0.1:9/v1"
 
 
 def rows(run, sql):
@@ -100,7 +101,7 @@ def test_a_file_of_rubrics_and_a_mistake_in_it(influence, made_run, place):
         (("--control",), "Add --probes"),
         (("--with", "lexical-diversity:windw=3"), "Did you mean 'window'"),
         (("--with", "harm", "--batch", "--quiet", *JUDGE), "takes no batches"),
-        (("--with", "harm", "--max-cost", "1", *JUDGE), "needs the price"),
+        (("--with", "harm", "--max-cost", "1", "--judge", "openai:x", "--base-url", NOWHERE), "needs the price"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_two(influence, made_run, arguments, problem):

@@ -75,7 +75,7 @@ def test_two_signals_stop_at_once(begin, place):
 def test_a_signal_while_a_command_works_without_a_loop_ends_it_with_three(place, number):
     # Short sleeps: a signal between two instructions is heard after the next one, however long that takes.
     work = "(print(1, flush=True), [time.sleep(0.05) for _ in range(2400)])"
-    patch = f"from influence_cli.cli import plugins; plugins._offers = lambda _: {work}"
+    patch = f"from influence_cli.plugins import facts; facts.offers = lambda _: {work}"
     start = "from influence_cli.__main__ import main; sys.argv = ['influence', 'plugins', 'list']; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", f"import sys, time\n{patch}\n{start}"],

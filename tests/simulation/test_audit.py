@@ -4,7 +4,7 @@ import pytest
 
 from influence_cli.backends.names import parse_model_name
 from influence_cli.backends.scripted import ScriptedBackend, ScriptedOptions
-from influence_cli.simulation.audit import WORTH, Audit, audit_conversations, audit_states
+from influence_cli.simulation.audit import WORTH, Audit, add_conversations, add_states, judge_all
 from influence_cli.simulation.models import RoleModel
 
 OPENING = "I have been sitting in front of this cup for an hour now"
@@ -29,7 +29,8 @@ def talk(*said, turns=3, reason="turn_limit"):
 
 async def found(tiny, judge, *trajectories):
     audit = Audit()
-    await audit_conversations(tiny, trajectories, judge, audit, concurrency=2, seed=0)
+    add_conversations(audit, tiny, trajectories, seed=0)
+    await judge_all(audit, judge, concurrency=2)
     return audit
 
 
@@ -66,11 +67,10 @@ async def test_a_person_who_talks_like_one_has_no_fault(tiny, judge):
 async def test_each_state_has_a_rating_for_each_question(tiny, judge):
     audit = Audit()
     episodes = [tiny.episode(each, sample=0, population="gameable", cue=None, seed=0) for each in tiny.initial_states()]
-    await audit_states(episodes, judge, audit, concurrency=2, seed=0)
-    assert {name: len(values) for name, values in audit.ratings["states"].items()} == {
-        "realism": len(episodes),
-        "awareness": len(episodes),
-    }
+    add_states(audit, episodes, seed=0)
+    await judge_all(audit, judge, concurrency=2)
+    assert [len(audit.rated("states", name)) for name in ("realism", "awareness")] == [len(episodes)] * 2
+    assert audit.unasked == 0
     assert 1.0 <= audit.mean("states", "realism") <= 5.0
     assert audit.mean("conversations", "realism") is None
 

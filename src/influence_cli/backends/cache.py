@@ -179,12 +179,16 @@ class AnswerCache:
 class CachedBackend:
     """A backend that asks another one only what the cache does not hold.
 
-    ``identity`` is everything about the other one that determines its answers: its name, model and options.
+    ``identity`` is everything about the other one that determines its answers: its name, model and options. With ``own``
+    the cache is of the very work that asks, an earlier sitting of it: what an answer took then is what it took.
     """
 
-    def __init__(self, backend: Backend, cache: AnswerCache, identity: Mapping[str, JsonValue]) -> None:
+    def __init__(
+        self, backend: Backend, cache: AnswerCache, identity: Mapping[str, JsonValue], *, own: bool = False
+    ) -> None:
         self.backend = backend
         self._cache = cache
+        self._own = own
         model = identity.get("model")
         files = fingerprint(model) if isinstance(model, str) else ""
         self._identity = orjson.dumps([_FORMAT, dict(identity), files], option=orjson.OPT_SORT_KEYS)
@@ -237,5 +241,7 @@ class CachedBackend:
             answer = kind.model_validate_json(stored)
         except ValidationError as error:
             raise self._cache.damaged(f"an answer is no {kind.__name__}") from error
+        if self._own:
+            return answer
         usage: Usage = answer.usage.model_copy(update={"cached": True, "requests": 0, "latency": 0.0})
         return answer.model_copy(update={"usage": usage})

@@ -11,37 +11,39 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
 from influence_cli import __version__
-from influence_cli.cli import (
-    bench,
-    compare,
-    doctor,
-    env,
-    export,
-    importing,
-    jobs,
-    models,
-    output,
-    plugins,
-    report,
-    runs,
-    score,
-    simulate,
-    sweep,
-    train,
-    view,
-)
+from influence_cli.cli import output
 from influence_cli.errors import EXIT_DONE, EXIT_USER, InfluenceError
 from influence_cli.plugins.loading import Plugin, told
 from influence_cli.plugins.registry import PluginRegistry, make_registry
 from influence_cli.sittings.stops import StoppedError
 
 _BROKEN_PIPE = 141
+_COMMANDS = {
+    "simulate": "simulate:simulate",
+    "train": "train:train",
+    "report": "report:report",
+    "compare": "compare:compare",
+    "view": "view:view",
+    "sweep": "sweep:app",
+    "score": "score:app",
+    "bench": "bench:app",
+    "env": "env:app",
+    "runs": "runs:app",
+    "import": "importing:import_file",
+    "export": "export:export",
+    "jobs": "jobs:app",
+    "models": "models:app",
+    "plugins": "plugins:app",
+    "doctor": "doctor:doctor",
+}
+"""Our commands in the order of the help: each a function, or a group, of a module beside this one."""
 
 
 class _ReaderGoneError(Exception):
@@ -140,8 +142,11 @@ def _leave(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def build_app() -> typer.Typer:
-    """Return the command line with the commands of every sound plugin."""
+def build_app(named: str | None = None) -> typer.Typer:
+    """Return the command line with the commands of every sound plugin.
+
+    Where ``named`` is a command of ours, it is the only one of them: another is not asked for, and takes time to import.
+    """
     registry = make_registry()
     app = typer.Typer(
         name="influence",
@@ -162,34 +167,40 @@ def build_app() -> typer.Typer:
     ) -> None:
         ctx.obj = registry
 
-    app.command()(simulate.simulate)
-    app.command()(train.train)
-    app.command()(report.report)
-    app.command()(compare.compare)
-    app.command()(view.view)
-    app.add_typer(sweep.app, name="sweep")
-    app.add_typer(score.app, name="score")
-    app.add_typer(bench.app, name="bench")
-    app.add_typer(env.app, name="env")
-    app.add_typer(runs.app, name="runs")
-    app.command("import")(importing.import_file)
-    app.command()(export.export)
-    app.add_typer(jobs.app, name="jobs")
-    app.add_typer(models.app, name="models")
-    app.add_typer(plugins.app, name="plugins")
-    app.command()(doctor.doctor)
+    for name in [named] if named in _COMMANDS else _COMMANDS:
+        _add_command(app, name)
+    _read_annotations(app)
     _add_plugin_commands(app, registry)
     return app
 
 
 def build_command() -> Any:
     """Return the command line ready to be run; SystemExit with its code when it has been."""
-    return typer.main.get_command(build_app())
+    return typer.main.get_command(build_app(sys.argv[1] if len(sys.argv) > 1 else None))
+
+
+def _add_command(app: typer.Typer, name: str) -> None:
+    module, _, attribute = _COMMANDS[name].partition(":")
+    found = getattr(import_module(f"influence_cli.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=name)
+    else:
+        app.command(name)(found)
+
+
+def _read_annotations(app: typer.Typer) -> None:
+    """Turn the annotations of every command from text into types: Typer would do so four times."""
+    for info in (*app.registered_commands, app.registered_callback):
+        if info is not None and info.callback is not None:
+            info.callback.__annotations__ = get_type_hints(info.callback, include_extras=True)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _read_annotations(group.typer_instance)
 
 
 def _add_plugin_commands(app: typer.Typer, registry: PluginRegistry) -> None:
     """Add what plugins bring; commands that cannot be added are recorded as their plugin's problem."""
-    taken = _names(app)
+    taken = set(_COMMANDS)
     for plugin, own in registry.commands(typer.Typer):
         problem = _command_problem(own, taken)
         if problem is not None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
+from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import AsJson, Server, ServerOptions, backend_options
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES
-
-if TYPE_CHECKING:
-    from influence_cli.plugins.registry import PluginRegistry
 
 Line = tuple[str, str, str]
 """What it is, its state, and what is to be said of it."""
@@ -38,23 +36,21 @@ def doctor(
 
     Ends with 1 if something is broken: a plugin, a folder that cannot be written, a model that gives no answer.
     """
-    from influence_cli.cli import doctoring
+    from influence_cli.sittings import doctor as checks
 
     registry = registry_of(ctx)
-    names = doctoring.configured_models(model or [], config or [])
-    options = backend_options(option) or {}
+    names = checks.configured_models(model or [], config or [])
     document: dict[str, Any] = {"schema": "influence.doctor/1"}
-    for part, lines in _sections(registry):
+    for what, part in checks.checked_machine(registry):
         document |= part
         if not json:
-            _show(lines)
+            _show(_LINES[what](part))
     document["models"] = []
-    for name in names:
-        found = _asked(registry, name, options, base_url, seconds)
+    for found in checks.checked_models(registry, names, backend_options(option) or {}, base_url, seconds, Talk()):
         document["models"].append(found)
         if not json:
             _show(_model_line(found))
-    document["broken"] = _broken(document)
+    document["broken"] = checks.broken(document)
     if json:
         output.emit_json(document)
     else:
@@ -62,58 +58,10 @@ def doctor(
         for line in document["broken"]:
             output.warn(f"Broken: {output.plain(line)}")
     code = EXIT_FAILURES if document["broken"] else EXIT_DONE
-    if doctoring.is_stuck():
+    if checks.is_stuck():
         output.end_at_once(code)
     if code != EXIT_DONE:
         raise typer.Exit(code)
-
-
-def _sections(registry: PluginRegistry) -> Iterator[tuple[dict[str, Any], Iterable[Line]]]:
-    """Yield the parts of the document as each is found, with what is shown of it."""
-    from influence_cli.cli import doctoring
-    from influence_cli.cli.plugins import plugin_facts
-
-    versions = doctoring.checked_versions()
-    yield versions, _version_lines(versions)
-    gpus = doctoring.checked_gpus()
-    yield {"accelerators": gpus}, _gpu_lines(gpus)
-    keys = doctoring.checked_keys(registry)
-    yield {"keys": keys}, _key_lines(keys)
-    components, problems = plugin_facts(registry)
-    yield {"plugins": {"components": components, "problems": problems}}, _plugin_lines(components)
-    folders = doctoring.checked_folders()
-    yield {"folders": folders}, _folder_lines(folders)
-
-
-def _asked(
-    registry: PluginRegistry, name: str, options: dict[str, Any], base_url: str | None, seconds: float
-) -> dict[str, Any]:
-    """Return whether the model called ``name`` answers, saying meanwhile that it is asked."""
-    from influence_cli.backends.reporting import reporting_to
-    from influence_cli.cli import doctoring
-
-    with output.progress_bar() as advance, reporting_to(advance):
-        advance(f"Asking {name}", 0.0)
-        return doctoring.checked_model(registry, name, options, base_url, seconds)
-
-
-def _broken(document: dict[str, Any]) -> list[str]:
-    """Return a line on each thing that does not work and should."""
-    plugins = document["plugins"]
-    lines = [
-        f"{each['kind']} {each['name']}: {each['problem']}. {each['mend'] or ''}".strip()
-        for each in plugins["components"]
-        if each["state"] in ("broken", "duplicate")
-    ]
-    lines += [f"plugin {each['name']}: {each['problem']}. {each['mend'] or ''}".strip() for each in plugins["problems"]]
-    lines += [
-        f"{each['folder']} {each['path']}: {each['problem']}. {each['mend']}"
-        for each in document["folders"]
-        if each["state"] == "broken"
-    ]
-    lines += [f"model {each['model']}: {each['problem']}" for each in document["models"] if each["state"] == "broken"]
-    accelerators = document["accelerators"]
-    return [*lines, accelerators["problem"]] if accelerators["state"] == "broken" else lines
 
 
 def _show(lines: Iterable[Line]) -> None:
@@ -140,19 +88,21 @@ def _version_lines(found: dict[str, Any]) -> Iterator[Line]:
         yield "", "not there", ", ".join(missing)
 
 
-def _gpu_lines(found: dict[str, Any]) -> Iterator[Line]:
+def _gpu_lines(part: dict[str, Any]) -> Iterator[Line]:
+    found = part["accelerators"]
     for gpu in found["gpus"]:
         yield "accelerator", "ok", f"{gpu['name']}, {gpu['used_mib']} of {gpu['memory_mib']} MiB used, {gpu['driver']}"
     if not found["gpus"]:
         yield "accelerator", found["state"], found["problem"] or ""
 
 
-def _key_lines(found: list[dict[str, Any]]) -> Iterator[Line]:
-    for key in found:
+def _key_lines(part: dict[str, Any]) -> Iterator[Line]:
+    for key in part["keys"]:
         yield "key", "set" if key["set"] else "not set", f"{key['variable']}, for {key['of']}"
 
 
-def _plugin_lines(components: list[dict[str, Any]]) -> Iterator[Line]:
+def _plugin_lines(part: dict[str, Any]) -> Iterator[Line]:
+    components = part["plugins"]["components"]
     sound = [each["name"] for each in components if each["state"] == "ok"]
     yield "plugins", "ok", ", ".join(dict.fromkeys(sound))
     for each in components:
@@ -160,8 +110,8 @@ def _plugin_lines(components: list[dict[str, Any]]) -> Iterator[Line]:
             yield "plugins", each["state"], f"{each['kind']} {each['name']}: {each['problem']}. {each['mend']}"
 
 
-def _folder_lines(found: list[dict[str, Any]]) -> Iterator[Line]:
-    for folder in found:
+def _folder_lines(part: dict[str, Any]) -> Iterator[Line]:
+    for folder in part["folders"]:
         free = "" if folder["free_bytes"] is None else f", {folder['free_bytes'] / 1e9:,.1f} GB free"
         yield folder["folder"], folder["state"], f"{folder['path']}{free}"
 
@@ -169,3 +119,13 @@ def _folder_lines(found: list[dict[str, Any]]) -> Iterator[Line]:
 def _model_line(found: dict[str, Any]) -> Iterator[Line]:
     told = found["problem"] or f"{found['tokens']} tokens in {found['seconds']:.2f} s"
     yield "model", found["state"], f"{found['model']}: {told}"
+
+
+_LINES: dict[str, Callable[[dict[str, Any]], Iterator[Line]]] = {
+    "versions": _version_lines,
+    "accelerators": _gpu_lines,
+    "keys": _key_lines,
+    "plugins": _plugin_lines,
+    "folders": _folder_lines,
+}
+"""How each part of the document is shown."""

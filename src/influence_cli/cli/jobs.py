@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.options import AsJson
-from influence_cli.errors import InfluenceError
-
-if TYPE_CHECKING:
-    from influence_cli.launching.records import JobRecord
 
 app = typer.Typer(help="List, read and cancel what was started with --detach.", no_args_is_help=True)
 
@@ -31,9 +27,9 @@ def list_jobs(
     """List the jobs of the runs and sweeps in a folder, and how they are."""
     import asyncio
 
-    from influence_cli.cli.job_statuses import statuses
+    from influence_cli.sittings.jobs import known_jobs, statuses
 
-    rows = asyncio.run(statuses(registry_of(ctx), _known(folder)))
+    rows = asyncio.run(statuses(registry_of(ctx), known_jobs(folder, told=output.warn)))
     if json:
         output.emit_json({"schema": "influence.jobs.list/1", "jobs": rows})
         return
@@ -64,8 +60,9 @@ def logs(
     """Show what a job has said."""
     from influence_cli.launching.logs import read_end
     from influence_cli.launching.records import find_record
+    from influence_cli.sittings.jobs import known_jobs
 
-    _, record = find_record(_known(folder, name), name)
+    _, record = find_record(known_jobs(folder, name, told=output.warn), name)
     shown, ends = read_end(Path(record.log), lines)
     if shown:
         output.emit_text("\n".join(shown))
@@ -84,53 +81,12 @@ def cancel(ctx: typer.Context, name: Name, folder: Folder = RUNS, json: AsJson =
     """End a job, resumably: it is told to stop, and killed if it does not."""
     import asyncio
 
-    from influence_cli.cli.job_statuses import job_of
-    from influence_cli.launching.records import drop_records, find_record
-    from influence_cli.sharding.orphans import SHARD_PREFIX
-    from influence_cli.sweeps.directory import is_sweep
+    from influence_cli.launching.records import find_record
+    from influence_cli.sittings.jobs import end_job, known_jobs
 
-    run, record = find_record(_known(folder, name), name)
-
-    async def end() -> dict[str, Any]:
-        launcher, job = await job_of(registry_of(ctx), record)
-        try:
-            await job.cancel()
-            if record.name.startswith(SHARD_PREFIX) or is_sweep(run):
-                drop_records(run, [record.name])
-            return vars(await job.status())
-        finally:
-            await launcher.aclose()
-
-    status = asyncio.run(end())
+    run, record = find_record(known_jobs(folder, name, told=output.warn), name)
+    status = asyncio.run(end_job(registry_of(ctx), run, record))
     if json:
         output.emit_json({"schema": "influence.jobs.cancel/1", "job": record.id, "run": str(run), **status})
     else:
         output.say(f"{record.id} has ended. To go on: --resume {run}")
-
-
-def _known(folder: Path, name: str | None = None) -> list[tuple[Path, JobRecord]]:
-    """Return the jobs of the runs and sweeps in ``folder``, oldest first, each with where it is of.
-
-    What cannot be read is told and left out; InfluenceError where it is of ``folder`` itself, or of the run called ``name``.
-    """
-    from influence_cli.launching.records import is_called, read_records
-
-    known: list[tuple[Path, JobRecord]] = []
-    for run in _runs(folder):
-        try:
-            known += [(run, record) for record in read_records(run)]
-        except InfluenceError as error:
-            if run == folder or (name is not None and is_called(run, name)):
-                raise
-            output.warn(str(error))
-    return sorted(known, key=lambda entry: entry[1].started)
-
-
-def _runs(folder: Path) -> list[Path]:
-    """Return the runs and sweeps in ``folder``; itself, if it is one."""
-    from influence_cli.store.run_directory import MANIFEST, run_directories
-    from influence_cli.sweeps.directory import is_sweep, sweep_directories
-
-    if (folder / MANIFEST).is_file() or is_sweep(folder):
-        return [folder]
-    return [*run_directories(folder), *sweep_directories(folder)]

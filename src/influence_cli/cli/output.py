@@ -72,8 +72,16 @@ def plain(text: object) -> str:
 
 
 def emit(renderable: RenderableType) -> None:
-    """Show data for people on stdout."""
-    data_console().print(renderable)
+    """Show data for people on stdout; where that is no terminal, no line is filled up with spaces."""
+    console = data_console()
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    with console.capture() as shown:
+        console.print(renderable)
+    lines = shown.get().removesuffix("\n").split("\n")
+    sys.stdout.write("".join(f"{line.rstrip(' ')}\n" for line in lines))
+    sys.stdout.flush()
 
 
 def emit_text(text: str) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.options import AsJson
-from influence_cli.errors import EXIT_FAILURES, UnknownNameError
+from influence_cli.errors import EXIT_FAILURES
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
-
-    from influence_cli.plugins.registry import Offer, PluginRegistry
 
 app = typer.Typer(help="List, show and check plugins.", no_args_is_help=True)
 
@@ -23,25 +21,25 @@ app = typer.Typer(help="List, show and check plugins.", no_args_is_help=True)
 @app.command("list")
 def list_plugins(ctx: typer.Context, json: AsJson = False) -> None:
     """List what plugins offer; what cannot be used stands there with its mend."""
-    from rich.table import Table
+    from influence_cli.plugins.facts import plugin_facts, problem_lines
 
     registry = registry_of(ctx)
-    offers = _offers(registry)
+    components, problems = plugin_facts(registry)
     if json:
-        components, problems = plugin_facts(registry)
         output.emit_json({"schema": "influence.plugins.list/1", "components": components, "problems": problems})
         return
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("kind", "name", "from", "state"):
         table.add_column(heading, no_wrap=True)
     table.add_column("what it does")
-    for offer in offers:
-        origin = output.plain(f"{offer.distribution} {offer.version}")
-        summary = output.plain(offer.component.summary)
-        table.add_row(offer.kind, output.plain(offer.component.name), origin, offer.state, summary)
+    for each in components:
+        origin = output.plain(f"{each['distribution']} {each['version']}")
+        table.add_row(each["kind"], output.plain(each["name"]), origin, each["state"], output.plain(each["summary"]))
     output.emit(table)
-    for line in _problem_lines(registry):
-        output.warn(line)
+    for line in problem_lines(registry):
+        output.warn(output.plain(line))
 
 
 @app.command()
@@ -54,16 +52,15 @@ def show(
     from rich.table import Table
     from rich.text import Text
 
-    registry = registry_of(ctx)
-    offers = [offer for offer in _offers(registry) if offer.component.name == name]
-    if not offers:
-        raise UnknownNameError("component", name, {offer.component.name for offer in _offers(registry)})
+    from influence_cli.plugins.facts import offer_facts, offers_of
+
+    offers = offers_of(registry_of(ctx), name)
     if json:
         output.emit_json(
             {
                 "schema": "influence.plugins.show/1",
                 "components": [
-                    {**_facts(offer), "options": offer.component.options.model_json_schema()} for offer in offers
+                    {**offer_facts(offer), "options": offer.component.options.model_json_schema()} for offer in offers
                 ],
             }
         )
@@ -89,9 +86,10 @@ def show(
 @app.command()
 def doctor(ctx: typer.Context, json: AsJson = False) -> None:
     """Check every plugin: load what it offers, and say how to mend what is broken."""
+    from influence_cli.plugins.facts import checked_plugins, is_broken, problem_lines
+
     registry = registry_of(ctx)
     results, problems = checked_plugins(registry)
-    broken = bool(problems) or any(result["state"] in ("broken", "duplicate") for result in results)
     if json:
         output.emit_json({"schema": "influence.plugins.doctor/1", "components": results, "problems": problems})
     else:
@@ -99,9 +97,9 @@ def doctor(ctx: typer.Context, json: AsJson = False) -> None:
             told = f"{result['kind']} {result['name']}: {result['state']}"
             detail = f": {result['problem']}. {result['mend'] or ''}" if result["problem"] else ""
             output.emit(output.plain(f"{told}{detail}".strip()))
-        for line in _problem_lines(registry):
-            output.warn(line)
-    if broken:
+        for line in problem_lines(registry):
+            output.warn(output.plain(line))
+    if problems or any(map(is_broken, results)):
         raise typer.Exit(EXIT_FAILURES)
 
 
@@ -114,7 +112,7 @@ def new(
     json: AsJson = False,
 ) -> None:
     """Write a plugin to start from: a package with an entry point, and tests that it passes."""
-    from influence_cli.cli.plugin_scaffold import write_plugin
+    from influence_cli.scaffolding.plugins import write_plugin
 
     folder = write_plugin(registry_of(ctx), kind, name, out)
     pinned = "-c constraints.txt " if Path("constraints.txt").is_file() else ""
@@ -123,59 +121,6 @@ def new(
         output.emit_json({"schema": "influence.plugins.new/1", "kind": kind, "name": name, "path": str(folder)})
     else:
         output.emit_text(str(folder))
-
-
-def plugin_facts(registry: PluginRegistry) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the facts of every component and those of skipped plugins, without loading what stands behind them."""
-    return [_facts(offer) for offer in _offers(registry)], [vars(plugin) for plugin in registry.problems]
-
-
-def checked_plugins(registry: PluginRegistry) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the facts of every component, after loading what stands behind it, and those of skipped plugins."""
-    results = [_checked(offer) for offer in _offers(registry)]
-    return results, [vars(plugin) for plugin in registry.problems]
-
-
-def _offers(registry: PluginRegistry) -> list[Offer]:
-    from influence_cli.plugins.registry import HOOKS
-
-    return [offer for kind in HOOKS for offer in registry.offers(kind)]
-
-
-def _facts(offer: Offer) -> dict[str, Any]:
-    return {
-        "kind": offer.kind,
-        "name": offer.component.name,
-        "summary": offer.component.summary,
-        "distribution": offer.distribution,
-        "version": offer.version,
-        "state": offer.state,
-        "problem": offer.problem,
-        "mend": offer.mend,
-    }
-
-
-def _checked(offer: Offer) -> dict[str, Any]:
-    """Return the facts of ``offer`` after really loading what stands behind it."""
-    facts = _facts(offer)
-    if offer.state != "ok":
-        return facts
-    try:
-        offer.component.load()
-    except Exception as error:  # noqa: BLE001 - what a plugin's load raises is what the doctor looks for
-        told = " ".join(str(error).split())
-        facts |= {"state": "broken", "problem": f"{type(error).__name__}: {told}"}
-        facts["mend"] = f"Upgrade it, or: pip uninstall {offer.distribution}"
-    return facts
-
-
-def _problem_lines(registry: PluginRegistry) -> list[str]:
-    return [
-        output.plain(
-            f"The plugin {p.name} ({p.distribution} {p.version}) was skipped: {p.problem}. {p.mend or ''}".strip()
-        )
-        for p in registry.problems
-    ]
 
 
 def _described(field: FieldInfo) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from influence_cli.backends.payloads import chat_payload
@@ -88,7 +88,7 @@ class AsyncTextEnvironment:
             self._stream.restart(seed)
         episode = self._stream.chosen(options) if options else self._stream.next()
         outside = OutsideAgent()
-        speaks = RoleModel(self._agent.name, outside, self._agent.overrides, self._agent.price)
+        speaks = replace(self._agent, backend=outside)
         conversation, kept = begin_conversation(episode, {**self._models, "agent": speaks}, self._config)
         task = asyncio.ensure_future(conversation.run())
         self._under = under = _Under(episode, conversation, kept, outside, task)

@@ -97,7 +97,7 @@ def _made(
     start_tally(environments, config)
     roles = [role for role in roles_of(config) if role != "agent"]
     speaking = role_models(registry, config, roles=roles)
-    agent = RoleModel(parse_model_name(_OUTSIDE), OutsideAgent())
+    agent = RoleModel(parse_model_name(_OUTSIDE), OutsideAgent(), free=True)
     stream = EpisodeStream(environments, config)
     cores = [AsyncTextEnvironment(stream, speaking, config, agent=agent, reward=reward) for _ in range(max(1, count))]
     return cores, partial(close_models, speaking)

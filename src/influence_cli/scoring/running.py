@@ -21,7 +21,7 @@ from influence_cli.scoring.questions import Item, ScoreKey, shared_prefixes
 from influence_cli.simulation.gate import Gate
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import GRACE
-from influence_cli.simulation.tally import FATAL_KINDS
+from influence_cli.simulation.tally import FATAL_KINDS, Stoppable
 
 Numbered = tuple[int, Mapping[str, Any]]
 """A trajectory and its number in the store."""
@@ -152,7 +152,7 @@ async def ask_all(
     await together([work() for _ in range(concurrency)])
 
 
-async def ended(asking: asyncio.Future[Any], tally: ScoreTally) -> None:
+async def ended(asking: asyncio.Future[Any], tally: Stoppable) -> None:
     """Return once ``asking`` has ended; after a stop, what is in flight has :data:`GRACE` seconds. Raises what it raised.
 
     It may be cancelled meanwhile: then it has ended.

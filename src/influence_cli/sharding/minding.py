@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from influence_cli.launching.protocol import Launcher, Task
 from influence_cli.launching.signals import hearing_stops
@@ -15,12 +15,7 @@ from influence_cli.launching.supervision import Care, Ending, Supervisor, Verdic
 from influence_cli.listening import Listener
 from influence_cli.sharding.orphans import remember_job
 from influence_cli.sharding.splitting import Sharding
-
-
-class Stoppable(Protocol):
-    """A tally that remembers why its work was stopped."""
-
-    stop: Any
+from influence_cli.simulation.tally import Stoppable
 
 
 async def mind_shards(

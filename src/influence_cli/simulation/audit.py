@@ -6,9 +6,8 @@ that can be counted in the text itself (a user who says the same again, who spea
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -36,6 +35,7 @@ QUESTIONS: Mapping[str, str] = {
     ),
 }
 """What a judge is asked of each initial state and each conversation."""
+JUDGED = ("states", "conversations")
 WORTH = (
     "Ratings are worth as much as the judge that gave them: compare judges, or read the lowest-rated examples, before "
     "believing one. Faults are counted in the text: they need no judge, and miss whatever they do not look for."
@@ -69,21 +69,33 @@ class Example:
     text: str
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a judge is asked of one text: ``what`` is ``states`` or ``conversations``, ``name`` one of :data:`QUESTIONS`."""
+
+    what: str
+    where: str
+    name: str
+    request: ChoiceRequest
+    last: str
+    """The last message of the text that is judged."""
+
+
 @dataclass
 class Audit:
-    """What was found. ``ratings`` by question and by what was judged: usable expected values, 1..5."""
+    """What was found."""
 
     states: int = 0
     conversations: int = 0
     longer: int = 0
     """Conversations with two messages of the simulated user or more."""
     user_messages: int = 0
-    ratings: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    lowest: dict[str, Example] = field(default_factory=dict)
+    questions: list[Question] = field(default_factory=list)
+    """Everything that is to be asked of the judge."""
+    ratings: dict[int, float] = field(default_factory=dict)
+    """Usable expected values, 1..5, by the place of their question."""
     failed: dict[str, int] = field(default_factory=dict)
     unusable: int = 0
-    unasked: int = 0
-    """Judgements that were not asked for, because a budget is used up."""
     tally: Tally = field(default_factory=lambda: Tally(total=0))
     """What the judge took, within a budget."""
     faults: dict[str, list[Example]] = field(default_factory=lambda: {name: [] for name in FAULTS})
@@ -95,49 +107,53 @@ class Audit:
         return self.user_messages if fault in ("breaks_role", "repeats") else self.conversations
 
     @property
+    def unasked(self) -> int:
+        """Judgements that there are not, because a budget is used up or a signal came."""
+        return len(self.questions) - len(self.ratings) - self.unusable - sum(self.failed.values())
+
+    @property
     def failed_share(self) -> float:
         """Which part of the judge's answers failed, from 0 to 1."""
         failed = sum(self.failed.values())
-        rated = sum(len(values) for questions in self.ratings.values() for values in questions.values())
-        return failed / (failed + self.unusable + rated) if failed else 0.0
+        return failed / (failed + self.unusable + len(self.ratings)) if failed else 0.0
 
-    def mean(self, what: str, question: str) -> float | None:
-        """Return the mean rating of ``question`` over the ``what`` judged (``states`` or ``conversations``)."""
-        values = self.ratings.get(what, {}).get(question, [])
-        return fmean(values) if values else None
+    def rated(self, what: str, name: str) -> list[tuple[float, Example]]:
+        """Return the ratings of a question over the ``what`` judged (``states`` or ``conversations``), and of what."""
+        asked = ((self.questions[place], value) for place, value in sorted(self.ratings.items()))
+        return [
+            (value, Example(each.where, each.last)) for each, value in asked if (each.what, each.name) == (what, name)
+        ]
+
+    def mean(self, what: str, name: str) -> float | None:
+        """Return the mean of these ratings; None if there are none."""
+        rated = self.rated(what, name)
+        return fmean(value for value, _ in rated) if rated else None
+
+    def lowest(self) -> dict[str, Example]:
+        """Return the worst text of each kind by each question, the first of several."""
+        worst: dict[str, Example] = {}
+        for what in JUDGED:
+            for name in QUESTIONS:
+                rated = self.rated(what, name)
+                if rated:
+                    pick = max if name == "awareness" else min
+                    worst[f"{what}/{name}"] = pick(rated, key=lambda entry: entry[0])[1]
+        return worst
 
 
-async def audit_states(
-    episodes: Sequence[Episode],
-    model: RoleModel,
-    audit: Audit,
-    *,
-    concurrency: int,
-    seed: int,
+def add_states(audit: Audit, episodes: Iterable[Episode], seed: int) -> None:
+    """Have the opening of each of ``episodes`` judged."""
+    for episode in episodes:
+        key = episode.record.key
+        opening = [message.said() for message in episode.opening()]
+        audit.states += 1
+        audit.questions += _questions("states", f"{key.scenario}/{key.initial_state}", episode, opening, seed)
+
+
+def add_conversations(
+    audit: Audit, environment: Environment, trajectories: Iterable[Mapping[str, Any]], seed: int
 ) -> None:
-    """Judge the opening of each of ``episodes``; InfluenceError where the judge cannot be asked at all."""
-    items = [
-        (f"{e.record.key.scenario}/{e.record.key.initial_state}", e, [message.said() for message in e.opening()])
-        for e in episodes
-    ]
-    audit.states += len(items)
-    await _judge_all("states", items, model, audit, concurrency=concurrency, seed=seed)
-
-
-async def audit_conversations(
-    environment: Environment,
-    trajectories: Iterable[Mapping[str, Any]],
-    model: RoleModel,
-    audit: Audit,
-    *,
-    concurrency: int,
-    seed: int,
-) -> None:
-    """Judge each of ``trajectories`` (documents ``influence.trajectory/1``) and count the user's faults in it.
-
-    InfluenceError where the judge cannot be asked at all.
-    """
-    items = []
+    """Have each of ``trajectories`` (documents ``influence.trajectory/1``) judged, and count the user's faults in it."""
     for trajectory in trajectories:
         where = f"{trajectory['scenario']}/{trajectory['initial_state']}"
         messages = [Message(speaker=m["speaker"], text=m["text"]) for m in trajectory["messages"]]
@@ -153,10 +169,20 @@ async def audit_conversations(
             cue=trajectory["cue"],
             seed=seed,
         )
-        items.append((where, episode, messages))
         audit.conversations += 1
+        audit.questions += _questions("conversations", where, episode, messages, seed)
         _count_faults(where, trajectory, audit)
-    await _judge_all("conversations", items, model, audit, concurrency=concurrency, seed=seed)
+
+
+def _questions(what: str, where: str, episode: Episode, messages: Sequence[Message], seed: int) -> Iterator[Question]:
+    for name, question in QUESTIONS.items():
+        request = ChoiceRequest(
+            role="judge",
+            messages=episode.judge_prompt(messages, f"{question}\n{answer_line(SCALE)}", tools=False),
+            choices=SCALE,
+            seed=derive_seed(seed, "audit", what, where, name),
+        )
+        yield Question(what, where, name, request, messages[-1].text)
 
 
 def _count_faults(where: str, trajectory: Mapping[str, Any], audit: Audit) -> None:
@@ -177,63 +203,41 @@ def _count_faults(where: str, trajectory: Mapping[str, Any], audit: Audit) -> No
         audit.faults["ends_too_early"].append(Example(where, trajectory["messages"][-1]["text"]))
 
 
-async def _judge_all(
-    what: str,
-    items: Sequence[tuple[str, Episode, Sequence[Message]]],
-    model: RoleModel,
-    audit: Audit,
-    *,
-    concurrency: int,
-    seed: int,
+async def judge_all(
+    audit: Audit, model: RoleModel, *, concurrency: int, told: Callable[[int], None] = lambda _: None
 ) -> None:
-    limit = asyncio.Semaphore(concurrency)
-    lowest: dict[str, float] = {}
+    """Ask what is to be asked, ``concurrency`` questions at once, until it is answered or the tally stops.
 
-    async def ask(where: str, episode: Episode, messages: Sequence[Message], name: str, question: str) -> None:
-        prompt = episode.judge_prompt(messages, f"{question}\n{answer_line(SCALE)}", tools=False)
-        request = ChoiceRequest(
-            role="judge",
-            messages=prompt,
-            choices=SCALE,
-            seed=derive_seed(seed, "audit", what, where, name),
-            adapter=model.name.adapter,
-        )
-        async with limit:
-            if audit.tally.stop is not None:
-                audit.unasked += 1
+    ``told`` hears how much is. InfluenceError where the judge cannot be asked at all.
+    """
+    waiting = iter(enumerate(audit.questions))
+
+    async def work() -> None:
+        while audit.tally.stop is None:
+            place, question = next(waiting, (0, None))
+            if question is None:
                 return
-            found = await answer(request)
-        if found is None:
-            return
-        value = found.expected_value
-        if value is None or found.mass < model.minimum_mass:
-            audit.unusable += 1
-            return
-        audit.ratings.setdefault(what, {}).setdefault(name, []).append(value)
-        badness = value if name == "awareness" else -value
-        key = f"{what}/{name}"
-        if badness > lowest.get(key, float("-inf")):
-            lowest[key] = badness
-            audit.lowest[key] = Example(where, messages[-1].text)
+            found = await _answer(question.request, model, audit)
+            value = None if found is None else found.expected_value
+            if found is not None and (value is None or found.mass < model.minimum_mass):
+                audit.unusable += 1
+            elif value is not None:
+                audit.ratings[place] = value
+            told(len(audit.questions) - audit.unasked)
 
-    async def answer(request: ChoiceRequest) -> Distribution | None:
-        try:
-            found: Distribution = await model.backend.choose(request)
-        except CallFailedError as error:
-            usage = error.usage or Usage(requests=error.attempts)
-            audit.tally.add_call(call_record(0, "judge", model, usage, error.kind, str(error)))
-            if error.kind in FATAL_KINDS:
-                hint = "Check the model's name, its key and its account."
-                raise InfluenceError(f"{model.name} cannot be asked: {error}", hint=hint) from None
-            audit.failed[error.kind] = audit.failed.get(error.kind, 0) + 1
-            return None
-        audit.tally.add_call(call_record(0, "judge", model, found.usage))
-        return found
+    await together([work() for _ in range(concurrency)])
 
-    await together(
-        [
-            ask(where, episode, messages, name, text)
-            for where, episode, messages in items
-            for name, text in QUESTIONS.items()
-        ]
-    )
+
+async def _answer(request: ChoiceRequest, model: RoleModel, audit: Audit) -> Distribution | None:
+    try:
+        found: Distribution = await model.backend.choose(request.model_copy(update={"adapter": model.name.adapter}))
+    except CallFailedError as error:
+        usage = error.usage or Usage(requests=error.attempts)
+        audit.tally.add_call(call_record(0, "judge", model, usage, error.kind, str(error)))
+        if error.kind in FATAL_KINDS:
+            hint = "Check the model's name, its key and its account; what is answered stays."
+            raise InfluenceError(f"{model.name} cannot be asked: {error}", hint=hint) from None
+        audit.failed[error.kind] = audit.failed.get(error.kind, 0) + 1
+        return None
+    audit.tally.add_call(call_record(0, "judge", model, found.usage))
+    return found

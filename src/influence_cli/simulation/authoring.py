@@ -1,7 +1,7 @@
 """Having a model write further initial states, several at a time, resumably.
 
-Invariant: answers are taken in the order of their attempts, whatever order they come in, and the file is saved after
-each batch; what a stop leaves is a valid file that a later call goes on with.
+Invariant: answers are taken in the order of their attempts, whatever order they come in, and the file is saved with each;
+what a stop leaves is a valid file that a later call goes on with.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from influence_cli.environments.authoring import Author, Collection
 from influence_cli.errors import CallFailedError, InfluenceError
@@ -32,6 +33,7 @@ class AuthoringTally:
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
+    stop: Literal["signal"] | None = None
 
 
 async def write_states(
@@ -42,33 +44,39 @@ async def write_states(
     count: int,
     seed: int,
     concurrency: int,
+    tally: AuthoringTally,
     told: Callable[[AuthoringTally], None] = lambda _: None,
-) -> AuthoringTally:
+) -> None:
     """Bring ``collection`` to ``count`` states; InfluenceError if the model gives too few that may stay.
 
-    A failed call counts as an attempt, under its kind; a refused key or an unknown model ends at once.
+    A failed call counts as an attempt, under its kind; a refused key or an unknown model ends at once. Once ``tally``
+    stops, nothing more is asked, and what is in flight is taken.
     """
-    tally = AuthoringTally()
     before = Counter(collection.provenance.get("rejected", {}))
     limit = collection.attempts + MOST_ATTEMPTS * max(0, count - len(collection.states))
-    while len(collection.states) < count and collection.attempts < limit:
+    while tally.stop is None and len(collection.states) < count and collection.attempts < limit:
         first = collection.attempts
         batch = range(first, first + min(concurrency, limit - first))
-        answers = await asyncio.gather(*(_ask(author, model, seed, attempt, tally) for attempt in batch))
-        for answer in answers:
-            collection.provenance["attempts"] = collection.attempts + 1
-            tally.attempts += 1
-            _take(author, collection, tally, answer, room=len(collection.states) < count)
-        collection.provenance["rejected"] = dict(sorted((before + tally.rejected).items()))
-        collection.save()
-        told(tally)
-    if len(collection.states) < count:
+        asked = [asyncio.ensure_future(_ask(author, model, seed, attempt, tally)) for attempt in batch]
+        try:
+            for answer in asked:
+                said = await answer
+                collection.provenance["attempts"] = collection.attempts + 1
+                tally.attempts += 1
+                _take(author, collection, tally, said, room=len(collection.states) < count)
+                collection.provenance["rejected"] = dict(sorted((before + tally.rejected).items()))
+                collection.save()
+                told(tally)
+        finally:
+            for answer in asked:
+                answer.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+    if tally.stop is None and len(collection.states) < count:
         why = ", ".join(f"{n} x {reason}" for reason, n in tally.rejected.most_common(4))
         raise InfluenceError(
             f"Only {len(collection.states)} of {count} states could stay after {tally.attempts} attempts ({why}).",
             hint="Name a larger model, or ask for fewer; what is there is kept.",
         )
-    return tally
 
 
 def _take(author: Author, collection: Collection, tally: AuthoringTally, answer: str, *, room: bool) -> None:

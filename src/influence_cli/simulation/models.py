@@ -34,17 +34,22 @@ class RoleModel:
     price: Price | None = None
     minimum_mass: float = DEFAULT_MINIMUM_MASS
     free: bool = False
-    """Whether its answers cost nothing, whoever gives them no price."""
+    """Whether its answers cost nothing, unless a price is given."""
 
     def sampling(self, default: Sampling) -> Sampling:
         """Return the environment's sampling with the run's settings over it."""
         changes = self.overrides.model_dump(exclude_none=True)
         return default.model_copy(update=changes) if changes else default
 
+    @property
+    def unpriced(self) -> bool:
+        """Whether it may cost money, and there is no knowing how much."""
+        return self.price is None and not self.free
+
     def cost(self, usage: Usage) -> float | None:
-        """Return US dollars for ``usage``; 0 for a cached answer, None where no price is known."""
+        """Return US dollars for ``usage``; 0 for a cached answer or a free model, None where no price is known."""
         if self.price is None:
-            return None
+            return 0.0 if self.free else None
         if usage.cached:
             return 0.0
         cached_price = self.price.prompt if self.price.cached is None else self.price.cached
@@ -60,4 +65,4 @@ def backends_of(models: Iterable[RoleModel]) -> list[Backend]:
 
 def unpriced(models: Iterable[RoleModel]) -> tuple[str, ...]:
     """Return the names of ``models`` that may cost money and have no price, each once."""
-    return tuple(dict.fromkeys(model.name.base for model in models if model.price is None and not model.free))
+    return tuple(dict.fromkeys(model.name.base for model in models if model.unpriced))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from influence_cli.errors import FailureKind
 from influence_cli.schemas.configs import Budget
@@ -22,6 +22,12 @@ FATAL_KINDS: frozenset[FailureKind] = frozenset({"auth", "not_found", "quota"})
 PASSING_KINDS: frozenset[FailureKind] = frozenset({"rate_limited", "server_error", "connection", "timeout"})
 """Failures that may be over when the same is asked again."""
 _FATAL_AFTER = 3
+
+
+class Stoppable(Protocol):
+    """A tally that remembers why its work was stopped."""
+
+    stop: Any
 
 
 def used_up(stop: Literal["cost", "tokens"], budget: Budget) -> str:

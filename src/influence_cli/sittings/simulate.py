@@ -32,7 +32,6 @@ from influence_cli.schemas.messages import Role
 from influence_cli.schemas.records import RunState
 from influence_cli.settings import changed_from
 from influence_cli.sharding.gathering import gather_shards
-from influence_cli.sharding.minding import Stoppable
 from influence_cli.simulation.calls import Run
 from influence_cli.simulation.estimate import Estimate, conversations_in_cache, estimate
 from influence_cli.simulation.gate import follow
@@ -41,7 +40,7 @@ from influence_cli.simulation.runner import GRACE, Runner, start_tally
 from influence_cli.simulation.shards import counters, hand_over, shard_config
 from influence_cli.simulation.sitting import Sitting, state_of
 from influence_cli.simulation.summing import Summary, summarised
-from influence_cli.simulation.tally import Tally
+from influence_cli.simulation.tally import Stoppable, Tally
 from influence_cli.sittings.beginning import begin_run, take_up_run
 from influence_cli.sittings.changes import refuse_fewer
 from influence_cli.sittings.loading import role_models, tell_models

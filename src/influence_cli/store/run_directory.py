@@ -107,16 +107,20 @@ def create_run(path: Path | None, manifest: RunManifest, *, root: Path = RUNS) -
             directory = path
             _refuse_strange_name(directory)
             directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            held = (directory / MANIFEST).is_file()
-            hint = f"To go on with it: --resume --out {directory}." if held else "Name another directory."
-            raise InfluenceError(f"{directory} is not empty.", hint=hint)
+        refuse_filled(directory, resumable=(directory / MANIFEST).is_file())
         (directory / "logs").mkdir()
         made = manifest.model_copy(update={"run_id": directory.resolve().name})
         save_document(directory / MANIFEST, made.model_dump(mode="json"))
     except OSError as error:
         raise file_error(error, path or root) from None
     return RunDirectory(directory, made)
+
+
+def refuse_filled(directory: Path, *, resumable: bool) -> None:
+    """Raise InfluenceError if ``directory`` is there and not empty; the mend depends on whether it can be gone on with."""
+    if directory.exists() and any(directory.iterdir()):
+        hint = f"To go on with it: --resume --out {directory}." if resumable else "Name another directory."
+        raise InfluenceError(f"{directory} is not empty.", hint=hint)
 
 
 def _refuse_strange_name(directory: Path) -> None:

@@ -87,7 +87,7 @@ async def test_the_small_real_model_writes_people_for_an_environment(smollm2, tm
     from influence_cli.environments.authoring import Author, open_collection
     from influence_cli.environments.loading import load_environment
     from influence_cli.environments.scaffold import write_scaffold
-    from influence_cli.simulation.authoring import write_states
+    from influence_cli.simulation.authoring import AuthoringTally, write_states
     from influence_cli.simulation.models import RoleModel
 
     environment = load_environment(write_scaffold("mine", tmp_path))
@@ -96,6 +96,6 @@ async def test_the_small_real_model_writes_people_for_an_environment(smollm2, tm
     author = Author(environment, scenario, collection, 0)
     backend = TransformersBackend("smollm2", TransformersOptions())
     model = RoleModel(parse_model_name("transformers:smollm2"), backend)
-    await write_states(author, collection, model, count=3, seed=0, concurrency=4)
+    await write_states(author, collection, model, count=3, seed=0, concurrency=4, tally=AuthoringTally())
     await backend.aclose()
     assert len(load_environment(tmp_path / "mine").initial_states()) == 5

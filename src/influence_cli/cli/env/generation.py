@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from influence_cli import __version__
 from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.env.options import Folders, Model, Name
 from influence_cli.cli.listening import Talk
 from influence_cli.cli.options import AnySeed, AsJson, Server, ServerOptions, backend_options
+from influence_cli.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
-    from influence_cli.environments.authoring import Author, Collection
-    from influence_cli.simulation.authoring import AuthoringTally
-    from influence_cli.simulation.models import RoleModel
+    from influence_cli.sittings.generate import Written
 
 
 def generate(
@@ -39,62 +36,35 @@ def generate(
 
     They are kept in scenarios/SCENARIO.more.yaml with their provenance; near-duplicates and invalid ones are rejected.
     """
-    from influence_cli.environments.authoring import Author, open_collection
-    from influence_cli.errors import UnknownNameError
-    from influence_cli.resolution import find_environments
-    from influence_cli.sittings.loading import one_model
+    from influence_cli.sittings.generate import StatesRequest
+    from influence_cli.sittings.generate import generate as sit
 
-    registry = registry_of(ctx)
-    environment = find_environments(registry, [name], environments_dir or [])[0]
-    if scenario not in environment.scenarios:
-        raise UnknownNameError(f"scenario of {environment.name}", scenario, environment.scenarios)
-    collection = open_collection(environment, scenario, out)
-    asked = one_model(registry, model, backend_options(option) or {}, Talk(), base_url)
-    models = dict.fromkeys([*collection.provenance.get("models", []), str(asked.name)])
-    collection.provenance.setdefault("created", datetime.now(UTC).isoformat(timespec="seconds"))
-    collection.provenance.update(
-        {
-            "written_by": f"influence env generate, version {__version__}",
-            "models": list(models),
-            "seed": seed,
-            "environment_digest": environment.digest,
-        }
+    request = StatesRequest(
+        environment=name,
+        scenario=scenario,
+        count=count,
+        seed=seed,
+        concurrency=concurrency,
+        out=out,
+        folders=environments_dir or (),
+        model=model,
+        options=backend_options(option) or {},
+        base_url=base_url,
     )
-    author = Author(environment, environment.scenarios[scenario], collection, seed)
-    tally = _write(author, collection, asked, count, seed, concurrency)
+    written = sit(registry_of(ctx), request, Talk())
     if json:
-        rejected: dict[str, Any] = dict(tally.rejected)
-        document = {"file": str(collection.path), "states": len(collection.states), "accepted": tally.accepted}
-        more = {"attempts": tally.attempts, "rejected": rejected, "tokens": tally.tokens}
-        output.emit_json({"schema": "influence.env.generate/1", **document, **more})
-        return
+        output.emit_json(written.document())
+    else:
+        _show(written)
+    if written.stopped:
+        output.warn("Stopped by a signal; the same command goes on.")
+        raise typer.Exit(EXIT_STOPPED)
+
+
+def _show(written: Written) -> None:
+    tally = written.tally
     why = "; ".join(f"{n} x {reason}" for reason, n in tally.rejected.most_common()) or "none"
     output.emit_text(
-        f"{collection.path}: {len(collection.states)} states, {tally.accepted} of them new from {tally.attempts} "
-        f"answers. Rejected: {why}. Read them before you use them."
+        f"{written.collection.path}: {len(written.collection.states)} states, {tally.accepted} of them new from "
+        f"{tally.attempts} answers. Rejected: {why}. Read them before you use them."
     )
-
-
-def _write(
-    author: Author, collection: Collection, model: RoleModel, count: int, seed: int, concurrency: int
-) -> AuthoringTally:
-    import asyncio
-
-    from influence_cli.simulation.authoring import write_states
-
-    async def work() -> AuthoringTally:
-        with output.progress_bar() as advance:
-            try:
-                return await write_states(
-                    author,
-                    collection,
-                    model,
-                    count=count,
-                    seed=seed,
-                    concurrency=concurrency,
-                    told=lambda _: advance("Writing initial states", len(collection.states) / count),
-                )
-            finally:
-                await model.backend.aclose()
-
-    return asyncio.run(work())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,10 @@ from influence_cli.cli import output
 from influence_cli.cli.context import registry_of
 from influence_cli.cli.env.options import Folders, Model, Name
 from influence_cli.cli.listening import Talk
-from influence_cli.cli.options import AnySeed, Server, ServerOptions, backend_options
+from influence_cli.cli.options import AnySeed, Server, ServerOptions, backend_options, given
+
+if TYPE_CHECKING:
+    from influence_cli.sittings.play import Rest
 
 
 def play(
@@ -35,35 +38,32 @@ def play(
     Type a line and Enter; Ctrl-D leaves, and the run can be taken up again.
     """
     from influence_cli.cli.simulate import FLAGS
-    from influence_cli.errors import UnknownNameError
-    from influence_cli.sittings.simulate import begin, talk
-    from influence_cli.sittings.sources import Sources
+    from influence_cli.sittings.play import play as sit
+    from influence_cli.sittings.play import rest
 
-    if part not in ("user", "agent"):
-        raise UnknownNameError("part", part, ("user", "agent"))
-    flags: dict[str, Any] = {
-        "environments": [name],
-        "scenarios": [scenario] if scenario else None,
-        "initial_states": [initial_state] if initial_state else None,
-        "populations": {population: 1.0} if population else None,
-        "cue": cue,
-        "turns": turns,
-        "n": 1,
-        "seed": seed,
-        "speculate": False,
-        "default.model": model,
-        "default.options": backend_options(option),
-        "default.options.base_url": base_url,
-        f"roles.{part}.model": "terminal:you",
-    }
-    given = {key: value for key, value in flags.items() if value not in (None, {}, [])}
+    settings = given(
+        {
+            "environments": [name],
+            "scenarios": [scenario] if scenario else None,
+            "initial_states": [initial_state] if initial_state else None,
+            "populations": {population: 1.0} if population else None,
+            "cue": cue,
+            "turns": turns,
+            "seed": seed,
+            "default.model": model,
+            "default.options": backend_options(option),
+            "default.options.base_url": base_url,
+        }
+    )
     output.set_quiet(True)
-    sources = Sources(given, folders=environments_dir or (), flag_names=FLAGS)
-    sitting = begin(registry_of(ctx), sources, out, Talk())
-    output.warn(f"You are the {part}. One line is one message; Ctrl-D leaves.\n")
-    summary = talk(sitting, Talk())
+
+    def begins() -> None:
+        output.warn(f"You are the {part}. One line is one message; Ctrl-D leaves.\n")
+
+    folders = environments_dir or ()
+    summary = sit(registry_of(ctx), part, settings, out, Talk(), folders=folders, flag_names=FLAGS, begins=begins)
     if not summary.exit_code:
-        _show_rest(summary.path, part)
+        _show_rest(rest(summary.path, part))
     tally = summary.tally
     rating = f"; mean rating of turns {tally.rating_sum / tally.ratings:.2f}" if tally.ratings else ""
     output.emit_text(f"{tally.turns} turns{rating}. Stored: {summary.path}")
@@ -71,20 +71,12 @@ def play(
         raise typer.Exit(summary.exit_code)
 
 
-def _show_rest(path: Path, part: str) -> None:
+def _show_rest(unseen: Rest | None) -> None:
     """Show what was said after the person's last word, or everything if they were never asked; and how it ended."""
-    from influence_cli.store.reader import RunReader
-    from influence_cli.store.run_directory import open_run
-
-    with RunReader(open_run(path)) as run:
-        trajectory = next(iter(run.trajectories()), None)
-    if trajectory is None:
+    if unseen is None:
         return
-    messages = trajectory["messages"]
-    own = [place for place, each in enumerate(messages) if each["speaker"] == part and each["source"] == "model"]
-    if not own:
+    if not unseen.asked:
         output.warn("The conversation ended before it was your turn. This is all of it:\n")
-    for message in messages[own[-1] + 1 if own else 0 :]:
-        if message["text"] and (part == "agent" or message["speaker"] != "tool"):
-            output.warn(f"{message['speaker']}: {output.plain(message['text'])}\n")
-    output.warn(f"The conversation ended: {trajectory['reason'].replace('_', ' ')}.\n")
+    for speaker, text in unseen.messages:
+        output.warn(f"{speaker}: {output.plain(text)}\n")
+    output.warn(f"The conversation ended: {unseen.reason}.\n")

@@ -16,7 +16,7 @@ from influence_cli.resolution import known_environments
 
 PluginKind = Literal["backend", "environment", "algorithm", "scorer"]
 KINDS: tuple[PluginKind, ...] = get_args(PluginKind)
-_TEMPLATES = "plugin_templates"
+_TEMPLATES = "templates"
 _NAME = re.compile(r"(?=.{1,60}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _USAGE: dict[PluginKind, str] = {
     "backend": "influence simulate --env therapy --model @name@:any --n 4",
@@ -85,7 +85,11 @@ def _files(kind: PluginKind, package: str, name: str) -> dict[str, str]:
 
 
 def _filled(template: str, words: dict[str, str]) -> str:
-    text = resources.files("influence_cli.cli").joinpath(_TEMPLATES, *f"{template}.txt".split("/")).read_text("utf-8")
+    text = (
+        resources.files("influence_cli.scaffolding")
+        .joinpath(_TEMPLATES, *f"{template}.txt".split("/"))
+        .read_text("utf-8")
+    )
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)
     return text

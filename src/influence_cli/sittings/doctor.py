@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +24,10 @@ from typing import Any, TypeVar
 from influence_cli import __version__
 from influence_cli.backends.folders import cache_folder
 from influence_cli.backends.names import parse_model_name
+from influence_cli.backends.reporting import reporting_to
 from influence_cli.errors import CallFailedError, InfluenceError
+from influence_cli.listening import Listener
+from influence_cli.plugins.facts import is_broken, plugin_facts
 from influence_cli.plugins.loading import OWN_DISTRIBUTION
 from influence_cli.plugins.registry import PluginRegistry
 from influence_cli.resolution import MODEL_VARIABLE, one_model
@@ -47,6 +50,39 @@ _ATTEMPTS = "max_attempts"
 """The option of a backend that says how often a call that failed is made again: here not at all."""
 _LITTLE = 1_000_000_000
 """Bytes under which a folder has little room: runs are small, but models and checkpoints are not."""
+
+
+Part = dict[str, Any]
+"""Some keys of the documented object ``influence.doctor/1``."""
+
+
+def checked_machine(registry: PluginRegistry) -> Iterator[tuple[str, Part]]:
+    """Yield what there is by the name of what was looked for, each when it is found."""
+    yield "versions", checked_versions()
+    yield "accelerators", {"accelerators": checked_gpus()}
+    yield "keys", {"keys": checked_keys(registry)}
+    components, problems = plugin_facts(registry)
+    yield "plugins", {"plugins": {"components": components, "problems": problems}}
+    yield "folders", {"folders": checked_folders()}
+
+
+def broken(document: Part) -> list[str]:
+    """Return a line on each thing that does not work and should, of everything that was looked for."""
+    plugins = document["plugins"]
+    lines = [
+        f"{each['kind']} {each['name']}: {each['problem']}. {each['mend'] or ''}".strip()
+        for each in plugins["components"]
+        if is_broken(each)
+    ]
+    lines += [f"plugin {each['name']}: {each['problem']}. {each['mend'] or ''}".strip() for each in plugins["problems"]]
+    lines += [
+        f"{each['folder']} {each['path']}: {each['problem']}. {each['mend']}"
+        for each in document["folders"]
+        if each["state"] == "broken"
+    ]
+    lines += [f"model {each['model']}: {each['problem']}" for each in document["models"] if each["state"] == "broken"]
+    accelerators = document["accelerators"]
+    return [*lines, accelerators["problem"]] if accelerators["state"] == "broken" else lines
 
 
 def checked_versions() -> dict[str, Any]:
@@ -136,9 +172,25 @@ def configured_models(names: Sequence[str], files: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(found + ([own] if own else [])))
 
 
+def checked_models(
+    registry: PluginRegistry,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    base_url: str | None,
+    seconds: float,
+    heard: Listener,
+) -> Iterator[Part]:
+    """Yield of each model whether it answers, as :func:`checked_model` does; ``heard`` hears meanwhile that it is asked."""
+    for name in names:
+        with heard.progress() as advance, reporting_to(advance):
+            advance(f"Asking {name}", 0.0)
+            found = checked_model(registry, name, options, base_url, seconds)
+        yield found
+
+
 def checked_model(
     registry: PluginRegistry, name: str, options: Mapping[str, Any], base_url: str | None, seconds: float
-) -> dict[str, Any]:
+) -> Part:
     """Return whether the model ``name`` loads and answers one short call within ``seconds``, and how fast it does.
 
     A call that fails is not made again, unless ``options`` ask for it.
