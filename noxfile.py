@@ -19,6 +19,8 @@ folder.mkdir(exist_ok=True)
 HASHED = "requirements-hashed.txt"
 HASHED_EXTRAS = ("local", "train", "parquet", "report", "view")
 TRITON = "triton==3.9.0"  # not among the constraints: each of torch's builds for GPUs brings its own
+TWO_WORKERS = ("-n", "2")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # torch's threads of two workers would wait for each other by spinning
 PIP_AUDIT, UV = "pip-audit==2.10.1", "uv==0.13.9"
 
 
@@ -32,7 +34,7 @@ def tests(session: nox.Session) -> None:
     install(session, "local,train,inspect,optuna,parquet,report,view,test")
     session.env["COVERAGE_FILE"] = str(Path(".coverage").resolve())
     session.run("coverage", "erase")
-    session.run("pytest", "-m", "not slow", "-n", "2", "--cov", "--cov-report=", *session.posargs)
+    session.run("pytest", "-m", "not slow", *TWO_WORKERS, "--cov", "--cov-report=", *session.posargs, env=ONE_THREAD)
     session.run("coverage", "report", "--fail-under=90")
 
 
@@ -43,7 +45,8 @@ def slow(session: nox.Session) -> None:
     slow = ("pytest", "-m", "slow", "--timeout=900")
     if not session.posargs:  # Ray must not be imported, by whatever library, before its cluster is there
         session.run(*slow, "tests/plugins/ray")
-    session.run(*slow, *(session.posargs or ("--ignore=tests/plugins/ray",)))
+    rest = ("--ignore=tests/plugins/ray", *TWO_WORKERS, "--dist", "loadfile")
+    session.run(*slow, *(session.posargs or rest), env=ONE_THREAD)
 
 
 @nox.session

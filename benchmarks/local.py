@@ -100,6 +100,7 @@ def clients(arguments, environment, forced, turns):
     """Yield the name and figures of each client: influence and the loop in turn, a slice each; then servers, alone."""
     with tempfile.TemporaryDirectory() as folder:
         extra = ["--model", "transformers:smollm2", "-o", f"dtype={arguments.dtype}"]
+        extra += [part for option in arguments.option for part in ("-o", option)]
         commands = [our_command(environment, arguments, forced, turns, extra, folder)]
         if not arguments.skip_lock_step:
             commands.append(lock_step_command(environment, arguments, forced, turns))
@@ -219,6 +220,7 @@ def main():
     parser.add_argument("--kinds", default="forced,natural")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--skip-lock-step", action="store_true")
+    parser.add_argument("--option", action="append", default=[], help="one more of ours, as in cache_mib=1280")
     parser.add_argument("--peer", action="append", default=[], help="NAME=URL of a server with the same model")
     parser.add_argument("--peer-model", default="smollm2")
     parser.add_argument("--vllm", metavar="PYTHON", help="the Python of an environment with vLLM and this program")

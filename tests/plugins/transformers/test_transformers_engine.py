@@ -2,7 +2,10 @@
 
 import asyncio
 import math
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -233,6 +236,39 @@ async def test_roles_of_one_model_share_one_copy(splitting):
     await second.aclose()
     with pytest.raises(CallFailedError, match="closed"):
         await second.generate(say(prompt("hi")))
+
+
+TEAMS = """
+import sys
+import time
+from pathlib import Path
+from influence_transformers.engines import Registry, start_engine
+from influence_transformers.loading import load_model
+from influence_transformers.options import TransformersOptions
+
+folder = Path(sys.argv[1])
+
+
+def threads():  # once those that load have ended
+    counts = [len(list(Path("/proc/self/task").iterdir())) for _ in range(20) if time.sleep(0.05) is None]
+    return min(counts)
+
+
+first, options = (TransformersOptions(dtype="float32", threads=3, cache_mib=mib) for mib in (16, 17))
+Registry.shared.acquire(folder, first, "tiny")  # which also starts whatever libraries start once
+before = threads()
+Registry.shared.acquire(folder, options, "tiny")
+print(threads() - before)
+start_engine(load_model(folder, options, "tiny"), options, "tiny")
+print(threads() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_loading_leaves_no_team_of_threads_beside_that_of_the_engine(splitting):
+    command = [sys.executable, "-c", TEAMS, str(splitting)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert [int(word) for word in told.split()] == [0, 2], "two more, where the caller's own thread loads"
 
 
 @pytest.mark.parametrize("where", ["choices", "sampling"])
