@@ -477,6 +477,10 @@ def test_a_backend_that_ignores_the_adapter_is_found_out(train, monkeypatch):
         (["--samples", "1", "--algo-option", "wants=pairs"], f"{ALONE} Raise --samples.\n"),
         (["--samples", "1", "--algo-option", "wants=all"], f"{ALONE} Raise --samples.\n"),
         (["--set", "selection.minimum_spread=20"], "In no group of"),
+        (
+            ["--algo-option", "wants=pairs", "--level", "scenario"],
+            "scripted learns from pairs of answers to one initial state; the level scenario compares others.",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(train, arguments, said):

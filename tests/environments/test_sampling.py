@@ -70,6 +70,9 @@ def test_environments_take_turns(tiny, therapy):
 def test_a_scenario_selects_the_environments_that_have_it(tiny, therapy):
     records = keys([tiny, therapy], scenarios=("coffee",), n=3)
     assert {r.key.scenario for r in records} == {"coffee"}
+    assert count_episodes([tiny, therapy], SimulationConfig(scenarios=("coffee",))) == len(
+        keys([tiny, therapy], scenarios=("coffee",))
+    )
 
 
 def test_an_unknown_scenario_is_refused(tiny, therapy):

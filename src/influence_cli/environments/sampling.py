@@ -27,7 +27,10 @@ def count_episodes(environments: Sequence[Environment], config: SimulationConfig
             raise UnknownNameError("initial state", name, sorted(known))
     available = 0
     for environment in environments:
-        states = _references_of(environment, _scenarios_of(environment, environments, config), config)
+        scenarios = _scenarios_of(environment, environments, config)
+        if config.scenarios and not scenarios:
+            continue
+        states = _references_of(environment, scenarios, config)
         if not states and not config.scenarios and not config.initial_states:
             raise InfluenceError(f"{environment.name} has no initial state in the split {config.split!r}.")
         available += len(states)

@@ -1,7 +1,7 @@
 """Example conversations at fixed quantiles, so that nobody picks them.
 
-Rule: the complete conversations of the last iteration are ordered by the measure, ties by a hash of what the conversation
-is; the one at position floor(q * (n - 1)) is shown.
+Rule: the complete conversations of the last iteration are ordered by the measure, ties by a hash of the initial
+state and the conversation's number in its run; the one at position floor(q * (n - 1)) is shown.
 """
 
 from __future__ import annotations

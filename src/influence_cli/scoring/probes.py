@@ -20,7 +20,7 @@ from influence_cli.scoring.statistics import total_variation
 _QUERY = (
     "SELECT episode_id, rubric, rubric_hash, judge, method, value, distribution FROM score"
     " WHERE rubric LIKE 'probe:%' AND usable = 1 AND failure IS NULL AND (rubric LIKE '%:before' OR rubric LIKE '%:after')"
-    " ORDER BY episode_id"
+    " ORDER BY episode_id, id"
 )
 
 

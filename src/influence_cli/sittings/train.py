@@ -200,12 +200,18 @@ def _comparable(
     Where each initial state has one conversation, and no level was named, the best of a scenario are looked for.
     InfluenceError where that is not what was asked for, or nothing that the algorithm can learn from.
     """
+    level = config.selection.level
+    if level != "initial-state" and wants() == "pairs":
+        raise InfluenceError(
+            f"{config.algorithm.name} learns from pairs of answers to one initial state; the level {level} compares others.",
+            hint="Leave out --level.",
+        )
     phase = phase_config(config, 0, "train")
     states = count_episodes(environments, phase.model_copy(update={"n": None, "samples": 1}))
     if config.samples > 1 or count_episodes(environments, phase) > states:
         return config, ()
     within = wants() in ("pairs", "all")
-    if not within and config.selection.level != "initial-state":
+    if not within and level != "initial-state":
         return config, ()
     if within or "level" in config.selection.model_fields_set:
         wider = "" if within else ", or compare more widely: --level scenario"
