@@ -9,8 +9,9 @@ import sys
 import pytest
 
 HEAVY = ("torch", "transformers", "textual", "pydantic", "aiohttp", "openai", "uvloop", "jinja2", "yaml", "asyncio")
-MOST_SECONDS = 0.6
-"""Of the processor, which a busy machine gives later but does not take longer for; twice what an idle one takes."""
+BARE = "import typer; app = typer.Typer(); [app.command(name)(lambda: None) for name in ('one', 'two')]; app()"
+MOST = 2.4
+"""Times the processor time of a program that does nothing but show its help; 1.6 were seen, 0.3 s on an idle machine."""
 
 LOADED = """
 import sys, json
@@ -61,14 +62,17 @@ def test_a_plugins_module_loads_nothing_heavy(name):
     assert [heavy for heavy in HEAVY if heavy in json.loads(done.stdout)] == []
 
 
+def processor_seconds(*command):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *command, "--help"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def test_help_is_there_in_a_moment():
-    taken = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "influence_cli", "--help"], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(taken) < MOST_SECONDS
+    taken = [(processor_seconds("-m", "influence_cli"), processor_seconds("-c", BARE)) for _ in range(5)]
+    ours, bare = map(min, zip(*taken, strict=True))
+    assert ours < MOST * bare
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
