@@ -146,8 +146,8 @@ class LauncherConformance:
         launcher = make_launcher()
         mark = tmp_path / "mark"
         asked = task(
-            "import pathlib, time; print('begun', flush=True)\n"
-            f"while True: pathlib.Path({str(mark)!r}).write_text(str(time.time())); time.sleep(0.05)"
+            f"import pathlib, time; mark = pathlib.Path({str(mark)!r}); mark.touch(); print('begun', flush=True)\n"
+            "while True: mark.write_text(str(time.time())); time.sleep(0.05)"
         )
         job = await launcher.start(asked)
         await self.begun(asked, job)
