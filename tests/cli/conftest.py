@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,23 @@ def influence(monkeypatch):
         return Answer(result.exit_code, result.stdout, result.stderr, bug)
 
     return run
+
+
+@pytest.fixture
+def begin(place):
+    """Start a command of the program in a process of its own; one that still runs when the test is over is killed."""
+    started = []
+
+    def start(*arguments: object) -> subprocess.Popen:
+        command = [sys.executable, "-m", "influence_cli", *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """How true to life an environment is: figures, faults, budgets, and audits that are stopped and gone on with."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -135,42 +134,23 @@ def test_an_audit_with_a_price_has_a_budget_in_dollars(influence, tiny_folder):
 
 
 @pytest.fixture
-def begin(place, tiny_folder):
+def auditing(begin, tiny_folder):
     """Start an audit of the tiny environment, kept in ``kept``, by a slow server; wait for so many requests."""
-    started = []
-    env = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
 
     def start(server, *more: object, requests: int) -> subprocess.Popen:
-        asked = ["env", "audit", tiny_folder, "-m", "openai:writer", "--base-url", server.base_url, "--turns", 1, *more]
-        command = [
-            sys.executable,
-            "-m",
-            "influence_cli",
-            *map(str, asked),
-            "--concurrency",
-            "2",
-            "--out",
-            "kept",
-            "--json",
-        ]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place, env=env
-        )
-        started.append(process)
+        asked = ("env", "audit", tiny_folder, "-m", "openai:writer", "--base-url", server.base_url, "--turns", 1, *more)
+        process = begin(*asked, "--concurrency", "2", "--out", "kept", "--json")
         wait_until(lambda: server.stats()["requests"] >= requests or process.poll() is not None)
         assert process.poll() is None, process.communicate()
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_what_is_judged_and_going_on_does_not_pay_again(begin, influence, tiny_folder, number):
+def test_a_signal_keeps_what_is_judged_and_going_on_does_not_pay_again(auditing, influence, tiny_folder, number):
     with serve(latency=0.2, models=["writer"]) as server:
-        process = begin(server, "--n", 0, requests=6)
+        process = auditing(server, "--n", 0, requests=6)
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=100)
         assert process.returncode == 3, stderr
@@ -192,7 +172,7 @@ def test_a_signal_keeps_what_is_judged_and_going_on_does_not_pay_again(begin, in
 
 
 @pytest.mark.timeout(180)
-def test_kill_in_the_middle_loses_no_judgement_but_those_in_flight(begin, influence, tiny_folder):
+def test_kill_in_the_middle_loses_no_judgement_but_those_in_flight(auditing, influence, tiny_folder):
     with serve(latency=0.1, models=["writer"]) as server:
         sample = influence(
             "simulate", "--env", tiny_folder, "-m", "openai:writer", "--base-url", server.base_url, "--turns", 1,
@@ -200,7 +180,7 @@ def test_kill_in_the_middle_loses_no_judgement_but_those_in_flight(begin, influe
         )  # fmt: skip
         assert sample.code == 0, sample.stderr
         had = server.stats()["requests"]
-        process = begin(server, "--resume", requests=had + 8)
+        process = auditing(server, "--resume", requests=had + 8)
         process.send_signal(signal.SIGSTOP)  # so that it takes no answer and asks nothing while the server is looked at
         wait_until(lambda: server.stats()["in_flight"] == 0)
         process.kill()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -287,23 +286,6 @@ def busy(folder: Path, process: subprocess.Popen, shards: int, calls: int) -> di
     wait_until(lambda: at_work() or process.poll() is not None)
     assert process.poll() is None, process.communicate()
     return {name: beat["process"] for name, beat in told.items()}
-
-
-@pytest.fixture
-def begin(place):
-    """Start a command of the program in a process of its own."""
-    started = []
-
-    def start(*arguments: object) -> subprocess.Popen:
-        command = [sys.executable, "-m", "influence_cli", *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.timeout(300)

@@ -18,30 +18,22 @@ FAR_LONGER_THAN_THE_TEST = "60"
 
 
 @pytest.fixture
-def begin(place, tiny_folder):
+def talking(begin, place, tiny_folder):
     """Start a simulation whose every answer takes ``latency`` seconds, and wait until it talks."""
-    started = []
 
     def start(latency: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "influence_cli", "simulate", "--env", str(tiny_folder), "-m", "scripted:demo"]
-        settings = ["-o", f"latency={latency}", "--n", "8", "--concurrency", "2", "--out", "made", "--json"]
-        process = subprocess.Popen(
-            [*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place
-        )
-        started.append(process)
+        settings = ("-m", "scripted:demo", "-o", f"latency={latency}", "--n", "8", "--concurrency", "2")
+        process = begin("simulate", "--env", tiny_folder, *settings, "--out", "made", "--json")
         wait_until(lambda: conversations(place / "made" / "run.db") or process.poll() is not None)
         assert process.poll() is None, process.communicate()
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(begin, influence, place, number):
-    process = begin("0.2")
+def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(talking, influence, place, number):
+    process = talking("0.2")
     os.kill(process.pid, number)
     stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 3, stderr
@@ -56,8 +48,8 @@ def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(begin, infl
     assert counts["complete"] + counts["earlier"] == 8
 
 
-def test_two_signals_stop_at_once(begin, place):
-    process = begin(FAR_LONGER_THAN_THE_TEST)
+def test_two_signals_stop_at_once(talking, place):
+    process = talking(FAR_LONGER_THAN_THE_TEST)
     process.send_signal(signal.SIGINT)
     while not (said := process.stderr.readline()).startswith("Stopping:"):  # two that come at once are heard as one
         assert said, process.communicate()

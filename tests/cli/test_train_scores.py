@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -164,33 +162,17 @@ def test_a_pause_that_an_earlier_sitting_left_behind_holds_nothing(train, influe
 
 
 @pytest.fixture
-def scoring(place, tiny_folder, script):
+def scoring(begin, tiny_folder, script):
     """Train until scores are asked for, each of which takes ``latency`` seconds, and return the process."""
     script(JUDGES, "judge.yaml")
-    started = []
 
     def start(latency):
         slow = ("--set", f"roles.judge.options.latency={latency}", "--concurrency", "1")
-        command = [
-            sys.executable,
-            "-m",
-            "influence_cli",
-            "train",
-            "--env",
-            str(tiny_folder),
-            *ARGUMENTS,
-            *REWARD,
-            *slow,
-        ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place)
-        started.append(process)
+        process = begin("train", "--env", tiny_folder, *ARGUMENTS, *REWARD, *slow)
         told(process, "Iteration 0, scores")
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
