@@ -69,14 +69,14 @@ def kernels(session: nox.Session) -> None:
     session.install(TRITON)
     session.env["TRITON_INTERPRET"] = "1"
     engine = (f"tests/plugins/transformers/test_transformers_{name}.py" for name in ("tables", "engine"))
-    session.run("pytest", "-m", "not slow", "-n", "2", "--timeout=900", *(session.posargs or engine))
+    session.run("pytest", "-m", "not slow", *TWO_WORKERS, "--timeout=900", *(session.posargs or engine))
 
 
 @nox.session
 def explore(session: nox.Session) -> None:
     """The property tests on examples that no run has seen, many more of them."""
     install(session, "local,train,inspect,optuna,parquet,report,view,test")
-    tests = ["pytest", "-m", "not slow", "-n", "2", "--hypothesis-show-statistics", *session.posargs]
+    tests = ["pytest", "-m", "not slow", *TWO_WORKERS, "--hypothesis-show-statistics", *session.posargs]
     session.run(*tests, env={"HYPOTHESIS_PROFILE": "explore"})
 
 

@@ -101,11 +101,10 @@ class Segment:
     def __del__(self) -> None:
         self.pool.used -= self.capacity * self.pool.shape.token_bytes
 
-    def reserve(self, capacity: int, *, spare: bool = True) -> None:
-        """Make room for ``capacity`` positions in all, keeping what is there; ``spare``: with some more to grow into."""
+    def reserve(self, capacity: int) -> None:
+        """Make room for ``capacity`` positions in all, keeping what is there."""
         if capacity > self.capacity:
-            more = self.capacity // 4 if spare else 0
-            self._allocate(_rounded(max(capacity, self.capacity + more)))
+            self._allocate(_rounded(max(capacity, self.capacity + self.capacity // 4)))
 
     @property
     def address(self) -> int:

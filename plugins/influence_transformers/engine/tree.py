@@ -134,7 +134,7 @@ class PrefixTree:
         first = spans[0]
         if len(spans) == 1 and first.start == 0 and first.stop == first.segment.length == length:
             segment = first.segment
-            segment.reserve(length + extra, spare=False)
+            segment.reserve(length + extra)
             return node, segment
         segment = self.pool.segment(length + extra)
         for span in spans:
