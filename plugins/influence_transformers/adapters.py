@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from influence_cli.api import CallFailedError
+from influence_transformers.packing import PACKED
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_BESIDE_WEIGHTS = {"gaussian", "orthogonal"}
+"""Kinds of LoRA, as PEFT names how they began, that are added to what the model's own weights give."""
 
 
 class Adapters:
@@ -71,6 +74,7 @@ class Adapters:
                 attempts=0,
             )
         weights = load_file(folder / _WEIGHTS, device="cpu")
+        self._check_kind(folder, config)
         self._check(folder, config, {k: tuple(v.shape) for k, v in weights.items()})
         self.switch(None)
         config.inference_mode = True
@@ -84,6 +88,18 @@ class Adapters:
         self._active = ""
         self.switch(None)
         return name
+
+    def _check_kind(self, folder: Path, config: Any) -> None:
+        """Raise CallFailedError for an adapter that is computed from the model's weights, if those are packed."""
+        kind = "DoRA" if config.use_dora else config.init_lora_weights
+        needs_weights = isinstance(kind, str) and kind not in _BESIDE_WEIGHTS
+        if needs_weights and any(isinstance(module, PACKED) for module in self._model.modules()):
+            raise CallFailedError(
+                "invalid_request",
+                f"The adapter {folder} uses {kind}, which changes the model's weights. Merge it into the model with PEFT "
+                "and name the result.",
+                attempts=0,
+            )
 
     def _check(self, folder: Path, config: Any, shapes: dict[str, tuple[int, ...]]) -> None:
         """Raise CallFailedError unless every weight has its place in the model."""

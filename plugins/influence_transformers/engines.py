@@ -175,7 +175,7 @@ def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -
     adapters = Adapters(loaded.model)
     packed = None
     if options.engine != "plain":
-        packed = try_packed(loaded.model, loaded.context, record=options.record)
+        packed = try_packed(loaded.model, loaded.context, record=options.record, native=options.native)
     if packed is None and options.engine == "packed":
         raise InfluenceError(
             f"The model {name!r} cannot be batched by the packed engine.", hint="Leave out -o engine=..."

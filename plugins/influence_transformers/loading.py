@@ -84,7 +84,7 @@ def load_model(source: Path, options: TransformersOptions, name: str) -> LoadedM
         ) from error
     model.requires_grad_(requires_grad=False)
     model.to(device).eval()
-    pack_linears(model)
+    pack_linears(model, native=options.native)
     fuse_norms(model)
     text = config.get_text_config()
     context = options.context_length or getattr(text, "max_position_embeddings", None)

@@ -42,3 +42,7 @@ class TransformersOptions(Frozen):
         default=True,
         description="On cuda: record passes of few tokens once for each size (CUDA graphs) and play them back.",
     )
+    native: bool = Field(
+        default=True,
+        description="On cpu, in float32: compute by kernels of our own, compiled once by the machine's C compiler.",
+    )

@@ -1,18 +1,26 @@
 """Linear layers whose weights lie as the processor's matrix kernels want them.
 
-Concept: oneDNN reads weights fastest in blocks of its own; reordered once at loading, a product with few rows, as in
-decoding, takes about half the time. Invariant: a packed layer computes what the plain one does up to rounding, for any
-number of rows; the plain weight is let go, so that nothing lies in memory twice but a weight that embeddings share.
+Concept: weights are reordered once at loading, for our own kernels (:mod:`influence_transformers.native.products`) where
+they can be compiled, else for oneDNN, which takes two to four times as long with few rows, as in decoding. Invariant: a
+packed layer computes what the plain one does up to rounding, for any number of rows; the plain weight is let go, so that
+nothing lies in memory twice but a weight that embeddings share.
 """
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+
+from influence_transformers.native.compiling import CompileError
+from influence_transformers.native.products import NativeLinear
+
+_log = logging.getLogger(__name__)
 
 _ROWS = 512
 """The number of rows that the layout is chosen for; it serves fewer as well."""
@@ -37,20 +45,29 @@ class PackedLinear(nn.Linear):
         return out
 
 
-def pack_linears(model: nn.Module) -> int:
-    """Replace the model's linear layers by packed ones where the processor has kernels for them; return how many."""
+PACKED = (NativeLinear, PackedLinear)
+"""Linear layers whose weights cannot be had back."""
+
+
+def pack_linears(model: nn.Module, *, native: bool = True) -> int:
+    """Replace the model's linear layers by packed ones where the processor has kernels for them; return how many.
+
+    ``native``: by kernels of our own where they can be compiled.
+    """
     found = [
         (parent, name, child)
         for parent in list(model.modules())
         for name, child in parent.named_children()
         if type(child) is nn.Linear
     ]
-    if not found or not _serves(found[0][2]):
+    kinds = (NativeLinear, PackedLinear) if native else (PackedLinear,)
+    pack = next((kind for kind in kinds if found and _serves(kind, found[0][2])), None)
+    if pack is None:
         return 0
     count = len(found)
     while found:
         parent, name, child = found.pop()
-        setattr(parent, name, PackedLinear(child))
+        setattr(parent, name, pack(child))
         del child
     _trim()
     return count
@@ -63,15 +80,19 @@ def _trim() -> None:
         trim(0)
 
 
-def _serves(layer: nn.Linear) -> bool:
-    """Return whether this build of torch packs layers of this kind, found by trying."""
+def _serves(pack: Callable[[nn.Linear], nn.Module], layer: nn.Linear) -> bool:
+    """Return whether layers like this can be packed in this way here, found by trying."""
     weight = layer.weight
-    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
+    kinds = (torch.float32,) if pack is NativeLinear else (torch.float32, torch.bfloat16)
+    if weight.device.type != "cpu" or weight.dtype not in kinds:
         return False
     rows = torch.linspace(-1.0, 1.0, 3 * layer.in_features, dtype=torch.float32).view(3, -1).to(weight.dtype)
     try:
         with torch.inference_mode():
-            ours, own = PackedLinear(layer)(rows), layer(rows)
+            ours, own = pack(layer)(rows), layer(rows)
+    except CompileError as error:
+        _log.warning("Models take two to three times as long on this processor as they could: %s", error)
+        return False
     except (RuntimeError, AttributeError):
         return False
     return bool(torch.allclose(ours.float(), own.float(), rtol=0.05, atol=_tolerance(own)))

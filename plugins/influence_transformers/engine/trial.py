@@ -22,6 +22,10 @@ from influence_transformers.engine.segments import CacheShape, Pool, Span
 from influence_transformers.engine.sequences import ChoiceTask, Sequence, TextTask
 from influence_transformers.engine.tabled import TableRunner, unserved
 from influence_transformers.engine.tables import PIECE
+from influence_transformers.native.compiling import CompileError
+from influence_transformers.native.decoder import UnlikeError
+from influence_transformers.native.passes import NativeRunner
+from influence_transformers.native.passes import unserved as native_unserved
 
 _log = logging.getLogger(__name__)
 _SHORT, _LONG = 24, PIECE + 90
@@ -50,10 +54,11 @@ class Packed(NamedTuple):
     runner: PassRunner
 
 
-def try_packed(model: Any, context: int | None, *, record: bool = True) -> Packed | None:
+def try_packed(model: Any, context: int | None, *, record: bool = True, native: bool = True) -> Packed | None:
     """Return how a model is served, its attention switched to ours; None, switched back, if that does not serve.
 
-    ``record``: whether small passes on a GPU are recorded and played back.
+    ``record``: whether small passes on a GPU are recorded and played back; ``native``: whether kernels for this processor
+    are tried.
     """
     config = model.config
     before = getattr(config, "_attn_implementation", None)
@@ -74,6 +79,8 @@ def try_packed(model: Any, context: int | None, *, record: bool = True) -> Packe
     except Exception as error:  # noqa: BLE001 - model code may fail in any way; then it runs unbatched
         _switch_back(model, before, f"{type(error).__name__}: {error}")
         return None
+    if runner is None and native:
+        runner = _native(model, shape, probe.heads, short)
     if runner is None:
         runner = Runner(model)
         reason = _differs(runner, shape, short)
@@ -81,6 +88,23 @@ def try_packed(model: Any, context: int | None, *, record: bool = True) -> Packe
             _switch_back(model, before, reason)
             return None
     return Packed(shape, runner)
+
+
+def _native(model: Any, shape: CacheShape, heads: set[int], asked: _Asked) -> PassRunner | None:
+    """Return what serves the model by kernels for this processor: by whole layers, else their attention; None without."""
+    reason = native_unserved(shape, heads)
+    for whole in (True, False) if not reason else ():
+        try:
+            runner = NativeRunner(model, shape, next(iter(heads)), whole=whole)
+        except (CompileError, UnlikeError, AttributeError) as error:
+            reason = str(error)
+        else:
+            reason = _differs(runner, shape, asked)
+            if not reason:
+                return runner
+    if shape.device.type == "cpu":
+        _log.info("This model's attention is computed by torch: %s", reason)
+    return None
 
 
 def _from_tables(

@@ -52,7 +52,13 @@ def make_model(
     folder.mkdir(parents=True, exist_ok=True)
     size = make_tokenizer(folder, whole_numbers=whole_numbers, template=template)
     torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "head_dim": 16,
+    }
     settings = {
         "num_key_value_heads": 2,
         "max_position_embeddings": 2048,

@@ -1,5 +1,7 @@
 """What lies under the engine: packed layers and the drawing of tokens."""
 
+import shutil
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from influence_transformers.engine.forward import SHORT, SharedRead  # noqa: E40
 from influence_transformers.engine.sampling import Draws, draw_tokens  # noqa: E402
 from influence_transformers.engine.segments import Span  # noqa: E402
 from influence_transformers.fusing import FusedNorm, fuse_norms  # noqa: E402
+from influence_transformers.native.products import NativeLinear  # noqa: E402
 from influence_transformers.packing import PackedLinear, pack_linears  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -20,32 +23,49 @@ def plain_layer(dtype, *, bias: bool, ins: int = 48, outs: int = 80):
     return torch.nn.Linear(ins, outs, bias=bias).to(dtype).requires_grad_(requires_grad=False)
 
 
-def test_this_processor_packs():
+@pytest.mark.parametrize(("native", "kind"), [(True, NativeLinear), (False, PackedLinear)])
+def test_this_processor_packs(native, kind):
     """Guards the other tests here: where nothing is packed they would compare nothing."""
     model = torch.nn.Sequential(plain_layer(torch.float32, bias=False))
-    if pack_linears(model) == 0:
-        pytest.skip("this build of torch has no packed linear layers")
-    assert isinstance(model[0], PackedLinear)
+    if pack_linears(model, native=native) == 0 or (native and shutil.which("cc") is None):
+        pytest.skip("this build of torch has no packed linear layers, or there is no C compiler")
+    assert isinstance(model[0], kind)
     assert not list(model.parameters())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("native", [True, False])
 @settings(deadline=None, max_examples=25)
-@given(rows=st.integers(1, 600), bias=st.booleans(), outs=st.integers(1, 90), ins=st.integers(1, 70))
-def test_a_packed_layer_computes_what_the_plain_one_does(dtype, rows, bias, outs, ins):
+@given(
+    rows=st.integers(0, 600), bias=st.booleans(), outs=st.integers(1, 90), ins=st.integers(1, 70), rounded=st.booleans()
+)
+def test_a_packed_layer_computes_what_the_plain_one_does(dtype, native, rows, bias, outs, ins, rounded):
     plain = plain_layer(dtype, bias=bias, ins=ins, outs=outs)
+    if rounded:  # as most published weights are
+        plain.weight.data = plain.weight.data.to(torch.bfloat16).to(dtype)
     model = torch.nn.Sequential(plain)
     given_rows = torch.randn(rows, ins).to(dtype)
-    pack_linears(model)
+    pack_linears(model, native=native)
+    if isinstance(model[0], NativeLinear):
+        assert model[0].panels.dtype == (torch.bfloat16 if rounded else torch.float32)
     tolerance = 1e-4 if dtype == torch.float32 else 5e-2
     assert torch.allclose(model(given_rows).float(), plain(given_rows).float(), rtol=tolerance, atol=tolerance)
 
 
-def test_adapters_sit_on_packed_layers():
+def test_deep_products_are_widened_piece_by_piece():
+    plain = plain_layer(torch.float32, bias=True, ins=5000, outs=64)
+    plain.weight.data = plain.weight.data.to(torch.bfloat16).float()
+    model, rows = torch.nn.Sequential(plain), torch.randn(2, 150, 5000)
+    pack_linears(model)
+    assert torch.allclose(model(rows), plain(rows), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_adapters_sit_on_packed_layers(native):
     peft = pytest.importorskip("peft")
     plain = torch.nn.ModuleDict({"one": plain_layer(torch.float32, bias=True), "words": torch.nn.Embedding(3, 3)})
     packed = torch.nn.ModuleDict(dict(plain.items()))
-    if pack_linears(packed) == 0:
+    if pack_linears(packed, native=native) == 0:
         pytest.skip("this build of torch has no packed linear layers")
     rows = torch.randn(5, 48)
     answers = []

@@ -18,60 +18,14 @@ from influence_cli.schemas.messages import ChatMessage  # noqa: E402
 from influence_cli.schemas.requests import ChoiceRequest, GenerateRequest, Sampling  # noqa: E402
 from influence_transformers.backend import TransformersBackend  # noqa: E402
 from influence_transformers.engine import recordings, tabled  # noqa: E402
-from influence_transformers.engine.attention import Among, Plan, Read, Single, Write  # noqa: E402
 from influence_transformers.engine.calls import Calls  # noqa: E402
-from influence_transformers.engine.segments import CacheShape, LayerShape, Pool, Span  # noqa: E402
-from influence_transformers.engine.tables import COLUMNS, PIECE, WORD, Item, Maker, Sizes  # noqa: E402
+from influence_transformers.engine.tables import COLUMNS, Item, Maker, Sizes  # noqa: E402
 from influence_transformers.engine.trial import try_packed  # noqa: E402
 from influence_transformers.options import TransformersOptions  # noqa: E402
 
 from . import plain_kernels  # noqa: E402
 from .conftest import make_model  # noqa: E402
-
-HEADS, WIDTH, LAYERS = 2, 8, 2
-SHAPE = CacheShape(dict.fromkeys(range(LAYERS), LayerShape(HEADS, WIDTH, WIDTH)), torch.float32, torch.device("cpu"))
-
-
-def filled(pool, length, spare=0):
-    segment = pool.segment(length + spare)
-    for layer in range(LAYERS):
-        segment.keys[layer].copy_(torch.randn_like(segment.keys[layer]))
-        segment.values[layer].copy_(torch.randn_like(segment.values[layer]))
-    segment.length = length
-    return segment
-
-
-@st.composite
-def plans(draw):
-    """Single rows, chunks that go on, shared spans, and tries of choices, as a scheduler mixes them."""
-    torch.manual_seed(draw(st.integers(0, 1000)))
-    pool = Pool(SHAPE, 0)
-    plan = Plan()
-    for _ in range(draw(st.integers(0, 5))):
-        at = draw(st.sampled_from([0, 3, 40, PIECE - 1, PIECE, 2 * PIECE + 5]))
-        plan.singles.append(Single(filled(pool, at, 1), at))
-    plan.rows = len(plan.singles)
-    for _ in range(draw(st.integers(0 if plan.rows else 1, 3))):
-        before, count = draw(st.sampled_from([0, 1, 70])), draw(st.sampled_from([1, 2, 9, 33, 90]))
-        start = plan.rows
-        segment = filled(pool, before, count)
-        plan.writes.append(Write(segment, before, start, start + count))
-        plan.among.append(Among(start, start + count, None))
-        if before:
-            plan.reads.append(Read((Span(segment, 0, before),), range(start, start + count)))
-        plan.rows += count
-        nodes = draw(st.sampled_from([0, 0, 3, 11, WORD + 7]))
-        if nodes:
-            start, plan.rows = plan.rows, plan.rows + nodes
-            mask = torch.eye(nodes, dtype=torch.bool) | (torch.rand(nodes, nodes) < 0.4).tril()
-            plan.among.append(Among(start, start + nodes, mask))
-            plan.reads.append(Read((Span(segment, 0, before + count),), range(start, start + nodes)))
-    for _ in range(draw(st.integers(0, 3))):
-        rows = sorted(draw(st.sets(st.integers(0, plan.rows - 1), min_size=1)))
-        lengths = draw(st.lists(st.sampled_from([1, 30, PIECE + 1]), min_size=1, max_size=2))
-        spans = tuple(Span(filled(pool, n), draw(st.integers(0, n - 1)), n) for n in lengths)
-        plan.reads.append(Read(spans, rows))
-    return plan
+from .plans import HEADS, LAYERS, SHAPE, WIDTH, plans  # noqa: E402
 
 
 def expected_reads(plan):
@@ -186,7 +140,7 @@ async def test_the_engine_answers_alike_from_tables(splitting, monkeypatch):
         monkeypatch.setattr(tabled, "DEVICES", devices)
         monkeypatch.setattr(tabled, "find_spec", lambda name: name)
         monkeypatch.setitem(sys.modules, "influence_transformers.engine.kernels", plain_kernels)
-        options = TransformersOptions(dtype="float32", max_rows=48 + len(devices))
+        options = TransformersOptions(dtype="float32", max_rows=48 + len(devices), native=False)
         backend = TransformersBackend(str(splitting), options)
         served.append(type(backend._engine.runner).__name__)
         system = ChatMessage(role="system", content="You are kind. " * 4)
@@ -220,7 +174,7 @@ def test_a_kernel_that_is_wrong_is_not_taken(broken, heads, tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "influence_transformers.engine.kernels", SimpleNamespace(Shape=Broken))
     folder = make_model(tmp_path / "model", num_attention_heads=heads, head_dim=8)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    packed = try_packed(model, 2048)
+    packed = try_packed(model, 2048, native=False)
     assert packed is not None
     assert type(packed.runner).__name__ == ("TableRunner" if broken is None else "Runner")
 

@@ -1,0 +1,125 @@
+"""The compiled kernels (``kernels.c``), and the structures that they are called with."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_float, c_int64, c_uint, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from influence_transformers.engine.tables import MANY, WORD
+from influence_transformers.native.compiling import compiled
+
+ANY_WIDTH = 64
+"""The width of a head that the kernels are compiled for where none is asked for, as for products."""
+LOG2_E = 1.4426950408889634
+_MAPS = Path("/proc/self/maps")
+
+
+class Linear(Structure):
+    """A layer's weight in panels, its bias, and two weights of an adapter; ``half``: whether it is kept as bfloat16."""
+
+
+Linear._fields_ = (
+    ("panels", c_void_p), ("bias", c_void_p), ("lower", POINTER(Linear)), ("raised", POINTER(Linear)),
+    ("depth", c_int64), ("width", c_int64), ("half", c_int64),
+)  # fmt: skip
+
+
+class Product(Structure):
+    """Rows times the weights of layers that read the same rows and write side by side, or are added to what is there."""
+
+    _fields_ = (
+        ("layers", POINTER(Linear)), ("count", c_int64), ("input", c_void_p), ("out", c_void_p), ("between", c_void_p),
+        *((name, c_int64) for name in ("rows", "in_row", "out_row", "add", "next")),
+    )  # fmt: skip
+
+
+class Attention(Structure):
+    """What a layer's attention reads and writes, by the tables of :class:`~influence_transformers.engine.tables.Tables`."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("q", "k", "v", "cache", "out", "lse", "summed")),
+        *((name, c_void_p) for name in ("places", "few", "many", "masked", "listed", "parts", "masks")),
+        *((name, c_int64) for name in ("rows", "few_count", "many_count", "masked_count", "most")),
+        *((name, c_int64) for name in ("heads", "repeat", "layer")),
+        *((name, c_int64) for name in ("q_row", "q_head", "k_row", "k_head", "v_row", "v_head", "next")),
+        ("scale", c_float),
+    )
+
+
+class Layer(Structure):
+    """A layer of a decoder: its two norms' weights, and its linear layers."""
+
+    _fields_ = (
+        ("before", c_void_p), ("after", c_void_p),
+        *((name, POINTER(Linear)) for name in ("qkv", "output", "gate_up", "down")),
+    )  # fmt: skip
+
+
+class Decoder(Structure):
+    """All layers, and the rows that go through them."""
+
+    _fields_ = (
+        ("layers", POINTER(Layer)), ("count", c_int64), ("hidden", c_int64), ("inner", c_int64),
+        ("eps", c_float), ("scale", c_float),
+        *((name, c_void_p) for name in ("x", "h", "t", "between", "cosines", "sines")),
+        ("attention", POINTER(Attention)), ("weight", c_void_p), ("next", c_int64),
+    )  # fmt: skip
+
+
+class Library:
+    """The kernels for one width of a head; they run on as many threads as torch uses, which are torch's own."""
+
+    def __init__(self, width: int) -> None:
+        settings = {"WIDTH": width, "MANY": MANY, "WORD": WORD}
+        self._library = compiled(Path(__file__).with_name("kernels.c"), settings)
+        self._team = _team()
+        for name in ("multiply", "attend", "decode"):
+            function = getattr(self._library, name)
+            function.argtypes, function.restype = (c_void_p, c_void_p, c_uint), None
+        self._library.panel_width.restype = c_int64
+        self.panel: int = self._library.panel_width()
+
+    def multiply(self, product: Product) -> None:
+        """Compute a product."""
+        self._library.multiply(ctypes.addressof(product), self._team, torch.get_num_threads())
+
+    def attend(self, attention: Attention) -> None:
+        """Write the rows' keys and values to the cache, and their attention to ``summed``."""
+        self._library.attend(ctypes.addressof(attention), self._team, torch.get_num_threads())
+
+    def decode(self, decoder: Decoder) -> None:
+        """Send the rows at ``x`` through all layers, in place."""
+        self._library.decode(ctypes.addressof(decoder), self._team, torch.get_num_threads())
+
+
+@cache
+def library(width: int = ANY_WIDTH) -> Library:
+    """Return the kernels for heads of a width, a multiple of 16; raises CompileError."""
+    return Library(width)
+
+
+def _team() -> int | None:
+    """Return the address at which torch's OpenMP runs work on its team of threads; None: on the calling thread only.
+
+    A second OpenMP's threads would wait in turn for the same processors as torch's.
+    """
+    for path in _loaded():
+        try:
+            run = ctypes.CDLL(path).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        return ctypes.cast(run, c_void_p).value
+    return None
+
+
+def _loaded() -> list[str]:
+    """Return the files of the OpenMP that torch has loaded."""
+    try:
+        lines = _MAPS.read_text().splitlines()
+    except OSError:
+        return [str(path) for path in (Path(torch.__file__).parent / "lib").glob("lib*omp*")]
+    return list(dict.fromkeys(line.split()[-1] for line in lines if "omp" in Path(line.split()[-1]).name))
