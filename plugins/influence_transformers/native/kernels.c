@@ -259,11 +259,27 @@ static inline void scores_of_few(float *scores, const float *queries, const floa
         }
 }
 
+/* Write 4 x 4 numbers, rows WIDTH apart, as columns KEYS apart. */
+static inline void turn_four(float *to, const float *from) {
+    four rows[4];
+    for (int i = 0; i < 4; i++) memcpy(rows + i, from + i * WIDTH, sizeof(four));
+    const four a = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+    const four b = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+    const four c = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+    const four d = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+    const four columns[4] = {
+        __builtin_shufflevector(a, c, 0, 1, 4, 5), __builtin_shufflevector(a, c, 2, 3, 6, 7),
+        __builtin_shufflevector(b, d, 0, 1, 4, 5), __builtin_shufflevector(b, d, 2, 3, 6, 7)};
+    for (int i = 0; i < 4; i++) memcpy(to + i * KEYS, columns + i, sizeof(four));
+}
+
 static inline void scores_of_many(float *scores, const float *queries, const float *keys, int lanes, int count) {
     float turned[WIDTH * KEYS] __attribute__((aligned(64))); /* a column for each key */
-    for (int key = 0; key < count; key++)
-        for (int d = 0; d < WIDTH; d++) turned[d * KEYS + key] = keys[key * WIDTH + d];
-    for (int d = 0; d < WIDTH && count < KEYS; d++) memset(turned + d * KEYS + count, 0, (KEYS - count) * sizeof(float));
+    const int whole = count / 4 * 4;
+    for (int key = 0; key < whole; key += 4)
+        for (int d = 0; d < WIDTH; d += 4) turn_four(turned + d * KEYS + key, keys + key * WIDTH + d);
+    for (int d = 0; d < WIDTH && whole < KEYS; d++)
+        for (int key = whole; key < KEYS; key++) turned[d * KEYS + key] = key < count ? keys[key * WIDTH + d] : 0;
     for (int at = 0; at < KEYS; at += PANEL)
         tiles(scores + at, KEYS, queries, WIDTH, turned + at, KEYS, WIDTH, lanes, 2, 0, 0);
 }
@@ -283,7 +299,7 @@ static inline float weigh(float *scores, float *most, float *whole) {
         store(scores + key, weight);
         sum += weight;
     }
-    const float fade = exp2f(*most - higher);
+    const float fade = higher == *most ? 1 : exp2f(*most - higher);
     *most = higher;
     *whole = *whole * fade + total(sum);
     return fade;
