@@ -66,11 +66,27 @@ class Among(NamedTuple):
     mask: torch.Tensor | None
 
 
+class Path(NamedTuple):
+    """Rows ``start`` to ``stop`` of one sequence, and all that they see, in the order of positions.
+
+    That is all of ``above``, what is in ``segment`` before ``at``, and each other: those before them, which are written to
+    the segment from ``at`` on, or those that ``mask`` says (as in :class:`Among`), which are not.
+    """
+
+    start: int
+    stop: int
+    above: tuple[Span, ...]
+    segment: Segment
+    at: int
+    mask: torch.Tensor | None
+
+
 @dataclass
 class Plan:
     """What one forward pass of ``rows`` rows writes and reads; the same for every layer.
 
-    The first rows are ``singles``, one each; what else they see is among ``reads``, as for all rows.
+    The first rows are ``singles``, one each; what else they see is among ``reads``, as for all rows. ``paths`` says the same
+    once more, by sequences instead of by what they share.
     """
 
     rows: int = 0
@@ -78,6 +94,7 @@ class Plan:
     writes: list[Write] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     among: list[Among] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
 
 
 class Attention(Protocol):

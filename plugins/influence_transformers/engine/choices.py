@@ -34,6 +34,17 @@ class Question(NamedTuple):
     ending: Sequence[int]
 
 
+_BLOCK = 128
+"""Tokens whose weights are summed at once: a longer sum of a row that is alone would be divided among threads."""
+
+
+def _log_total(logits: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of the sum of each row's exponentials in float64, the same for a row in any company."""
+    high = logits.amax(dim=-1, keepdim=True).double()
+    weights = torch.nn.functional.pad((logits.double() - high).exp_(), (0, -logits.shape[1] % _BLOCK))
+    return high.squeeze(1) + weights.view(len(logits), -1, _BLOCK).sum(dim=-1).sum(dim=-1).log()
+
+
 def choice_log_probabilities(questions: Sequence[Question], logits: torch.Tensor) -> list[list[float]]:
     """Return each question's choices' natural log probabilities, ending included unless its ``ending`` is empty.
 
@@ -53,7 +64,7 @@ def choice_log_probabilities(questions: Sequence[Question], logits: torch.Tensor
     at_once = _AT_ONCE_ON_CPU if device.type == "cpu" else _AT_ONCE
     norm = torch.zeros(len(logits), dtype=torch.float64, device=device)
     for part in torch.split(rows, max(1, at_once // logits.shape[1])):
-        norm[part] = torch.logsumexp(logits[part].double(), dim=-1)
+        norm[part] = _log_total(logits[part])
     taken = logits[before, torch.tensor(tokens, device=device)].double() - norm[before]
     endings = {tuple(question.ending) for question in questions} - {()}
     ends = {

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from influence_transformers.engine.attention import Among, Attention, Plan, Read, Single, Write, use
+from influence_transformers.engine.attention import Among, Attention, Path, Plan, Read, Single, Write, use
 from influence_transformers.engine.calls import Calls
 from influence_transformers.engine.choices import seen_nodes
 from influence_transformers.engine.segments import Span
@@ -85,6 +85,7 @@ def lay_out(works: list[Work]) -> Layout:
             if own:
                 plan.reads.append(Read((Span(seq.segment, 0, own),), range(start, start + count)))
             plan.among.append(Among(start, start + count, None))
+        plan.paths.append(Path(start, start + count, tuple(seq.above), seq.segment, own, None))
         wanted = [start + count - 1] if last else []
         if last and isinstance(seq.task, ChoiceTask):
             wanted += _lay_out_choices(layout, seq, own + count)
@@ -115,7 +116,9 @@ def _lay_out_choices(layout: Layout, seq: Sequence, own: int) -> list[int]:
     layout.tokens += trie.tokens
     layout.positions += [len(seq.prompt) + depth for depth in trie.depths]
     layout.plan.reads.append(Read((Span(seq.segment, 0, own),), range(start, stop)))
-    layout.plan.among.append(Among(start, stop, seen_nodes(trie)))
+    mask = seen_nodes(trie)
+    layout.plan.among.append(Among(start, stop, mask))
+    layout.plan.paths.append(Path(start, stop, tuple(seq.above), seq.segment, own, mask))
     return list(range(start, stop))
 
 

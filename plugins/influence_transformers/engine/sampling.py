@@ -101,10 +101,10 @@ def _draw(logits: torch.Tensor, draws: list[Draws]) -> list[int]:
 def _draw_nucleus(logits: torch.Tensor, draws: list[Draws]) -> list[int]:
     """Return draws from the likeliest tokens that make up the share ``top_p``, in the order of their probability."""
     ordered, order = _weights(logits, draws).double().sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(dim=-1) - ordered
+    cumulative = ordered.cumsum(dim=-1)
     nucleus = torch.tensor([d.top_p for d in draws], dtype=torch.float64, device=logits.device).unsqueeze(1)
-    ordered.masked_fill_(before >= nucleus * ordered.sum(dim=-1, keepdim=True), 0.0)
-    targets = _points(draws, logits.device) * ordered.sum(dim=-1)
+    ordered.masked_fill_(cumulative - ordered >= nucleus * cumulative[:, -1:], 0.0)
+    targets = _points(draws, logits.device) * ordered.cumsum(dim=-1)[:, -1]  # sum() divides a row that is alone
     found: list[int] = order.gather(1, _invert(ordered, targets)[0].unsqueeze(1)).squeeze(1).tolist()
     return found
 

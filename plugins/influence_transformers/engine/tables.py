@@ -181,6 +181,15 @@ class Maker:
         return self._aside
 
 
+def mask_words(mask: npt.NDArray[np.bool_]) -> Table:
+    """Return a mask's rows as numbers of ``WORD`` bits each, rows x words."""
+    words = -(-mask.shape[1] // WORD)
+    padded = np.zeros((len(mask), words * WORD), np.int64)
+    padded[:, : mask.shape[1]] = mask
+    bits: Table = padded.reshape(len(mask), words, WORD) @ (1 << np.arange(WORD, dtype=np.int64))
+    return bits
+
+
 @dataclass
 class _Draft:
     repeat: int
@@ -239,10 +248,8 @@ class _Draft:
 
     def read_masked(self, span: Span, rows: Sequence[int], mask: npt.NDArray[np.bool_]) -> None:
         """Add a read of a span by rows each of which sees what its row of ``mask`` (rows x positions) says."""
-        words = -(-mask.shape[1] // WORD)
-        padded = np.zeros((len(rows), words * WORD), np.int64)
-        padded[:, : mask.shape[1]] = mask
-        bits = padded.reshape(len(rows), words, WORD) @ (1 << np.arange(WORD, dtype=np.int64))
+        bits = mask_words(mask)
+        words = bits.shape[1]
         base, listed, block = self.base(span.segment), self._list(rows), MANY // self.repeat
         for first in range(0, len(rows), block):
             count = min(block, len(rows) - first)

@@ -45,6 +45,7 @@ class NativeDecoder:
             (Layer * len(layers))(*(self._layer(layer) for layer in layers)),
             len(layers), self._hidden, self._inner,
             layers[0].input_layernorm.variance_epsilon, layers[0].self_attn.scaling * LOG2_E,
+            last=self._norm(core.norm),
         )  # fmt: skip
 
     def logits(
@@ -63,12 +64,13 @@ class NativeDecoder:
         queries = self._heads * self._width
         to = self._described
         to.x, to.cosines, to.sines = x.data_ptr(), cosines.data_ptr(), sines.data_ptr()
-        to.h, to.between = room("h", x.numel()), room("between", rows * self._rank)
+        normed = torch.empty_like(x)
+        to.h, to.between = normed.data_ptr(), room("between", rows * self._rank)
         to.t = room("t", rows * max(2 * self._inner, queries + 2 * self._key_heads * self._width))
         attention.summed = room("summed", rows * queries)
         to.attention = ctypes.pointer(attention)
         self._library.decode(to)
-        logits: torch.Tensor = self._model.lm_head(self._core.norm(x[wanted]))
+        logits: torch.Tensor = self._model.lm_head(normed[wanted])
         return logits
 
     def _layer(self, layer: Any) -> Layer:
@@ -85,13 +87,16 @@ class NativeDecoder:
         shapes = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)]
         shapes += [(hidden, inner), (hidden, inner), (inner, hidden)]
         q, k, v, output, gate, up, down = (self._linear(linear, *of) for linear, of in zip(found, shapes, strict=True))
-        norms = [norm.weight.detach().contiguous() for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-        if any(norm.dtype != torch.float32 or norm.shape != (hidden,) for norm in norms):
+        norms = [self._norm(norm) for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+        return Layer(*norms, _array(q, k, v), _array(output), _array(gate, up), _array(down))
+
+    def _norm(self, norm: Any) -> int:
+        """Return where a norm's weights lie, kept."""
+        weight = norm.weight.detach().contiguous()
+        if weight.dtype != torch.float32 or weight.shape != (self._hidden,):
             raise UnlikeError("its norms are not in float32")
-        self._kept += norms
-        return Layer(
-            *(norm.data_ptr() for norm in norms), _array(q, k, v), _array(output), _array(gate, up), _array(down)
-        )
+        self._kept.append(weight)
+        return int(weight.data_ptr())
 
     def _linear(self, linear: Any, depth: int, width: int) -> Linear:
         """Return the description of a linear layer, with that of an adapter that is switched on."""

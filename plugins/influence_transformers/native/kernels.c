@@ -1,9 +1,13 @@
 /* What a processor computes of a pass: products with weights, attention from tables, and whole layers of decoders.
  *
- * Compiled when first needed (compiling.py), for one width of a head (WIDTH, a multiple of VECTOR) and with the sizes that
- * tables are made for (MANY, WORD; engine/tables.py). All numbers are float32; weights may be kept as bfloat16 where that
- * loses nothing, which halves what has to be read. Threads are those of the caller's OpenMP, reached through `team`, so that
- * no others compete with them; each task writes what no other does, so that results do not depend on their number.
+ * Compiled when first needed (compiling.py), for one width of a head (WIDTH, a multiple of VECTOR) and for the sizes that
+ * tables are made with (MANY, WORD; passes.py). All numbers are float32; weights may be kept as bfloat16 where that loses
+ * nothing, which halves what has to be read. Threads are those of the caller's OpenMP, reached through `team`, so that no
+ * others compete with them.
+ *
+ * Invariant: what a row comes to has the same bits whatever rows are computed with it, however many threads there are and
+ * wherever what it reads was cut: each sum is made of the same parts in the same order. Weights of attention are relative to
+ * a power of two, by which a sum can be multiplied without rounding, so that it does not matter when it is.
  *
  * Sources: products by tiles that stay in registers: Goto and van de Geijn, Anatomy of High-Performance Matrix
  * Multiplication, 2008; softmax in one pass over the keys: Dao et al., FlashAttention, 2022 (arXiv 2205.14135).
@@ -26,13 +30,15 @@
 #define KEYS 64            /* positions that attention takes at once */
 #define DEPTH 2048         /* rows of a panel that are widened at once */
 #define BLOCK 128          /* rows that a task of a product takes */
-#define FEW 4              /* lanes for which keys are read as they lie */
+#define UNSEEN -2e6f       /* the score of what a row does not see; no other comes near it */
 #define LOG2_E 1.44269504f
 
 typedef float vector __attribute__((vector_size(4 * VECTOR), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(4 * VECTOR)));
 typedef int32_t integers __attribute__((vector_size(4 * VECTOR)));
 typedef uint16_t halves __attribute__((vector_size(2 * VECTOR), aligned(2)));
+typedef float eight __attribute__((vector_size(32)));
+typedef float four __attribute__((vector_size(16)));
 typedef void (*work)(void *);
 typedef void (*team)(work, void *, unsigned, unsigned);
 
@@ -42,14 +48,6 @@ static inline void store(float *to, vector x) { *(vector *)to = x; }
 
 static inline vector widen(const uint16_t *from) {
     return (vector)(__builtin_convertvector(*(const halves *)from, words) << 16);
-}
-
-typedef float eight __attribute__((vector_size(32)));
-typedef float four __attribute__((vector_size(16)));
-
-static inline four larger_of_four(four a, four b) {
-    const int32_t __attribute__((vector_size(16))) first = a > b;
-    return (four)(((__typeof__(first))a & first) | ((__typeof__(first))b & ~first));
 }
 
 static inline vector larger(vector a, vector b) {
@@ -76,6 +74,11 @@ static inline float total(vector x) {
     return (rest[0] + rest[2]) + (rest[1] + rest[3]);
 }
 
+static inline four larger_of_four(four a, four b) {
+    const int32_t __attribute__((vector_size(16))) first = a > b;
+    return (four)(((__typeof__(first))a & first) | ((__typeof__(first))b & ~first));
+}
+
 static inline float highest(vector x) {
 #if VECTOR == 16
     const four low = larger_of_four(LOW(LOW(x, 8), 4), HIGH(LOW(x, 8), 4));
@@ -89,14 +92,14 @@ static inline float highest(vector x) {
     return a > b ? a : b;
 }
 
-/* Return 2 to the power of x, to within 2e-7 of it; 0 below -126, and no more than that of 126. */
-static inline vector power(vector x) {
-    const float whole = 12582912.0f; /* 1.5 * 2^23: a sum with it has no places after the point */
-    const integers nothing = x < -126.0f;
-    x = larger(x, spread(-126.0f));
-    x = -larger(-x, spread(-126.0f));
-    const vector shifted = x + whole;
-    const vector rest = x - (shifted - whole);
+#define WHOLE 12582912.0f /* 1.5 * 2^23: a sum with it has no places after the point */
+
+static inline vector rounded(vector x) { return (x + WHOLE) - WHOLE; }
+
+/* Return 2 to the power of x + by, to within 2e-7 of it, where by is whole; 0 below 2^-126, and no more than 2^126.
+ * Invariant: what it is for one `by` is what it is for another one, times a power of two. */
+static inline vector power(vector x, float by) {
+    const vector near = rounded(x), rest = x - near;
     vector sum = spread(1.54035304e-4f); /* the Taylor series of 2^rest, rest at most a half */
     sum = sum * rest + 1.33335581e-3f;
     sum = sum * rest + 9.61812911e-3f;
@@ -104,7 +107,10 @@ static inline vector power(vector x) {
     sum = sum * rest + 2.40226507e-1f;
     sum = sum * rest + 6.93147181e-1f;
     sum = sum * rest + 1.0f;
-    const integers exponent = ((integers)shifted - (integers)spread(whole)) << 23;
+    vector whole = near + by;
+    const integers nothing = whole < -125.0f;
+    whole = -larger(-larger(whole, spread(-125.0f)), spread(-126.0f));
+    const integers exponent = ((integers)(whole + WHOLE) - (integers)spread(WHOLE)) << 23;
     return (vector)(((integers)sum + exponent) & ~nothing);
 }
 
@@ -226,14 +232,22 @@ static void multiply_all(product *p, team all, unsigned threads) {
 /* ---- attention ---- */
 
 typedef struct {
-    int64_t base, capacity, start, stop, listed, rows, limit, step, result, mask, words;
+    const float *memory; /* of a segment: layers x 2 x heads x capacity x WIDTH */
+    int64_t capacity, start, stop;
+} piece;
+
+typedef struct {
+    int64_t row, rows;          /* rows of one sequence that follow each other */
+    int64_t first, last;        /* their pieces, in the order of positions */
+    int64_t limit, step;        /* of the last piece the first row sees what is below `limit`, each other `step` more */
+    int64_t mask, words;        /* if words: what of it each row sees besides, so many numbers of WORD bits a row */
 } item;
 
 typedef struct {
     const float *q, *k, *v;
-    float *cache, *out, *lse, *summed;
-    const int64_t *places, *few, *many, *masked, *listed, *parts, *masks;
-    int64_t rows, few_count, many_count, masked_count, most, heads, repeat, layer;
+    float *summed;
+    const int64_t *places, *items, *pieces, *masks; /* places: a segment's memory, its capacity and a position, a row */
+    int64_t rows, count, heads, repeat, layer;
     int64_t q_row, q_head, k_row, k_head, v_row, v_head, next;
     float scale; /* of scores to the base 2 */
 } attention;
@@ -241,22 +255,14 @@ typedef struct {
 static void write_rows(void *data) {
     attention *p = data;
     for (int64_t row; (row = take(&p->next, 1)) < p->rows;) {
-        const int64_t base = p->places[3 * row], capacity = p->places[3 * row + 1], position = p->places[3 * row + 2];
+        const int64_t capacity = p->places[3 * row + 1], position = p->places[3 * row + 2];
+        float *memory = (float *)p->places[3 * row];
         for (int64_t head = 0; head < p->heads; head++) {
-            float *key = p->cache + base + ((p->layer * 2 * p->heads + head) * capacity + position) * WIDTH;
+            float *key = memory + ((p->layer * 2 * p->heads + head) * capacity + position) * WIDTH;
             memcpy(key, p->k + row * p->k_row + head * p->k_head, WIDTH * sizeof(float));
             memcpy(key + p->heads * capacity * WIDTH, p->v + row * p->v_row + head * p->v_head, WIDTH * sizeof(float));
         }
     }
-}
-
-static inline void scores_of_few(float *scores, const float *queries, const float *keys, int lanes, int count) {
-    for (int key = 0; key < count; key++)
-        for (int l = 0; l < lanes; l++) {
-            vector sum = {0};
-            for (int d = 0; d < WIDTH; d += VECTOR) sum += load(queries + l * WIDTH + d) * load(keys + key * WIDTH + d);
-            scores[l * KEYS + key] = total(sum);
-        }
 }
 
 /* Write 4 x 4 numbers, rows WIDTH apart, as columns KEYS apart. */
@@ -273,127 +279,114 @@ static inline void turn_four(float *to, const float *from) {
     for (int i = 0; i < 4; i++) memcpy(to + i * KEYS, columns + i, sizeof(four));
 }
 
-static inline void scores_of_many(float *scores, const float *queries, const float *keys, int lanes, int count) {
-    float turned[WIDTH * KEYS] __attribute__((aligned(64))); /* a column for each key */
-    const int whole = count / 4 * 4;
-    for (int key = 0; key < whole; key += 4)
-        for (int d = 0; d < WIDTH; d += 4) turn_four(turned + d * KEYS + key, keys + key * WIDTH + d);
-    for (int d = 0; d < WIDTH && whole < KEYS; d++)
-        for (int key = whole; key < KEYS; key++) turned[d * KEYS + key] = key < count ? keys[key * WIDTH + d] : 0;
-    for (int at = 0; at < KEYS; at += PANEL)
-        tiles(scores + at, KEYS, queries, WIDTH, turned + at, KEYS, WIDTH, lanes, 2, 0, 0);
+/* Write keys as columns, from column `at` on. */
+static inline void turn(float *turned, const float *keys, int at, int count) {
+    const int fours = count / 4 * 4;
+    for (int key = 0; key < fours; key += 4)
+        for (int d = 0; d < WIDTH; d += 4) turn_four(turned + d * KEYS + at + key, keys + key * WIDTH + d);
+    for (int key = fours; key < count; key++)
+        for (int d = 0; d < WIDTH; d++) turned[d * KEYS + at + key] = keys[key * WIDTH + d];
 }
 
-/* Turn a lane's scores of KEYS positions into weights; return what earlier sums are to be multiplied with. */
-static inline float weigh(float *scores, float *most, float *whole) {
+/* Turn a lane's scores of KEYS positions into weights relative to 2^most; return what earlier sums are multiplied with. */
+static inline float weigh(float *scores, float *most, vector *whole) {
     vector high = load(scores);
     for (int key = VECTOR; key < KEYS; key += VECTOR) high = larger(high, load(scores + key));
-    const float own = highest(high), higher = own > *most ? own : *most;
-    if (higher == -INFINITY) {
+    const float own = highest(high), higher = own > *most ? highest(rounded(spread(own))) : *most;
+    if (own <= UNSEEN) {
         memset(scores, 0, KEYS * sizeof(float));
         return 1;
     }
-    vector sum = {0};
+    const float fade = higher > *most ? power((vector){0}, *most - higher)[0] : 1;
+    *whole *= fade;
     for (int key = 0; key < KEYS; key += VECTOR) {
-        const vector weight = power(load(scores + key) - higher);
+        const vector weight = power(load(scores + key), -higher);
         store(scores + key, weight);
-        sum += weight;
+        *whole += weight;
     }
-    const float fade = higher == *most ? 1 : exp2f(*most - higher);
     *most = higher;
-    *whole = *whole * fade + total(sum);
     return fade;
 }
 
-static void read_item(const attention *p, const item *it, int64_t head, int masked) {
+/* Hide from a lane what it does not see of `count` positions from `at` on, whose scores are the columns from `column` on. */
+static inline void hide(
+    float *scores, const attention *p, const item *it, int64_t row, int64_t start, int64_t at, int column, int count, int ends) {
+    const int64_t limit = ends ? it->limit + row * it->step - at : count;
+    const int seen = limit < 0 ? 0 : limit < count ? (int)limit : count;
+    for (int key = 0; key < column; key++) scores[key] = UNSEEN;
+    for (int key = column + seen; key < KEYS; key++) scores[key] = UNSEEN;
+    const int64_t *bits = p->masks + it->mask + row * it->words;
+    for (int key = 0; ends && it->words && key < seen; key++) {
+        const int64_t place = at + key - start;
+        if (!((bits[place / WORD] >> (place % WORD)) & 1)) scores[column + key] = UNSEEN;
+    }
+}
+
+static void read_item(const attention *p, const item *it, int64_t head) {
     float queries[MANY * WIDTH] __attribute__((aligned(64)));
+    float turned[WIDTH * KEYS] __attribute__((aligned(64))) = {0};
     float scores[MANY * KEYS] __attribute__((aligned(64)));
     float sums[MANY * WIDTH] __attribute__((aligned(64)));
-    float most[MANY], whole[MANY];
+    float most[MANY];
+    vector whole[MANY];
     const int lanes = (int)(it->rows * p->repeat);
     for (int l = 0; l < lanes; l++) {
-        const int64_t row = p->listed[it->listed + l / p->repeat];
-        const float *from = p->q + row * p->q_row + (head * p->repeat + l % p->repeat) * p->q_head;
+        const float *from = p->q + (it->row + l / p->repeat) * p->q_row + (head * p->repeat + l % p->repeat) * p->q_head;
         for (int d = 0; d < WIDTH; d++) queries[l * WIDTH + d] = from[d] * p->scale;
-        most[l] = -INFINITY;
-        whole[l] = 0;
+        most[l] = UNSEEN;
+        whole[l] = (vector){0};
     }
     memset(sums, 0, lanes * WIDTH * sizeof(float));
-    const float *keys = p->cache + it->base + (p->layer * 2 * p->heads + head) * it->capacity * WIDTH;
-    const float *values = keys + p->heads * it->capacity * WIDTH;
-    for (int64_t at = it->start; at < it->stop; at += KEYS) {
-        const int count = it->stop - at < KEYS ? (int)(it->stop - at) : KEYS;
-        (lanes <= FEW ? scores_of_few : scores_of_many)(scores, queries, keys + at * WIDTH, lanes, count);
-        for (int l = 0; l < lanes; l++) {
-            float *mine = scores + l * KEYS;
-            const int64_t row = l / p->repeat, limit = it->limit + row * it->step - at;
-            const int seen = limit < 0 ? 0 : limit < count ? (int)limit : count;
-            const int64_t *bits = p->masks + it->mask + row * it->words;
-            for (int key = 0; masked && key < seen; key++) {
-                const int64_t place = at + key - it->start;
-                if (!((bits[place / WORD] >> (place % WORD)) & 1)) mine[key] = -INFINITY;
+    int64_t position = 0; /* of the sequence: blocks begin at multiples of KEYS of it, wherever pieces do */
+    for (int64_t n = it->first; n < it->last; n++) {
+        const piece *from = (const piece *)p->pieces + n;
+        const float *keys = from->memory + (p->layer * 2 * p->heads + head) * from->capacity * WIDTH;
+        const float *values = keys + p->heads * from->capacity * WIDTH;
+        const int ends = n == it->last - 1;
+        const int64_t seen_by_last = it->limit + it->step * (it->rows - 1);
+        const int64_t stop = ends && seen_by_last < from->stop ? seen_by_last : from->stop;
+        for (int64_t at = from->start; at < stop;) {
+            const int column = (int)(position % KEYS), room = KEYS - column;
+            const int count = stop - at < room ? (int)(stop - at) : room;
+            turn(turned, keys + at * WIDTH, column, count);
+            for (int c = column / PANEL * PANEL; c < column + count; c += PANEL)
+                tiles(scores + c, KEYS, queries, WIDTH, turned + c, KEYS, WIDTH, lanes, 2, 0, 0);
+            for (int l = 0; l < lanes; l++) {
+                hide(scores + l * KEYS, p, it, l / p->repeat, from->start, at, column, count, ends);
+                const float fade = weigh(scores + l * KEYS, most + l, whole + l);
+                for (int d = 0; d < WIDTH && fade != 1; d += VECTOR)
+                    store(sums + l * WIDTH + d, load(sums + l * WIDTH + d) * fade);
             }
-            for (int key = seen; key < KEYS; key++) mine[key] = -INFINITY;
-            const float fade = weigh(mine, most + l, whole + l);
-            for (int d = 0; d < WIDTH && fade != 1; d += VECTOR)
-                store(sums + l * WIDTH + d, load(sums + l * WIDTH + d) * fade);
+            const float *seen = values + at * WIDTH;
+            int d = 0;
+            for (; d + PANEL <= WIDTH; d += PANEL)
+                tiles(sums + d, WIDTH, scores + column, KEYS, seen + d, WIDTH, count, lanes, 2, 0, 1);
+            if (d < WIDTH) tiles(sums + d, WIDTH, scores + column, KEYS, seen + d, WIDTH, count, lanes, 1, 0, 1);
+            at += count;
+            position += count;
         }
-        int d = 0;
-        for (; d + PANEL <= WIDTH; d += PANEL)
-            tiles(sums + d, WIDTH, scores, KEYS, values + at * WIDTH + d, WIDTH, count, lanes, 2, 0, 1);
-        if (d < WIDTH) tiles(sums + d, WIDTH, scores, KEYS, values + at * WIDTH + d, WIDTH, count, lanes, 1, 0, 1);
     }
     for (int l = 0; l < lanes; l++) {
-        const int64_t place = ((it->result + l / p->repeat) * p->heads + head) * p->repeat + l % p->repeat;
-        const float part = whole[l] > 0 ? 1 / whole[l] : 0;
-        for (int d = 0; d < WIDTH; d++) p->out[place * WIDTH + d] = sums[l * WIDTH + d] * part;
-        p->lse[place] = whole[l] > 0 ? most[l] + log2f(whole[l]) : -INFINITY;
+        float *into = p->summed + (((it->row + l / p->repeat) * p->heads + head) * p->repeat + l % p->repeat) * WIDTH;
+        for (int d = 0; d < WIDTH; d++) into[d] = sums[l * WIDTH + d] / total(whole[l]);
     }
 }
 
 static void read_items(void *data) {
     attention *p = data;
-    const int64_t items = p->many_count + p->few_count + p->masked_count;
-    for (int64_t t; (t = take(&p->next, 1)) < items * p->heads;) {
-        int64_t n = t % items;
-        const int64_t head = t / items;
-        if (n < p->many_count) read_item(p, (const item *)p->many + n, head, 0);
-        else if ((n -= p->many_count) < p->few_count) read_item(p, (const item *)p->few + n, head, 0);
-        else read_item(p, (const item *)p->masked + (n - p->few_count), head, 1);
-    }
-}
-
-static void add_rows_up(void *data) {
-    attention *p = data;
-    const int64_t heads = p->heads * p->repeat;
-    for (int64_t row; (row = take(&p->next, 1)) < p->rows;) {
-        const int64_t *parts = p->parts + row * p->most;
-        for (int64_t head = 0; head < heads; head++) {
-            float *into = p->summed + (row * heads + head) * WIDTH, most = -INFINITY, whole = 0;
-            memset(into, 0, WIDTH * sizeof(float));
-            for (int64_t n = 0; n < p->most && parts[n] >= 0; n++) most = fmaxf(most, p->lse[parts[n] * heads + head]);
-            for (int64_t n = 0; n < p->most && parts[n] >= 0; n++) {
-                const float weight = most == -INFINITY ? 0 : exp2f(p->lse[parts[n] * heads + head] - most);
-                const float *from = p->out + (parts[n] * heads + head) * WIDTH;
-                for (int d = 0; d < WIDTH; d++) into[d] += weight * from[d];
-                whole += weight;
-            }
-            for (int d = 0; d < WIDTH && whole > 0; d++) into[d] /= whole;
-        }
-    }
+    for (int64_t t; (t = take(&p->next, 1)) < p->count * p->heads;)
+        read_item(p, (const item *)p->items + t % p->count, t / p->count);
 }
 
 static void attend_all(attention *p, team all, unsigned threads) {
-    const unsigned some = p->rows > 2 * LANES ? threads : 1; /* few rows are copied before a team has begun */
-    share(write_rows, p, &p->next, all, some);
+    share(write_rows, p, &p->next, all, p->rows > 2 * LANES ? threads : 1); /* few are copied before a team has begun */
     share(read_items, p, &p->next, all, threads);
-    share(add_rows_up, p, &p->next, all, some);
 }
 
 /* ---- whole layers ---- */
 
 typedef struct {
-    const float *before, *after; /* weights of the norms before attention and before the products that follow it */
+    const float *before, *after; /* weights of the norms before attention and before what follows it */
     const linear *qkv, *output, *gate_up, *down; /* three, one, two, one */
 } layer;
 
@@ -404,6 +397,7 @@ typedef struct {
     float *x, *h, *t, *between;   /* rows x hidden, twice, rows x the widest of what is in between, and for adapters */
     const float *cosines, *sines; /* rows x WIDTH */
     attention *attention;
+    const float *last;   /* weight of the norm that follows the layers */
     const float *weight; /* of the norm in hand */
     int64_t next;
 } decoder;
@@ -443,7 +437,7 @@ static void gate_rows(void *data) {
         float *gate = p->t + row * 2 * p->inner;
         for (int64_t i = 0; i < p->inner; i += VECTOR) {
             const vector x = load(gate + i);
-            store(gate + i, x / (power(x * -LOG2_E) + 1.0f) * load(gate + p->inner + i));
+            store(gate + i, x / (power(x * -LOG2_E, 0) + 1.0f) * load(gate + p->inner + i));
         }
     }
 }
@@ -479,4 +473,6 @@ void decode(decoder *p, team all, unsigned threads) {
         share(gate_rows, p, &p->next, all, some);
         multiply_all(&(product){l->down, 1, p->t, p->x, p->between, rows, 2 * p->inner, p->hidden, 1, 0}, all, threads);
     }
+    p->weight = p->last;
+    share(norm_rows, p, &p->next, all, some);
 }

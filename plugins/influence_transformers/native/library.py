@@ -38,13 +38,11 @@ class Product(Structure):
 
 
 class Attention(Structure):
-    """What a layer's attention reads and writes, by the tables of :class:`~influence_transformers.engine.tables.Tables`."""
+    """What a layer's attention reads and writes, by the tables that :mod:`influence_transformers.native.passes` makes."""
 
     _fields_ = (
-        *((name, c_void_p) for name in ("q", "k", "v", "cache", "out", "lse", "summed")),
-        *((name, c_void_p) for name in ("places", "few", "many", "masked", "listed", "parts", "masks")),
-        *((name, c_int64) for name in ("rows", "few_count", "many_count", "masked_count", "most")),
-        *((name, c_int64) for name in ("heads", "repeat", "layer")),
+        *((name, c_void_p) for name in ("q", "k", "v", "summed", "places", "items", "pieces", "masks")),
+        *((name, c_int64) for name in ("rows", "count", "heads", "repeat", "layer")),
         *((name, c_int64) for name in ("q_row", "q_head", "k_row", "k_head", "v_row", "v_head", "next")),
         ("scale", c_float),
     )
@@ -66,7 +64,7 @@ class Decoder(Structure):
         ("layers", POINTER(Layer)), ("count", c_int64), ("hidden", c_int64), ("inner", c_int64),
         ("eps", c_float), ("scale", c_float),
         *((name, c_void_p) for name in ("x", "h", "t", "between", "cosines", "sines")),
-        ("attention", POINTER(Attention)), ("weight", c_void_p), ("next", c_int64),
+        ("attention", POINTER(Attention)), ("last", c_void_p), ("weight", c_void_p), ("next", c_int64),
     )  # fmt: skip
 
 
@@ -92,7 +90,7 @@ class Library:
         self._library.attend(ctypes.addressof(attention), self._team, torch.get_num_threads())
 
     def decode(self, decoder: Decoder) -> None:
-        """Send the rows at ``x`` through all layers, in place."""
+        """Send the rows at ``x`` through all layers, in place; what the last norm makes of them goes to ``h``."""
         self._library.decode(ctypes.addressof(decoder), self._team, torch.get_num_threads())
 
 

@@ -1,20 +1,24 @@
 """Packed passes through a model on a processor, by kernels of our own.
 
-Concept: as on a GPU a pass is laid down in tables (:mod:`influence_transformers.engine.tables`), which serve every layer.
-A decoder of the usual kind goes through all layers in one call; else the model's own code calls our attention layer by
-layer. Invariant: a pass's tables name memory that lives until it is done.
+Concept: a pass is laid down in tables that serve every layer: items, which are blocks of rows of one sequence, and the
+pieces of segments that these read, in the order of positions. A decoder of the usual kind goes through all layers in one
+call; else the model's own code calls our attention layer by layer. Invariants: a pass's tables name memory that lives
+until it is done; what a row comes to does not depend on the rows beside it, to the bit (``kernels.c``).
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
+from influence_transformers.engine.attention import Path, Plan
 from influence_transformers.engine.forward import Layout, Model
-from influence_transformers.engine.segments import CacheShape
-from influence_transformers.engine.tables import COLUMNS, MANY, Maker, Tables
+from influence_transformers.engine.segments import CacheShape, Pool, Segment
+from influence_transformers.engine.tables import MANY, Table, mask_words
 from influence_transformers.native.decoder import NativeDecoder, UnlikeError
 from influence_transformers.native.library import LOG2_E, Attention, Library, library
 
@@ -39,8 +43,10 @@ def unserved(shape: CacheShape, heads: set[int]) -> str:
 class Room:
     """Memory that passes use one after the other, grown as they need it."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: CacheShape) -> None:
+        self._shape = shape
         self._parts: dict[str, torch.Tensor] = {}
+        self._aside: Segment | None = None
 
     def address(self, name: str, numbers: int) -> int:
         """Return where so many float32 can be put under a name; what lay there is lost when it has to grow."""
@@ -48,9 +54,92 @@ class Room:
             self._parts[name] = torch.empty(numbers)
         return self._parts[name].data_ptr()
 
+    def aside(self, rows: int) -> Segment:
+        """Return where rows that are written to no segment go for the length of a pass."""
+        if self._aside is None or self._aside.capacity < rows:
+            self._aside = Pool(self._shape, 0).segment(rows)  # no budget counts it: it holds nothing between passes
+        return self._aside
+
     def clear(self) -> None:
         """Give the memory back."""
         self._parts.clear()
+        self._aside = None
+
+
+@dataclass
+class Tables:
+    """One pass's rows: ``items`` and ``pieces`` as ``kernels.c`` names them, where each row goes, and masks."""
+
+    repeat: int
+    places: list[Table] = field(default_factory=list)
+    items: list[tuple[int, ...]] = field(default_factory=list)
+    pieces: list[tuple[int, ...]] = field(default_factory=list)
+    masks: list[Table] = field(default_factory=list)
+    words: int = 0
+    rows_aside: int = 0
+
+    def add(self, path: Path, aside: Segment | None) -> None:
+        """Add some rows of a sequence, which follow those that were added before; those with a mask lie in ``aside``."""
+        count, first = path.stop - path.start, len(self.pieces)
+        self.pieces += [(s.segment.address, s.segment.capacity, s.start, s.stop) for s in path.above]
+        own = (path.segment.address, path.segment.capacity, 0)
+        if path.mask is None:
+            self.pieces.append((*own, path.at + count))
+            place, at, limit, step, words = path.segment, path.at, path.at + 1, 1, 0
+        else:
+            assert aside is not None
+            place, at, step = aside, self.rows_aside, 0
+            limit = self.rows_aside = at + count
+            self.pieces += [(*own, path.at), (aside.address, aside.capacity, at, limit)]
+            bits = mask_words(path.mask.numpy())
+            self.masks.append(bits.reshape(-1))
+            words = bits.shape[1]
+        placed = np.empty((count, 3), np.int64)
+        placed[:, 0], placed[:, 1], placed[:, 2] = place.address, place.capacity, np.arange(at, at + count)
+        self.places.append(placed)
+        block = MANY // self.repeat
+        for row in range(0, count, block):
+            rows, mask = min(block, count - row), self.words + row * words
+            self.items.append(
+                (path.start + row, rows, first, len(self.pieces), limit + step * row, step, mask, words)
+            )  # fmt: skip
+        self.words += count * words
+
+
+class NativeAttention:
+    """One pass, ready for every layer; ``described`` is what kernels are called with."""
+
+    def __init__(self, kernels: Library, shape: CacheShape, heads: int, plan: Plan, room: Room) -> None:
+        kind = shape.uniform
+        assert kind is not None
+        self._library, self._places = kernels, shape.places
+        masked = sum(path.stop - path.start for path in plan.paths if path.mask is not None)
+        aside = room.aside(masked) if masked else None
+        tables = Tables(heads // kind.heads)
+        for path in plan.paths:
+            tables.add(path, aside)
+        arrays = (
+            np.concatenate(tables.places),
+            np.array(tables.items, np.int64),
+            np.array(tables.pieces, np.int64),
+            np.concatenate(tables.masks) if masked else np.zeros(1, np.int64),
+        )
+        self._kept = arrays, aside, room
+        self.described = Attention(
+            None, None, None, None, *(array.ctypes.data for array in arrays),
+            plan.rows, len(tables.items), kind.heads, heads // kind.heads,
+        )  # fmt: skip
+
+    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+        """Return a layer's attention, rows x heads x width, having written the rows' keys and values."""
+        q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+        summed = torch.empty((len(q), q.shape[1], v.shape[2]))
+        to = self.described
+        to.q, to.k, to.v, to.summed = q.data_ptr(), k.data_ptr(), v.data_ptr(), summed.data_ptr()
+        (to.q_row, to.q_head), (to.k_row, to.k_head), (to.v_row, to.v_head) = (t.stride()[:2] for t in (q, k, v))
+        to.layer, to.scale = self._places[layer], scale * LOG2_E
+        self._library.attend(to)
+        return summed
 
 
 class NativeRunner:
@@ -64,8 +153,7 @@ class NativeRunner:
         assert kind is not None
         self._shape, self._kind, self._heads = shape, kind, heads
         self._library = library(kind.key_dim)
-        self._maker = Maker(shape, heads // kind.heads, 0)
-        self._room = Room()
+        self._room = Room(shape)
         self._model, self._calling = model, Model(model)
         self._decoders: dict[str | None, NativeDecoder | None] = {}
         self.whole = whole
@@ -77,10 +165,10 @@ class NativeRunner:
 
         ``adapter`` names what the model computes with at present.
         """
-        tables = self._maker.make(layout.plan, layout.tokens, layout.positions, layout.logit_rows)
-        tokens, positions, wanted = map(torch.from_numpy, (tables.tokens, tables.positions, tables.wanted))
+        numbers = (layout.tokens, layout.positions, layout.logit_rows)
+        tokens, positions, wanted = (torch.tensor(each, dtype=torch.long) for each in numbers)
         with torch.inference_mode():
-            attention = NativeAttention(self._library, self._shape, self._heads, tables, self._room)
+            attention = NativeAttention(self._library, self._shape, self._heads, layout.plan, self._room)
             decoder = self._decoder_with(adapter) if self.whole else None
             if decoder is None:
                 return self._calling.logits(attention, tokens, positions, wanted)
@@ -102,36 +190,3 @@ class NativeRunner:
     def release(self) -> None:
         """Give back what is kept between passes, since memory ran out."""
         self._room.clear()
-
-
-class NativeAttention:
-    """One pass's tables, ready for every layer; ``described`` is what kernels are called with."""
-
-    def __init__(self, kernels: Library, shape: CacheShape, heads: int, tables: Tables, room: Room) -> None:
-        kind = shape.uniform
-        assert kind is not None
-        self._library, self._places = kernels, shape.places
-        self._kept = tables, room
-        sizes = tables.sizes
-        self.described = Attention(
-            out=room.address("out", sizes.results * heads * kind.key_dim),
-            lse=room.address("lse", sizes.results * heads),
-            rows=sizes.rows, most=sizes.parts, heads=kind.heads, repeat=heads // kind.heads,
-        )  # fmt: skip
-        for name in ("places", "few", "many", "masked", "listed", "parts", "masks"):
-            table = getattr(tables, name)
-            assert table.flags.c_contiguous
-            setattr(self.described, name, table.ctypes.data)
-            if name in {"few", "many", "masked"}:
-                setattr(self.described, f"{name}_count", len(table) // COLUMNS)
-
-    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
-        """Return a layer's attention, rows x heads x width, having written the rows' keys and values."""
-        q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
-        summed = torch.empty((len(q), q.shape[1], v.shape[2]))
-        to = self.described
-        to.q, to.k, to.v, to.summed = q.data_ptr(), k.data_ptr(), v.data_ptr(), summed.data_ptr()
-        (to.q_row, to.q_head), (to.k_row, to.k_head), (to.v_row, to.v_head) = (t.stride()[:2] for t in (q, k, v))
-        to.layer, to.scale = self._places[layer], scale * LOG2_E
-        self._library.attend(to)
-        return summed

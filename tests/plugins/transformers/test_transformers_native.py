@@ -4,6 +4,8 @@ import asyncio
 import logging
 import os
 import shutil
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,8 @@ from influence_cli.schemas.messages import ChatMessage  # noqa: E402
 from influence_cli.schemas.requests import ChoiceRequest, GenerateRequest, Sampling  # noqa: E402
 from influence_transformers.backend import TransformersBackend  # noqa: E402
 from influence_transformers.engine.calls import Calls  # noqa: E402
-from influence_transformers.engine.forward import Runner  # noqa: E402
-from influence_transformers.engine.tables import Maker  # noqa: E402
+from influence_transformers.engine.forward import Runner, Work, lay_out  # noqa: E402
+from influence_transformers.engine.segments import Pool, Span  # noqa: E402
 from influence_transformers.native.compiling import CompileError, compiled  # noqa: E402
 from influence_transformers.native.library import library  # noqa: E402
 from influence_transformers.native.passes import NativeAttention, NativeRunner, Room  # noqa: E402
@@ -28,16 +30,20 @@ from influence_transformers.options import TransformersOptions  # noqa: E402
 from influence_transformers.packing import PackedLinear  # noqa: E402
 
 from .conftest import make_model, make_tokenizer  # noqa: E402
-from .plans import HEADS, LAYERS, plans, shape_of  # noqa: E402
+from .plans import HEADS, LAYERS, shape_of, work, works  # noqa: E402
 
 SOURCE = "int twice(int x) { return 2 * x + MORE; }\n"
 
 
-def attended(plan, shape, repeat, given, scale):
+def rows_for(count, shape, repeat):
+    """Return random queries, keys and values of so many rows, for each layer."""
+    width = shape.layers[0].key_dim
+    return [tuple(torch.randn(count, HEADS * of, width) for of in (repeat, 1, 1)) for _ in range(LAYERS)]
+
+
+def attended(plan, shape, repeat, given, scale=0.3):
     """Return every layer's attention of a plan, by the kernels."""
-    tables = Maker(shape, repeat, 0)
-    made = tables.make(plan, [0] * plan.rows, [0] * plan.rows, [0])
-    kernels = NativeAttention(library(shape.layers[0].key_dim), shape, HEADS * repeat, made, Room())
+    kernels = NativeAttention(library(shape.layers[0].key_dim), shape, HEADS * repeat, plan, Room(shape))
     return torch.stack([kernels.attend(layer, *given[layer], scale) for layer in range(LAYERS)])
 
 
@@ -47,35 +53,65 @@ def attended(plan, shape, repeat, given, scale):
 def test_attention_is_what_calls_of_torch_compute(width, data, repeat, scale):
     """Far apart scores are among them, where all but the highest vanish."""
     shape = shape_of(width)
-    plan = data.draw(plans(shape))
-    heads = HEADS * repeat
-    given_rows = [
-        (torch.randn(plan.rows, heads, width), torch.randn(plan.rows, HEADS, width), torch.randn(plan.rows, HEADS, width))
-        for _ in range(LAYERS)
-    ]  # fmt: skip
-    found = attended(plan, shape, repeat, given_rows, scale)
+    plan = lay_out(data.draw(works(shape))).plan
+    rows = rows_for(plan.rows, shape, repeat)
+    found = attended(plan, shape, repeat, rows, scale)
     calls = Calls(plan, shape.device)
-    expected = torch.stack([calls.attend(layer, *given_rows[layer], scale) for layer in range(LAYERS)])
+    expected = torch.stack([calls.attend(layer, *rows[layer], scale) for layer in range(LAYERS)])
     tolerance = 1e-4 if scale < 1 else 5e-3  # scores of hundreds are rounded to some millionths of that
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-@settings(deadline=None, max_examples=10)
-@given(plan=plans(shape_of(16)))
-def test_the_number_of_threads_changes_no_bit(plan):
+@settings(deadline=None, max_examples=25)
+@given(data=st.data(), repeat=st.sampled_from([1, 3]))
+def test_neither_company_nor_threads_change_a_bit(data, repeat):
     shape = shape_of(16)
-    given_rows = [
-        tuple(torch.randn(plan.rows, HEADS * of, 16) for of in (3, 1, 1)) for _ in range(LAYERS)
-    ]  # fmt: skip
-    before, found = torch.get_num_threads(), []
+    found = data.draw(works(shape))
+    plan = lay_out(found).plan
+    rows = rows_for(plan.rows, shape, repeat)
+    together = attended(plan, shape, repeat, rows)
+    before = torch.get_num_threads()
     try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            found.append(attended(plan, shape, 3, given_rows, 0.3))
+        torch.set_num_threads(before + 1)
+        assert torch.equal(attended(plan, shape, repeat, rows), together)
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    start = 0
+    for one in found:
+        own = lay_out([one]).plan
+        mine = [tuple(t[start : start + own.rows] for t in layer) for layer in rows]
+        assert torch.equal(attended(own, shape, repeat, mine), together[:, start : start + own.rows])
+        start += own.rows
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    cuts=st.lists(st.integers(0, 399), max_size=4).map(sorted),
+    pieces=st.lists(st.integers(1, 90), max_size=4),
+    scale=st.sampled_from([0.3, 5.0]),
+)
+def test_where_what_is_read_was_cut_changes_no_bit(cuts, pieces, scale):
+    """A sequence of 400 positions read in one pass, and what its last rows come to if others had read its beginning."""
+    shape = shape_of(16)
+    pool = Pool(shape, 0)
+    whole = work(pool, [], 0, 400)
+    rows = rows_for(400, shape, 3)
+    expected = attended(lay_out([whole]).plan, shape, 3, rows, scale)
+    above = []
+    for start, stop in pairwise([0, *cuts]):
+        copy = pool.segment(stop - start)
+        copy.copy_from(whole.sequence.segment, start, stop)
+        above.append(Span(copy, 0, stop - start))
+    at = cuts[-1] if cuts else 0
+    sequence = replace(whole.sequence, above=above, base=at, computed=at, segment=pool.segment(400))
+    while at < 400:
+        count = min(pieces.pop() if pieces else 400, 400 - at)
+        mine = [tuple(t[at : at + count] for t in layer) for layer in rows]
+        found = attended(lay_out([Work(sequence, count, True)]).plan, shape, 3, mine, scale)
+        assert torch.equal(found, expected[:, at : at + count])
+        at += count
+        sequence.computed = at
+        sequence.segment.length = at - sequence.base
 
 
 def chat(text: str, system: str = "You are kind. " * 4) -> tuple[ChatMessage, ...]:
@@ -84,7 +120,8 @@ def chat(text: str, system: str = "You are kind. " * 4) -> tuple[ChatMessage, ..
 
 async def answers(folder: Path, adapters=(None,), **options):
     """Return replies and probabilities of requests in one company, and what they were computed by."""
-    backend = TransformersBackend(str(folder), TransformersOptions(dtype="float32", max_rows=48, **options))
+    options = {"max_rows": 48, **options}
+    backend = TransformersBackend(str(folder), TransformersOptions(dtype="float32", **options))
     sampling = Sampling(temperature=0.8, max_tokens=9)
     asked = [
         backend.generate(
@@ -141,6 +178,16 @@ async def test_every_family_answers_alike(tmp_path, family, whole):
     assert isinstance(by_torch, Runner)
     assert texts == expected_texts
     np.testing.assert_allclose(shares, expected_shares, atol=1e-5)
+
+
+async def test_a_request_has_the_same_answer_to_the_bit_alone_and_in_company(splitting, adapters):
+    """Whatever runs beside it, however prompts are cut into passes, and whatever is found in the cache."""
+    wanted = (None, str(adapters[0]))
+    texts, shares, _ = await answers(splitting, wanted)
+    for options in ({"max_rows": 16}, {"max_rows": 300}, {"max_running": 1}, {"cache_mib": 16, "max_running": 3}):
+        other_texts, other_shares, _ = await answers(splitting, wanted, **options)
+        assert other_texts == texts
+        assert np.array_equal(other_shares, shares)
 
 
 async def test_adapters_are_computed_within_whole_layers(splitting, adapters):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import subprocess
 import sys
 
@@ -92,3 +93,23 @@ def test_the_main_job_on_a_machine_that_has_nothing(tmp_path):
         ratings = [j["preference"] for j in trajectory["judgements"]]
         assert {rating["method"] for rating in ratings} == {"exact"}
         assert all(1.0 <= rating["expected"] <= 10.0 for rating in ratings)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("cc") is None, reason="without kernels of our own, company changes last digits")
+def test_a_run_is_the_same_to_the_last_digit_alone_and_in_company(tmp_path, smollm2):
+    """One conversation at a time with short passes and a small cache, or all at once: texts and ratings are equal."""
+    found = []
+    for name, options in (
+        ("alone", ["--concurrency", "1", "-o", "max_rows=40", "-o", "cache_mib=64"]),
+        ("together", []),
+    ):
+        command = [sys.executable, "-m", "influence_cli", "simulate", "--env", "therapy", "--n", "4", "--turns", "2"]
+        command += [*options, "--model", f"transformers:{smollm2}", "--out", str(tmp_path / name)]
+        subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        with RunReader(open_run(tmp_path / name)) as reader:
+            made = {(t["scenario"], t["initial_state"], t["sample"]): t for t in reader.trajectories()}
+        found.append({key: (t["messages"], t["judgements"]) for key, t in made.items()})
+    assert len(found[0]) == 4
+    assert found[0] == found[1]
