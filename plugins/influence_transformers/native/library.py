@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from influence_transformers.engine.tables import MANY, WORD
-from influence_transformers.native.compiling import compiled
+from influence_transformers.native.compiling import CompileError, compiled
 
 ANY_WIDTH = 64
 """The width of a head that the kernels are compiled for where none is asked for, as for products."""
@@ -69,12 +69,17 @@ class Decoder(Structure):
 
 
 class Library:
-    """The kernels for one width of a head; they run on as many threads as torch uses, which are torch's own."""
+    """The kernels for one width of a head; they run on as many threads as torch uses, which are torch's own.
+
+    Raises CompileError, also where torch's threads cannot be had.
+    """
 
     def __init__(self, width: int) -> None:
         settings = {"WIDTH": width, "MANY": MANY, "WORD": WORD}
         self._library = compiled(Path(__file__).with_name("kernels.c"), settings)
         self._team = _team()
+        if self._team is None and torch.get_num_threads() > 1:
+            raise CompileError("the threads of this build of torch cannot be had")
         for name in ("multiply", "attend", "decode"):
             function = getattr(self._library, name)
             function.argtypes, function.restype = (c_void_p, c_void_p, c_uint), None
@@ -101,7 +106,7 @@ def library(width: int = ANY_WIDTH) -> Library:
 
 
 def _team() -> int | None:
-    """Return the address at which torch's OpenMP runs work on its team of threads; None: on the calling thread only.
+    """Return the address at which torch's OpenMP runs work on its team of threads; None where it has no such function.
 
     A second OpenMP's threads would wait in turn for the same processors as torch's.
     """

@@ -252,13 +252,38 @@ def test_an_error_in_the_source_is_named(source):
     assert kept(source) == set()
 
 
-def test_a_cache_that_cannot_be_written_is_named(source, monkeypatch):
-    monkeypatch.setenv("INFLUENCE_CACHE_DIR", str(source / "below-a-file"))
-    with pytest.raises(CompileError, match="cannot be kept"):
-        compiled(source, {})
+@pytest.mark.parametrize("how", ["below-a-file", "open-to-others"])
+def test_a_cache_that_cannot_be_used_is_not(source, monkeypatch, how):
+    """It is compiled for this process only; what others may have put into the cache is not loaded."""
+    if how == "below-a-file":
+        monkeypatch.setenv("INFLUENCE_CACHE_DIR", str(source / "below"))
+    else:
+        compiled(source, {"MORE": 1})
+        (library,) = (source.parent / "cache" / "compiled").iterdir()
+        other = source.parent / "other"
+        other.write_bytes(b"of somebody else")
+        other.replace(library)
+        library.parent.chmod(0o777)
+    assert compiled(source, {"MORE": 1}).twice(4) == 9
+    assert how == "below-a-file" or library.read_bytes() == b"of somebody else"
 
 
-@pytest.mark.parametrize(("how", "says"), [("none", "no C compiler"), ("fails", "fails: exit code 1")])
+def test_a_header_is_part_of_its_source(source):
+    (source.parent / "more.h").write_text("#define MORE 1\n")
+    source.write_text('#include "more.h"\n' + SOURCE)
+    assert compiled(source, {}).twice(4) == 9
+    (source.parent / "more.h").write_text("#define MORE 2\n")
+    assert compiled(source, {}).twice(4) == 10
+
+
+def test_a_compiler_may_be_named_with_arguments(source, monkeypatch):
+    monkeypatch.setenv("CC", f"{shutil.which('env')} cc -DMORE=7")
+    assert compiled(source, {}).twice(1) == 9
+
+
+@pytest.mark.parametrize(
+    ("how", "says"), [("none", "no C compiler"), ("fails", "fails: exit code 1"), ("slow", "took more")]
+)
 async def test_without_a_compiler_torch_computes(splitting, tmp_path, monkeypatch, caplog, how, says):
     expected, _, _ = await answers(splitting)
     library.cache_clear()
@@ -266,8 +291,14 @@ async def test_without_a_compiler_torch_computes(splitting, tmp_path, monkeypatc
     if how == "none":
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.delenv("CC", raising=False)
-    else:
+    elif how == "fails":
         monkeypatch.setenv("CC", shutil.which("false") or os.devnull)
+    else:
+        slow = tmp_path / "slow"
+        slow.write_text("#!/bin/sh\nexec sleep 30\n")
+        slow.chmod(0o700)
+        monkeypatch.setenv("CC", str(slow))
+        monkeypatch.setattr("influence_transformers.native.compiling._SECONDS", 0.2)
     with caplog.at_level(logging.WARNING, logger="influence_transformers"):
         found, _, runner = await answers(splitting)
     library.cache_clear()
