@@ -99,7 +99,7 @@ def _compiler() -> tuple[str, ...]:
         found = shutil.which(words[0]) if words else None
         if found:
             return found, *words[1:]
-    raise CompileError("there is no C compiler (cc, gcc or clang)")
+    raise CompileError("there is no C compiler: install cc, gcc or clang, or name one in CC")
 
 
 @cache
