@@ -16,7 +16,7 @@ from influence_transformers.packing import PACKED
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_BESIDE_WEIGHTS = {"gaussian", "orthogonal"}
+_BESIDE_WEIGHTS = {"gaussian", "orthogonal", "eva"}
 """Kinds of LoRA, as PEFT names how they began, that are added to what the model's own weights give."""
 
 

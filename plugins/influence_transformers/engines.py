@@ -24,10 +24,10 @@ from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.scheduler import Scheduler
 from influence_transformers.engine.segments import Pool
 from influence_transformers.engine.sequences import ChoiceTask, Sequence, TextTask
-from influence_transformers.engine.trial import PassRunner, try_packed
 from influence_transformers.engine.worker import Result, Worker
 from influence_transformers.loading import LoadedModel, load_model
 from influence_transformers.options import MIB, TransformersOptions
+from influence_transformers.trial import PassRunner, try_packed
 
 _CPU_CACHE_MIB = 1088
 _GPU_SHARE = 0.7

@@ -19,6 +19,8 @@ from influence_transformers.options import TransformersOptions
 from influence_transformers.packing import pack_linears
 
 _log = logging.getLogger(__name__)
+_TRIED, _APART = 21, 1e-2
+"""Tokens by which packed weights are tried, and by how many standard deviations logits may differ in float32."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -74,21 +76,50 @@ def load_model(source: Path, options: TransformersOptions, name: str) -> LoadedM
     try:
         config = AutoConfig.from_pretrained(source, **common)
         tokenizer = AutoTokenizer.from_pretrained(source, **common)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=pick_dtype(options.dtype, device), use_safetensors=True, **common
-        )
+        weights = {"config": config, "dtype": pick_dtype(options.dtype, device), "use_safetensors": True, **common}
+        model = AutoModelForCausalLM.from_pretrained(source, **weights)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InfluenceError(
             f"The model {name!r} in {source} cannot be loaded: {_first_line(error)}",
             hint="It must be a causal language model with safetensors weights and a tokenizer.",
         ) from error
-    model.requires_grad_(requires_grad=False)
-    model.to(device).eval()
-    pack_linears(model, native=options.native)
+    model = _ready(model, device)
+    packed = device.type == "cpu" and _packed_alike(model, native=options.native)
+    if device.type == "cpu" and not packed:
+        _log.warning("The weights of %s are left as they are, which is slower: packed they gave other logits.", name)
+        model = _ready(AutoModelForCausalLM.from_pretrained(source, **weights), device)
     fuse_norms(model)
     text = config.get_text_config()
     context = options.context_length or getattr(text, "max_position_embeddings", None)
     return LoadedModel(model, tokenizer, context, _end_ids(model, text))
+
+
+def _ready(model: Any, device: torch.device) -> Any:
+    model.requires_grad_(requires_grad=False)
+    return model.to(device).eval()
+
+
+def _packed_alike(model: Any, *, native: bool) -> bool:
+    """Pack a model's linear layers; return whether it still computes what it did.
+
+    A model whose code reads a layer's weight itself does not.
+    """
+
+    def logits() -> torch.Tensor:
+        with torch.inference_mode():
+            found: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+        return found.float()
+
+    size = model.config.get_text_config().vocab_size
+    ids = torch.tensor([[(5 + 11 * i * i) % size for i in range(_TRIED)]])
+    try:
+        before = logits()
+    except Exception:  # noqa: BLE001 - model code may fail in any way; then nothing is known of it
+        return True
+    if not pack_linears(model, native=native):
+        return True
+    apart = (logits() - before).abs() / before.std(dim=-1, keepdim=True).clamp_min(1e-6)
+    return bool(apart.max() < (_APART if before.dtype == torch.float32 and model.dtype == torch.float32 else 0.5))
 
 
 def _end_ids(model: Any, config: Any) -> tuple[int, ...]:

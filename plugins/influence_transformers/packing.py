@@ -12,7 +12,6 @@ import ctypes
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -22,6 +21,9 @@ from influence_transformers.native.products import NativeLinear
 
 _log = logging.getLogger(__name__)
 
+_KINDS = (torch.float32, torch.bfloat16)
+_ROWS_TRIED = (3, 11, 40)
+"""Numbers of rows, for which kernels go different ways."""
 _ROWS = 512
 """The number of rows that the layout is chosen for; it serves fewer as well."""
 
@@ -58,8 +60,9 @@ def pack_linears(model: nn.Module, *, native: bool = True) -> int:
         (parent, name, child)
         for parent in list(model.modules())
         for name, child in parent.named_children()
-        if type(child) is nn.Linear
+        if type(child) is nn.Linear and child.weight.dtype in _KINDS and child.weight.device.type == "cpu"
     ]
+    found = [each for each in found if each[2].weight.dtype == found[0][2].weight.dtype]
     kinds = (NativeLinear, PackedLinear) if native else (PackedLinear,)
     pack = next((kind for kind in kinds if found and _serves(kind, found[0][2])), None)
     if pack is None:
@@ -82,21 +85,22 @@ def _trim() -> None:
 
 def _serves(pack: Callable[[nn.Linear], nn.Module], layer: nn.Linear) -> bool:
     """Return whether layers like this can be packed in this way here, found by trying."""
-    weight = layer.weight
-    kinds = (torch.float32,) if pack is NativeLinear else (torch.float32, torch.bfloat16)
-    if weight.device.type != "cpu" or weight.dtype not in kinds:
+    if pack is NativeLinear and layer.weight.dtype != torch.float32:
         return False
-    rows = torch.linspace(-1.0, 1.0, 3 * layer.in_features, dtype=torch.float32).view(3, -1).to(weight.dtype)
     try:
         with torch.inference_mode():
-            ours, own = pack(layer)(rows), layer(rows)
+            packed = pack(layer)
+            return all(_alike(packed, layer, count) for count in _ROWS_TRIED)
     except CompileError as error:
         _log.warning("Models take two to three times as long on this processor as they could: %s", error)
         return False
     except (RuntimeError, AttributeError):
         return False
-    return bool(torch.allclose(ours.float(), own.float(), rtol=0.05, atol=_tolerance(own)))
 
 
-def _tolerance(values: Any) -> float:
-    return 0.05 * float(values.float().abs().max()) + 1e-6
+def _alike(packed: nn.Module, plain: nn.Linear, count: int) -> bool:
+    """Return whether a packed layer computes what the plain one does of so many rows."""
+    rows = torch.linspace(-1.0, 1.0, count * plain.in_features, dtype=torch.float32).view(count, -1)
+    ours, own = (layer(rows.to(plain.weight.dtype)).float() for layer in (packed, plain))
+    share = 1e-4 if plain.weight.dtype == torch.float32 else 0.05
+    return bool(torch.allclose(ours, own, rtol=share, atol=share * float(own.abs().max()) + 1e-6))

@@ -6,7 +6,7 @@ kernel that also returns the log-sum-exp of its scores, and the parts of a row a
 that several sequences share is read once for all of them. Invariant: the result equals softmax attention over the
 union of a row's parts, up to rounding; positions are written to a segment before they are read. How the parts are
 computed is the business of what a plan is made ready by: :mod:`~influence_transformers.engine.calls` on every device,
-:mod:`~influence_transformers.engine.tables` on a GPU.
+:mod:`~influence_transformers.engine.tables` on a GPU, :mod:`~influence_transformers.native` on a processor.
 Source: reading what sequences share apart from the rest, and adding the parts up: Juravsky et al., Hydragen, 2024 (arXiv
 2402.05099).
 """
@@ -66,7 +66,7 @@ class Among(NamedTuple):
     mask: torch.Tensor | None
 
 
-class Path(NamedTuple):
+class View(NamedTuple):
     """Rows ``start`` to ``stop`` of one sequence, and all that they see, in the order of positions.
 
     That is all of ``above``, what is in ``segment`` before ``at``, and each other: those before them, which are written to
@@ -85,7 +85,7 @@ class Path(NamedTuple):
 class Plan:
     """What one forward pass of ``rows`` rows writes and reads; the same for every layer.
 
-    The first rows are ``singles``, one each; what else they see is among ``reads``, as for all rows. ``paths`` says the same
+    The first rows are ``singles``, one each; what else they see is among ``reads``, as for all rows. ``views`` says the same
     once more, by sequences instead of by what they share.
     """
 
@@ -94,7 +94,7 @@ class Plan:
     writes: list[Write] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     among: list[Among] = field(default_factory=list)
-    paths: list[Path] = field(default_factory=list)
+    views: list[View] = field(default_factory=list)
 
 
 class Attention(Protocol):

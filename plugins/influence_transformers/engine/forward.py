@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from influence_transformers.engine.attention import Among, Attention, Path, Plan, Read, Single, Write, use
+from influence_transformers.engine.attention import Among, Attention, Plan, Read, Single, View, Write, use
 from influence_transformers.engine.calls import Calls
 from influence_transformers.engine.choices import seen_nodes
 from influence_transformers.engine.segments import Span
@@ -85,7 +85,7 @@ def lay_out(works: list[Work]) -> Layout:
             if own:
                 plan.reads.append(Read((Span(seq.segment, 0, own),), range(start, start + count)))
             plan.among.append(Among(start, start + count, None))
-        plan.paths.append(Path(start, start + count, tuple(seq.above), seq.segment, own, None))
+        plan.views.append(View(start, start + count, tuple(seq.above), seq.segment, own, None))
         wanted = [start + count - 1] if last else []
         if last and isinstance(seq.task, ChoiceTask):
             wanted += _lay_out_choices(layout, seq, own + count)
@@ -118,7 +118,7 @@ def _lay_out_choices(layout: Layout, seq: Sequence, own: int) -> list[int]:
     layout.plan.reads.append(Read((Span(seq.segment, 0, own),), range(start, stop)))
     mask = seen_nodes(trie)
     layout.plan.among.append(Among(start, stop, mask))
-    layout.plan.paths.append(Path(start, stop, tuple(seq.above), seq.segment, own, mask))
+    layout.plan.views.append(View(start, stop, tuple(seq.above), seq.segment, own, mask))
     return list(range(start, stop))
 
 

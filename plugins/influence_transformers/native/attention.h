@@ -18,6 +18,9 @@ typedef struct {
     int64_t mask, words;        /* if words: what of it each row sees besides, so many numbers of WORD bits a row */
 } item;
 
+_Static_assert(WIDTH % VECTOR == 0 && KEYS % PANEL == 0, "widths are multiples of a vector");
+_Static_assert(sizeof(item) == 8 * 8 && sizeof(piece) == 4 * 8, "tables are rows of so many 64-bit numbers");
+
 typedef struct {
     const float *q, *k, *v;
     float *summed;

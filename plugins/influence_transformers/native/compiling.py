@@ -8,8 +8,10 @@ write.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -17,14 +19,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from influence_cli.api import cache_folder
 
+_log = logging.getLogger(__name__)
 _SECONDS = 120
-_FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-fno-fast-math", "-std=gnu11", "-shared", "-fPIC")
+_HALF = ".making-"
+_LEFT = 86400
+"""Seconds after which what a killed process left half-made is removed."""
 _BY_OTHERS = 0o022
 """The bits of a folder's mode that let others write to it."""
 
@@ -37,33 +44,53 @@ def compiled(source: Path, settings: Mapping[str, int]) -> ctypes.CDLL:
     """Return a source file as a library, compiled with ``settings`` as macros if it is not in the cache.
 
     The headers beside it are part of it. Where the cache cannot be used it is compiled for this process only. Raises
-    CompileError.
+    CompileError: what the first compiler says, if none that is there can do it.
     """
-    compiler = _compiler()
-    flags = [*_FLAGS, _native(), *(f"-D{name}={value}" for name, value in sorted(settings.items()))]
+    failed: CompileError | None = None
+    for compiler in _compilers():
+        for more in ((_native(),), ()):
+            try:
+                return _compiled(
+                    compiler, (*_FLAGS, *more, *(f"-D{n}={v}" for n, v in sorted(settings.items()))), source
+                )
+            except CompileError as error:
+                failed = failed or error
+    raise failed or CompileError("there is no C compiler: install cc, gcc or clang, or name one in CC")
+
+
+def _compiled(compiler: tuple[str, ...], flags: tuple[str, ...], source: Path) -> ctypes.CDLL:
     texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
     parts = (*texts, " ".join(flags), _version(compiler), _processor())
     name = f"{source.stem}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.so"
+    command = [*compiler, *flags, str(source), "-lm"]
+    folder = _folder(name)
     try:
-        library = _folder(name) / name
-        if not library.exists():
-            _compile([*compiler, *flags, str(source), "-lm"], library)
-        return ctypes.CDLL(str(library))
+        for place in (folder, folder, Path(_private().name)):
+            library = place / name
+            if not library.exists():
+                _compile(command, library)
+            with contextlib.suppress(OSError):  # damaged, or a folder that nothing may be run from
+                return ctypes.CDLL(str(library))
+            library.unlink(missing_ok=True)
     except OSError as error:
-        raise CompileError(f"a compiled library cannot be made or loaded: {error}") from error
+        raise CompileError(f"a compiled library cannot be made: {error}") from error
+    raise CompileError(f"what {compiler[0]} makes cannot be loaded")
 
 
 def _folder(name: str) -> Path:
     """Return where a library of this name lies or can be made: the cache, or a folder of this process."""
-    folder = cache_folder() / "compiled"
+    folder = cache_folder() / f"compiled-{os.getuid() if os.name == 'posix' else 'here'}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
-    except OSError:
+    except OSError as error:
+        _log.info("The kernels are compiled for this process only: %s", error)
         return Path(_private().name)
     ours = os.name != "posix" or (status.st_uid in {0, os.getuid()} and not status.st_mode & _BY_OTHERS)
-    usable = ours and ((folder / name).exists() or os.access(folder, os.W_OK))
-    return folder if usable else Path(_private().name)
+    if ours and ((folder / name).exists() or os.access(folder, os.W_OK)):
+        return folder
+    _log.info("The kernels are compiled for this process only: %s is not for us alone", folder)
+    return Path(_private().name)
 
 
 @cache
@@ -73,7 +100,10 @@ def _private() -> tempfile.TemporaryDirectory[str]:
 
 
 def _compile(command: Sequence[str], target: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=target.parent) as made:
+    for left in target.parent.glob(f"{_HALF}*"):
+        if left.stat().st_mtime < time.time() - _LEFT:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_HALF, dir=target.parent) as made:
         library = Path(made) / target.name
         done = _run([*command, "-o", str(library)])
         if done.returncode:
@@ -93,13 +123,16 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         raise CompileError(f"{command[0]} cannot be run: {error.strerror or error}") from error
 
 
-def _compiler() -> tuple[str, ...]:
-    """Return the C compiler and its first arguments: what CC says, else the first of the usual ones that is there."""
-    for words in (shlex.split(os.environ.get("CC", "")), ["cc"], ["gcc"], ["clang"]):
+def _compilers() -> Iterator[tuple[str, ...]]:
+    """Yield the C compilers that are there, each with its first arguments: what CC says, then the usual ones."""
+    try:
+        named = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise CompileError(f"CC cannot be read: {error}") from error
+    for words in (named, ["cc"], ["gcc"], ["clang"]):
         found = shutil.which(words[0]) if words else None
         if found:
-            return found, *words[1:]
-    raise CompileError("there is no C compiler: install cc, gcc or clang, or name one in CC")
+            yield found, *words[1:]
 
 
 @cache
@@ -118,6 +151,7 @@ def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return f"{sys.platform} {platform.machine()} {platform.processor()}"
+        told = _run(["sysctl", "-n", "machdep.cpu.brand_string"]).stdout if sys.platform == "darwin" else ""
+        return f"{platform.platform()} {platform.processor()} {told}"
     named = ("model name", "flags", "features", "cpu implementer", "cpu part")
     return "|".join(dict.fromkeys(line for line in lines if line.lower().startswith(named)))

@@ -2,7 +2,7 @@
 
 Concept: most published models have the same layers: a norm, rotated attention, a norm, a gated product, each added to what
 came in. Whether a model is one is read off its modules here, and then found by trying its logits
-(:mod:`influence_transformers.engine.trial`): no list of model families is kept. Invariant: what kernels are told of a
+(:mod:`influence_transformers.trial`): no list of model families is kept. Invariant: what kernels are told of a
 model names memory that is kept here, and shapes that fit each other.
 Source: weights of low rank beside a linear layer: Hu et al., LoRA, 2021 (arXiv 2106.09685).
 """
@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from influence_transformers.engine.segments import LayerShape
-from influence_transformers.native.library import LOG2_E, Attention, Decoder, Layer, Library, Linear
+from influence_transformers.engine.segments import CacheShape
+from influence_transformers.native.library import LOG2_E, CAttention, CDecoder, CLayer, CLinear, Library
 from influence_transformers.native.products import NativeLinear, described, panels_of
 
 _PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -31,25 +31,30 @@ class UnlikeError(Exception):
 class NativeDecoder:
     """A model's layers with what is switched on of adapters when it is made; raises UnlikeError."""
 
-    def __init__(self, model: Any, kind: LayerShape, heads: int, kernels: Library) -> None:
+    def __init__(self, model: Any, shape: CacheShape, heads: int, kernels: Library) -> None:
+        kind = shape.uniform
+        assert kind is not None
         core: Any = getattr(model, "model", None)
         layers = list(getattr(core, "layers", []))
         if not layers or not all(hasattr(core, name) for name in ("embed_tokens", "rotary_emb", "norm")):
             raise UnlikeError("it has no layers, embeddings, rotations and norm where they usually are")
+        if [layer.self_attn.layer_idx for layer in layers] != list(shape.places):
+            raise UnlikeError("other layers keep keys and values than are listed")
         self._library, self._model, self._core = kernels, model, core
         self._width, self._heads, self._key_heads = kind.key_dim, heads, kind.heads
         self._hidden, self._inner = layers[0].mlp.down_proj.out_features, layers[0].mlp.down_proj.in_features
         self._rank = 0
         self._kept: list[Any] = []
-        self._described = Decoder(
-            (Layer * len(layers))(*(self._layer(layer) for layer in layers)),
+        self._eps, self._scale = layers[0].input_layernorm.variance_epsilon, layers[0].self_attn.scaling
+        self._described = CDecoder(
+            (CLayer * len(layers))(*(self._layer(layer) for layer in layers)),
             len(layers), self._hidden, self._inner,
-            layers[0].input_layernorm.variance_epsilon, layers[0].self_attn.scaling * LOG2_E,
+            self._eps, self._scale * LOG2_E,
             last=self._norm(core.norm),
         )  # fmt: skip
 
     def logits(
-        self, attention: Attention, tokens: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor,
+        self, attention: CAttention, tokens: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor,
         room: Callable[[str, int], int],
     ) -> torch.Tensor:  # fmt: skip
         """Return float32 logits, wanted rows x vocabulary; ``room`` gives memory for so many numbers by name."""
@@ -73,7 +78,7 @@ class NativeDecoder:
         logits: torch.Tensor = self._model.lm_head(normed[wanted])
         return logits
 
-    def _layer(self, layer: Any) -> Layer:
+    def _layer(self, layer: Any) -> CLayer:
         """Return a layer's description; raises UnlikeError for one that is not as the others usually are."""
         names = {name for name, _ in layer.named_children()}
         if names != _PARTS:
@@ -82,30 +87,34 @@ class NativeDecoder:
         others = {n for owner, all_ in _owners(layer) for n, _ in owner.named_children() if n not in {*all_, "act_fn"}}
         if others or None in found:
             raise UnlikeError(f"a layer has {', '.join(sorted(others)) or 'fewer linear layers than usual'}")
+        if any(True for owner in (layer, layer.self_attn, layer.mlp) for _ in owner.parameters(recurse=False)):
+            raise UnlikeError("a layer has weights of its own")
+        if type(layer.mlp.act_fn).__name__ not in {"SiLU", "SiLUActivation"} or layer.self_attn.scaling != self._scale:
+            raise UnlikeError("its layers have another activation than usual, or scale attention differently")
         queries, keys = self._heads * self._width, self._key_heads * self._width
         inner, hidden = self._inner, self._hidden
         shapes = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)]
         shapes += [(hidden, inner), (hidden, inner), (inner, hidden)]
         q, k, v, output, gate, up, down = (self._linear(linear, *of) for linear, of in zip(found, shapes, strict=True))
         norms = [self._norm(norm) for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-        return Layer(*norms, _array(q, k, v), _array(output), _array(gate, up), _array(down))
+        return CLayer(*norms, _array(q, k, v), _array(output), _array(gate, up), _array(down))
 
     def _norm(self, norm: Any) -> int:
         """Return where a norm's weights lie, kept."""
         weight = norm.weight.detach().contiguous()
-        if weight.dtype != torch.float32 or weight.shape != (self._hidden,):
-            raise UnlikeError("its norms are not in float32")
+        if weight.dtype != torch.float32 or weight.shape != (self._hidden,) or norm.variance_epsilon != self._eps:
+            raise UnlikeError("its norms are not alike, or not in float32")
         self._kept.append(weight)
         return int(weight.data_ptr())
 
-    def _linear(self, linear: Any, depth: int, width: int) -> Linear:
+    def _linear(self, linear: Any, depth: int, width: int) -> CLinear:
         """Return the description of a linear layer, with that of an adapter that is switched on."""
         base = getattr(linear, "base_layer", linear)
         if not isinstance(base, NativeLinear):
             raise UnlikeError("a linear layer is of another kind")
         if (base.described.depth, base.described.width, base.out_features) != (depth, width, width):
             raise UnlikeError("the widths of its linear layers do not fit, or are no multiples of a panel's")
-        mine = Linear.from_buffer_copy(base.described)
+        mine = CLinear.from_buffer_copy(base.described)
         self._kept.append(base)
         if base is not linear and not linear.disable_adapters:
             for name in linear.active_adapters:
@@ -134,6 +143,6 @@ def _owners(layer: Any) -> tuple[tuple[Any, tuple[str, ...]], ...]:
     return (layer.self_attn, _ATTENTION), (layer.mlp, _GATED)
 
 
-def _array(*linears: Linear) -> ctypes.Array[Linear]:
+def _array(*linears: CLinear) -> ctypes.Array[CLinear]:
     """Return what describes linear layers that read the same rows."""
-    return (Linear * len(linears))(*linears)
+    return (CLinear * len(linears))(*linears)

@@ -2,8 +2,9 @@
 
 Concept: a pass is laid down in tables that serve every layer: items, which are blocks of rows of one sequence, and the
 pieces of segments that these read, in the order of positions. A decoder of the usual kind goes through all layers in one
-call; else the model's own code calls our attention layer by layer. Invariants: a pass's tables name memory that lives
-until it is done; what a row comes to does not depend on the rows beside it, to the bit (``kernels.c``).
+call; else the model's own code calls our attention layer by layer. Invariants: a decoder has been seen to compute what
+the model's code does, with each adapter anew; a pass's tables name memory that lives until it is done; what a row comes
+to does not depend on the rows beside it, to the bit (``kernels.c``).
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from influence_transformers.engine.attention import Path, Plan
+from influence_transformers.engine.attention import Plan, View
 from influence_transformers.engine.forward import Layout, Model
 from influence_transformers.engine.segments import CacheShape, Pool, Segment
 from influence_transformers.engine.tables import MANY, Table, mask_words
 from influence_transformers.native.decoder import NativeDecoder, UnlikeError
-from influence_transformers.native.library import LOG2_E, Attention, Library, library
+from influence_transformers.native.library import LOG2_E, CAttention, Library, library
 
 _log = logging.getLogger(__name__)
+_TRIED = 11
+"""Rows by which a decoder is tried."""
+_FAR = 1 << 16
+"""The context of a model that does not say how long it may be."""
+_APART = 1e-3
 _WIDEST = 256
 _GRAIN = 16
 
@@ -51,7 +57,7 @@ class Room:
     def address(self, name: str, numbers: int) -> int:
         """Return where so many float32 can be put under a name; what lay there is lost when it has to grow."""
         if name not in self._parts or self._parts[name].numel() < numbers:
-            self._parts[name] = torch.empty(numbers)
+            self._parts[name] = torch.empty(numbers, dtype=torch.float32)
         return self._parts[name].data_ptr()
 
     def aside(self, rows: int) -> Segment:
@@ -67,7 +73,7 @@ class Room:
 
 
 @dataclass
-class Tables:
+class ViewTables:
     """One pass's rows: ``items`` and ``pieces`` as ``kernels.c`` names them, where each row goes, and masks."""
 
     repeat: int
@@ -78,20 +84,20 @@ class Tables:
     words: int = 0
     rows_aside: int = 0
 
-    def add(self, path: Path, aside: Segment | None) -> None:
+    def add(self, view: View, aside: Segment | None) -> None:
         """Add some rows of a sequence, which follow those that were added before; those with a mask lie in ``aside``."""
-        count, first = path.stop - path.start, len(self.pieces)
-        self.pieces += [(s.segment.address, s.segment.capacity, s.start, s.stop) for s in path.above]
-        own = (path.segment.address, path.segment.capacity, 0)
-        if path.mask is None:
-            self.pieces.append((*own, path.at + count))
-            place, at, limit, step, words = path.segment, path.at, path.at + 1, 1, 0
+        count, first = view.stop - view.start, len(self.pieces)
+        self.pieces += [(s.segment.address, s.segment.capacity, s.start, s.stop) for s in view.above]
+        own = (view.segment.address, view.segment.capacity, 0)
+        if view.mask is None:
+            self.pieces.append((*own, view.at + count))
+            place, at, limit, step, words = view.segment, view.at, view.at + 1, 1, 0
         else:
             assert aside is not None
             place, at, step = aside, self.rows_aside, 0
             limit = self.rows_aside = at + count
-            self.pieces += [(*own, path.at), (aside.address, aside.capacity, at, limit)]
-            bits = mask_words(path.mask.numpy())
+            self.pieces += [(*own, view.at), (aside.address, aside.capacity, at, limit)]
+            bits = mask_words(view.mask.numpy())
             self.masks.append(bits.reshape(-1))
             words = bits.shape[1]
         placed = np.empty((count, 3), np.int64)
@@ -101,7 +107,7 @@ class Tables:
         for row in range(0, count, block):
             rows, mask = min(block, count - row), self.words + row * words
             self.items.append(
-                (path.start + row, rows, first, len(self.pieces), limit + step * row, step, mask, words)
+                (view.start + row, rows, first, len(self.pieces), limit + step * row, step, mask, words)
             )  # fmt: skip
         self.words += count * words
 
@@ -112,12 +118,12 @@ class NativeAttention:
     def __init__(self, kernels: Library, shape: CacheShape, heads: int, plan: Plan, room: Room) -> None:
         kind = shape.uniform
         assert kind is not None
-        self._library, self._places = kernels, shape.places
-        masked = sum(path.stop - path.start for path in plan.paths if path.mask is not None)
+        self._library, self._places, self._width = kernels, shape.places, kind.key_dim
+        masked = sum(view.stop - view.start for view in plan.views if view.mask is not None)
         aside = room.aside(masked) if masked else None
-        tables = Tables(heads // kind.heads)
-        for path in plan.paths:
-            tables.add(path, aside)
+        tables = ViewTables(heads // kind.heads)
+        for view in plan.views:
+            tables.add(view, aside)
         arrays = (
             np.concatenate(tables.places),
             np.array(tables.items, np.int64),
@@ -125,15 +131,22 @@ class NativeAttention:
             np.concatenate(tables.masks) if masked else np.zeros(1, np.int64),
         )
         self._kept = arrays, aside, room
-        self.described = Attention(
+        self.described = CAttention(
             None, None, None, None, *(array.ctypes.data for array in arrays),
             plan.rows, len(tables.items), kind.heads, heads // kind.heads,
         )  # fmt: skip
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Return a layer's attention, rows x heads x width, having written the rows' keys and values."""
+        rows, heads = self.described.rows, self.described.heads
+        shapes = [tuple(t.shape) for t in (q, k, v)]
+        of_keys = (rows, heads, self._width)
+        if shapes != [(rows, heads * self.described.repeat, self._width), of_keys, of_keys]:
+            raise RuntimeError(f"attention of {rows} rows was given {shapes}")
+        if any(t.dtype != torch.float32 for t in (q, k, v)):
+            raise RuntimeError("attention in float32 was given other numbers")
         q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
-        summed = torch.empty((len(q), q.shape[1], v.shape[2]))
+        summed = torch.empty((len(q), q.shape[1], v.shape[2]), dtype=torch.float32)
         to = self.described
         to.q, to.k, to.v, to.summed = q.data_ptr(), k.data_ptr(), v.data_ptr(), summed.data_ptr()
         (to.q_row, to.q_head), (to.k_row, to.k_head), (to.v_row, to.v_head) = (t.stride()[:2] for t in (q, k, v))
@@ -143,15 +156,16 @@ class NativeAttention:
 
 
 class NativeRunner:
-    """Sends packed passes through a model; ``heads`` is its number of query heads.
+    """Sends packed passes through a model; ``heads`` is its number of query heads, ``context`` its most positions.
 
     Raises CompileError, or UnlikeError where ``whole`` layers cannot be computed.
     """
 
-    def __init__(self, model: Any, shape: CacheShape, heads: int, *, whole: bool) -> None:
+    def __init__(self, model: Any, shape: CacheShape, heads: int, context: int | None, *, whole: bool) -> None:
         kind = shape.uniform
         assert kind is not None
-        self._shape, self._kind, self._heads = shape, kind, heads
+        self._shape, self._heads = shape, heads
+        self._last = max(_TRIED, context or _FAR) - _TRIED
         self._library = library(kind.key_dim)
         self._room = Room(shape)
         self._model, self._calling = model, Model(model)
@@ -174,18 +188,36 @@ class NativeRunner:
                 return self._calling.logits(attention, tokens, positions, wanted)
             return decoder.logits(attention.described, tokens, positions, wanted, self._room.address)
 
-    def _decoder(self) -> NativeDecoder:
-        return NativeDecoder(self._model, self._kind, self._heads, self._library)
-
     def _decoder_with(self, adapter: str | None) -> NativeDecoder | None:
         """Return the decoder with an adapter, which is switched on; None for one that it cannot compute with."""
         if adapter not in self._decoders:
             try:
                 self._decoders[adapter] = self._decoder()
-            except UnlikeError as error:
+            except (UnlikeError, AttributeError) as error:
                 _log.info("Layers with the adapter %s are computed one operator after the other: %s", adapter, error)
                 self._decoders[adapter] = None
         return self._decoders[adapter]
+
+    def _decoder(self) -> NativeDecoder:
+        """Return a decoder of the model as it is at present; UnlikeError unless it computes what the model's code does.
+
+        That is tried at the first positions and at the last ones, where some models' attention differs.
+        """
+        decoder = NativeDecoder(self._model, self._shape, self._heads, self._library)
+        segment = Pool(self._shape, 0).segment(_TRIED)
+        plan = Plan(rows=_TRIED, views=[View(0, _TRIED, (), segment, 0, None)])
+        tokens = torch.arange(7, 7 + _TRIED)
+        wanted = torch.arange(_TRIED)
+        for first in (0, self._last):
+            positions = torch.arange(first, first + _TRIED)
+            attention = NativeAttention(self._library, self._shape, self._heads, plan, self._room)
+            with torch.inference_mode():
+                own = self._calling.logits(attention, tokens, positions, wanted)
+                ours = decoder.logits(attention.described, tokens, positions, wanted, self._room.address)
+            apart = float(((own - ours).abs() / own.std(dim=-1, keepdim=True).clamp_min(1e-6)).max())
+            if not apart < _APART:
+                raise UnlikeError(f"logits differ by {apart:.2g} standard deviations at position {first}")
+        return decoder
 
     def release(self) -> None:
         """Give back what is kept between passes, since memory ran out."""

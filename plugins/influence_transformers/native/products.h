@@ -3,8 +3,8 @@
 
 #include "vectors.h"
 
-#define DEPTH 2048 /* rows of a panel that are widened at once */
-#define BLOCK 128  /* rows that a task of a product takes */
+#define DEPTH 512 /* rows of a panel that are widened at once */
+#define BLOCK 128 /* rows that a task of a product takes */
 
 /* lanes x (vectors * VECTOR) numbers at `out` = or += lanes x depth at `in`, times depth rows at `right` */
 static inline __attribute__((always_inline)) void tile(

@@ -12,7 +12,7 @@ import ctypes
 import torch
 from torch import nn
 
-from influence_transformers.native.library import Linear, Product, library
+from influence_transformers.native.library import CLinear, CProduct, library
 
 
 class NativeLinear(nn.Linear):
@@ -27,20 +27,24 @@ class NativeLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = plain.in_features, plain.out_features
         self._library = library()
-        weight = plain.weight.detach()
-        self.panels, bias = panels_of(weight), _padded(plain.bias, self._library.panel)
+        weight, bias = plain.weight.detach(), None if plain.bias is None else plain.bias.detach()
+        nowhere = torch.full((1, 1), torch.nan, dtype=torch.float32).expand(weight.shape)
+        self.register_buffer("weight", nowhere, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
-        self.register_buffer("weight", torch.full((1, 1), torch.nan).expand(weight.shape), persistent=False)
-        self.described = described(self.panels, bias)
+        # no buffers, which others may replace: kernels know where they lie
+        self.panels, self._padded = panels_of(weight), _padded(bias, self._library.panel)
+        self.described = described(self.panels, self._padded)
         self._pointer = ctypes.pointer(self.described)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name that torch gives it
-        """Return the product, ... x out features."""
+        """Return the product, ... x out features; RuntimeError for rows that are not float32 on the processor."""
+        if input.dtype != torch.float32 or input.device.type != "cpu":
+            raise RuntimeError(f"a layer of float32 on the processor was given {input.dtype} on {input.device}")
         rows = input.reshape(-1, self.in_features).contiguous()
         width = self.described.width
-        out = torch.empty((len(rows), width))
+        out = torch.empty((len(rows), width), dtype=torch.float32)
         self._library.multiply(
-            Product(self._pointer, 1, rows.data_ptr(), out.data_ptr(), None, len(rows), self.in_features, width)
+            CProduct(self._pointer, 1, rows.data_ptr(), out.data_ptr(), None, len(rows), self.in_features, width)
         )
         return out[:, : self.out_features].reshape(*input.shape[:-1], self.out_features)
 
@@ -57,13 +61,13 @@ def panels_of(weight: torch.Tensor) -> torch.Tensor:
     return weight.view(-1, columns, weight.shape[1]).transpose(1, 2).contiguous()
 
 
-def described(panels: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+def described(panels: torch.Tensor, bias: torch.Tensor | None = None) -> CLinear:
     """Return what kernels are told of a weight in panels, which the caller keeps."""
     count, depth, columns = panels.shape
     at = None if bias is None else bias.data_ptr()
-    return Linear(panels.data_ptr(), at, None, None, depth, count * columns, panels.dtype == torch.bfloat16)
+    return CLinear(panels.data_ptr(), at, None, None, depth, count * columns, panels.dtype == torch.bfloat16)
 
 
 def _padded(bias: torch.Tensor | None, columns: int) -> torch.Tensor | None:
     """Return a bias with zeros up to the end of the last panel."""
-    return None if bias is None else nn.functional.pad(bias.detach().float(), (0, -len(bias) % columns))
+    return None if bias is None else nn.functional.pad(bias.float(), (0, -len(bias) % columns))

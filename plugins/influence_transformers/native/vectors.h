@@ -72,8 +72,8 @@ static inline float highest(vector x) {
 
 static inline vector rounded(vector x) { return (x + WHOLE) - WHOLE; }
 
-/* Return 2 to the power of x + by, to within 2e-7 of it, where by is whole; 0 below 2^-125, and no more than 2^126.
- * Invariant: what it is for one `by` is what it is for another one, times a power of two. */
+/* Return 2 to the power of x + by, to within 2e-7 of it, where by is whole; 0 below 2^-125, no more than 2^126, and no number
+ * where x is none or infinite. Invariant: what it is for one `by` is what it is for another one, times a power of two. */
 static inline vector power(vector x, float by) {
     const vector near = rounded(x), rest = x - near;
     vector sum = spread(1.54035304e-4f); /* the Taylor series of 2^rest, rest at most a half */
@@ -87,7 +87,8 @@ static inline vector power(vector x, float by) {
     const integers nothing = whole < -125.0f;
     whole = -larger(-larger(whole, spread(-125.0f)), spread(-126.0f));
     const integers exponent = ((integers)(whole + WHOLE) - (integers)spread(WHOLE)) << 23;
-    return (vector)(((integers)sum + exponent) & ~nothing);
+    const integers number = rest == rest;
+    return (vector)((((integers)sum + exponent) & ~nothing & number) | ((integers)rest & ~number));
 }
 
 static void share(work todo, void *data, int64_t *next, team all, unsigned threads) {

@@ -3,7 +3,10 @@
 import asyncio
 import logging
 import os
+import platform
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,15 +26,19 @@ from influence_transformers.backend import TransformersBackend  # noqa: E402
 from influence_transformers.engine.calls import Calls  # noqa: E402
 from influence_transformers.engine.forward import Runner, Work, lay_out  # noqa: E402
 from influence_transformers.engine.segments import Pool, Span  # noqa: E402
+from influence_transformers.loading import load_model  # noqa: E402
 from influence_transformers.native.compiling import CompileError, compiled  # noqa: E402
+from influence_transformers.native.library import _tried as libraries  # noqa: E402
 from influence_transformers.native.library import library  # noqa: E402
 from influence_transformers.native.passes import NativeAttention, NativeRunner, Room  # noqa: E402
+from influence_transformers.native.products import NativeLinear  # noqa: E402
 from influence_transformers.options import TransformersOptions  # noqa: E402
 from influence_transformers.packing import PackedLinear  # noqa: E402
 
 from .conftest import make_model, make_tokenizer  # noqa: E402
-from .plans import HEADS, LAYERS, shape_of, work, works  # noqa: E402
+from .plans import HEADS, LAYERS, filled, shape_of, work, works  # noqa: E402
 
+X86 = platform.machine().lower() in {"x86_64", "amd64"}
 SOURCE = "int twice(int x) { return 2 * x + MORE; }\n"
 
 
@@ -114,6 +121,54 @@ def test_where_what_is_read_was_cut_changes_no_bit(cuts, pieces, scale):
         sequence.segment.length = at - sequence.base
 
 
+@pytest.mark.parametrize("outs", [64, 70])
+def test_rows_of_a_product_have_the_same_bits_alone_and_in_company(outs):
+    """Of weights that are bfloat16 in truth, deep enough to be widened in pieces."""
+    torch.manual_seed(outs)
+    plain = torch.nn.Linear(2100, outs).requires_grad_(requires_grad=False)
+    plain.weight.copy_(plain.weight.to(torch.bfloat16))
+    layer, rows = NativeLinear(plain), torch.randn(150, 2100)
+    alone = torch.cat([layer(row.unsqueeze(0)) for row in rows])
+    assert torch.allclose(alone, plain(rows), rtol=1e-4, atol=1e-4)
+    for count in (2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 40, 129, 150):
+        assert torch.equal(layer(rows[:count]), alone[:count])
+
+
+@pytest.mark.skipif(not X86, reason="these are kinds of one architecture")
+@pytest.mark.parametrize("kind", ["x86-64", "x86-64-v3"])
+def test_processors_with_narrower_vectors_compute_the_same(kind, monkeypatch):
+    libraries.cache_clear()
+    monkeypatch.setattr("influence_transformers.native.compiling._native", lambda: f"-march={kind}")
+    try:
+        torch.manual_seed(2)
+        plain = torch.nn.Linear(100, 70).requires_grad_(requires_grad=False)
+        layer, rows = NativeLinear(plain), torch.randn(45, 100)
+        assert layer.panels.shape[2] == (8 if kind == "x86-64" else 16)
+        assert torch.allclose(layer(rows), plain(rows), rtol=1e-4, atol=1e-4)
+        shape = shape_of(80)
+        pool = Pool(shape, 0)
+        shared = [Span(filled(pool, 100), 0, 100)]
+        plan = lay_out([work(pool, shared, 30, 1), work(pool, shared, 3, 50, [[1, 2], [1, 3], [4]])]).plan
+        given_rows = rows_for(plan.rows, shape, 3)
+        calls = Calls(plan, shape.device)
+        expected = torch.stack([calls.attend(layer, *given_rows[layer], 0.3) for layer in range(LAYERS)])
+        np.testing.assert_allclose(attended(plan, shape, 3, given_rows), expected, rtol=1e-4, atol=1e-4)
+    finally:
+        libraries.cache_clear()
+
+
+def test_scores_that_are_no_numbers_stay_none():
+    shape = shape_of(16)
+    plan = lay_out([work(Pool(shape, 0), [], 20, 1)]).plan
+    rows = rows_for(1, shape, 1)
+    assert torch.isfinite(attended(plan, shape, 1, rows)).all()
+    rows[1][0][0, 1] = torch.nan
+    found = attended(plan, shape, 1, rows)
+    assert torch.isfinite(found[0]).all()
+    assert torch.isfinite(found[1, 0, 0]).all()
+    assert found[1, 0, 1].isnan().all()
+
+
 def chat(text: str, system: str = "You are kind. " * 4) -> tuple[ChatMessage, ...]:
     return ChatMessage(role="system", content=system), ChatMessage(role="user", content=text)
 
@@ -142,16 +197,16 @@ async def answers(folder: Path, adapters=(None,), **options):
     return [r.text for r in found[:replies]], np.array([r.probabilities for r in found[replies:]]), runner
 
 
-def of_family(folder: Path, family: str) -> Path:
+def of_family(folder: Path, family: str, **more) -> Path:
     """Write a tiny model of another family; its layers are those of its own code."""
     import transformers
 
     folder.mkdir()
-    config = getattr(transformers, f"{family}Config")(
-        vocab_size=make_tokenizer(folder, whole_numbers=True, template=CHATML), hidden_size=32, intermediate_size=96,
-        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=2048,
-        initializer_range=0.3, eos_token_id=0, pad_token_id=0, bos_token_id=0, tie_word_embeddings=False,
-    )  # fmt: skip
+    shape = {"hidden_size": 32, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape |= {"num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 2048, "tie_word_embeddings": False}
+    shape |= dict.fromkeys(("eos_token_id", "pad_token_id", "bos_token_id"), 0)
+    size = make_tokenizer(folder, whole_numbers=True, template=CHATML)
+    config = getattr(transformers, f"{family}Config")(vocab_size=size, initializer_range=0.3, **{**shape, **more})
     torch.manual_seed(5)
     model = getattr(transformers, f"{family}ForCausalLM")(config)
     with torch.no_grad():
@@ -180,6 +235,41 @@ async def test_every_family_answers_alike(tmp_path, family, whole):
     np.testing.assert_allclose(shares, expected_shares, atol=1e-5)
 
 
+@pytest.mark.parametrize(("known", "whole"), [(1024, False), (2048, True)])
+async def test_layers_that_differ_at_late_positions_are_not_taken(tmp_path, known, whole):
+    """Ministral's queries are multiplied from a position on that no short prompt reaches."""
+    rotations = {"rope_type": "default", "rope_theta": 1e4, "llama_4_scaling_beta": 0.5}
+    folder = of_family(
+        tmp_path / "late", "Ministral3", rope_parameters={**rotations, "original_max_position_embeddings": known}
+    )
+    texts, _, runner = await answers(folder)
+    assert runner.whole == whole
+    assert texts == (await answers(folder, native=False))[0]
+
+
+@pytest.mark.parametrize(("options", "batched"), [({}, False), ({"context_length": 256}, True)])
+async def test_rotations_that_change_with_the_company_are_not_computed_in_one(tmp_path, options, batched):
+    factors = {f"{name}_factor": [1.0 + i / 4 for i in range(8)] for name in ("short", "long")}
+    rotations = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 256, **factors}
+    folder = of_family(tmp_path / "long", "Llama", rope_parameters=rotations)
+    texts, _, runner = await answers(folder, **options)
+    assert (runner is not None) == batched
+    assert texts == (await answers(folder, engine="plain"))[0]
+
+
+def test_a_model_whose_code_reads_weights_keeps_them(tmp_path, caplog):
+    """Mamba multiplies by a linear layer's weight itself; packed, there would be none."""
+    from transformers import AutoModelForCausalLM
+
+    folder = of_family(tmp_path / "mamba", "Mamba", state_size=4, num_heads=4)
+    with caplog.at_level(logging.WARNING, logger="influence_transformers"):
+        loaded = load_model(folder, TransformersOptions(dtype="float32"), "mamba")
+    assert ["left as they are" in record.message for record in caplog.records] == [True]
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = torch.tensor([[1, 2, 3, 4]])
+    assert torch.allclose(loaded.model(ids).logits, plain(ids).logits, atol=1e-5)
+
+
 async def test_a_request_has_the_same_answer_to_the_bit_alone_and_in_company(splitting, adapters):
     """Whatever runs beside it, however prompts are cut into passes, and whatever is found in the cache."""
     wanted = (None, str(adapters[0]))
@@ -202,7 +292,7 @@ async def test_adapters_are_computed_within_whole_layers(splitting, adapters):
 
 
 async def test_layers_that_differ_in_what_they_compute_are_not_taken(tmp_path):
-    """The modules are named as usual, and only the trial tells: embeddings are multiplied on the way in."""
+    """The modules are named as usual, and only the trial tells: what a layer adds is multiplied."""
     folder = of_family(tmp_path / "granite", "Granite")
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace('"residual_multiplier": 1.0', '"residual_multiplier": 0.3'))
@@ -221,7 +311,11 @@ def source(tmp_path, monkeypatch) -> Path:
 
 
 def kept(source: Path) -> set[str]:
-    return {path.name for path in (source.parent / "cache" / "compiled").iterdir()}
+    return {path.name for path in folder(source).iterdir()}
+
+
+def folder(source: Path) -> Path:
+    return source.parent / "cache" / f"compiled-{os.getuid()}"
 
 
 def test_what_is_compiled_is_kept_for_its_source_and_settings(source, monkeypatch):
@@ -259,13 +353,27 @@ def test_a_cache_that_cannot_be_used_is_not(source, monkeypatch, how):
         monkeypatch.setenv("INFLUENCE_CACHE_DIR", str(source / "below"))
     else:
         compiled(source, {"MORE": 1})
-        (library,) = (source.parent / "cache" / "compiled").iterdir()
+        (library,) = folder(source).iterdir()
         other = source.parent / "other"
         other.write_bytes(b"of somebody else")
         other.replace(library)
         library.parent.chmod(0o777)
     assert compiled(source, {"MORE": 1}).twice(4) == 9
     assert how == "below-a-file" or library.read_bytes() == b"of somebody else"
+
+
+def test_a_damaged_library_is_made_anew(source):
+    compiled(source, {"MORE": 1})
+    (library,) = folder(source).iterdir()
+    empty = source.parent / "empty"
+    empty.write_bytes(b"")
+    empty.replace(library)
+    # what this process has loaded is found by its name, whatever has become of the file
+    code = "import sys; from pathlib import Path; from influence_transformers.native.compiling import compiled; "
+    code += "print(compiled(Path(sys.argv[1]), {'MORE': 1}).twice(4))"
+    told = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, check=True)
+    assert told.stdout == "9\n"
+    assert library.stat().st_size > 0
 
 
 def test_a_header_is_part_of_its_source(source):
@@ -286,22 +394,18 @@ def test_a_compiler_may_be_named_with_arguments(source, monkeypatch):
 )
 async def test_without_a_compiler_torch_computes(splitting, tmp_path, monkeypatch, caplog, how, says):
     expected, _, _ = await answers(splitting)
-    library.cache_clear()
+    libraries.cache_clear()
     monkeypatch.setenv("INFLUENCE_CACHE_DIR", str(tmp_path))
-    if how == "none":
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.delenv("CC", raising=False)
-    elif how == "fails":
-        monkeypatch.setenv("CC", shutil.which("false") or os.devnull)
-    else:
-        slow = tmp_path / "slow"
-        slow.write_text("#!/bin/sh\nexec sleep 30\n")
-        slow.chmod(0o700)
-        monkeypatch.setenv("CC", str(slow))
+    script = tmp_path / "compiler"
+    script.write_text(f"#!{shutil.which('sh')}\nexec {shutil.which('false' if how == 'fails' else 'sleep')} 30\n")
+    script.chmod(0o700)
+    monkeypatch.setenv("CC", "" if how == "none" else str(script))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if how == "slow":
         monkeypatch.setattr("influence_transformers.native.compiling._SECONDS", 0.2)
     with caplog.at_level(logging.WARNING, logger="influence_transformers"):
         found, _, runner = await answers(splitting)
-    library.cache_clear()
+    libraries.cache_clear()
     assert found == expected
     assert isinstance(runner, Runner)
     assert [says in record.message for record in caplog.records] == [True]

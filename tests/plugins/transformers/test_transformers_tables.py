@@ -20,8 +20,8 @@ from influence_transformers.backend import TransformersBackend  # noqa: E402
 from influence_transformers.engine import recordings, tabled  # noqa: E402
 from influence_transformers.engine.calls import Calls  # noqa: E402
 from influence_transformers.engine.tables import COLUMNS, Item, Maker, Sizes  # noqa: E402
-from influence_transformers.engine.trial import try_packed  # noqa: E402
 from influence_transformers.options import TransformersOptions  # noqa: E402
+from influence_transformers.trial import try_packed  # noqa: E402
 
 from . import plain_kernels  # noqa: E402
 from .conftest import make_model  # noqa: E402

@@ -1,4 +1,4 @@
-"""Whether attention over segments serves a model, found by trying.
+"""Whether attention over segments serves a model, and by what, found by trying.
 
 Concept: a short prompt is computed by the model's own attention, and by ours in pieces with a shared beginning; if the
 logits agree, the model's keys and values have the shapes that the trial saw. No list of model families is kept.
@@ -23,7 +23,6 @@ from influence_transformers.engine.sequences import ChoiceTask, Sequence, TextTa
 from influence_transformers.engine.tabled import TableRunner, unserved
 from influence_transformers.engine.tables import PIECE
 from influence_transformers.native.compiling import CompileError
-from influence_transformers.native.decoder import UnlikeError
 from influence_transformers.native.passes import NativeRunner
 from influence_transformers.native.passes import unserved as native_unserved
 
@@ -72,6 +71,11 @@ def try_packed(model: Any, context: int | None, *, record: bool = True, native: 
             raise UnsupportedAttentionError("not every layer keeps keys and values")
         if probe.window is not None and (context is None or probe.window < context):
             raise UnsupportedAttentionError(f"some layers see a window of {probe.window} tokens only")
+        beyond = _rotations_change_beyond(config.get_text_config())
+        if beyond is not None and (context is None or beyond < context):
+            raise UnsupportedAttentionError(
+                f"its rotations depend on what is computed together beyond {beyond} tokens (-o context_length={beyond})"
+            )
         shape = CacheShape(probe.layers, probe.dtype, torch.device(model.device))
         runner = _from_tables(
             model, shape, probe.heads, before, min(_LONG, (context or _LONG) - _BESIDE), record=record
@@ -80,7 +84,7 @@ def try_packed(model: Any, context: int | None, *, record: bool = True, native: 
         _switch_back(model, before, f"{type(error).__name__}: {error}")
         return None
     if runner is None and native:
-        runner = _native(model, shape, probe.heads, short)
+        runner = _native(model, shape, probe.heads, context, short)
     if runner is None:
         runner = Runner(model)
         reason = _differs(runner, shape, short)
@@ -90,18 +94,21 @@ def try_packed(model: Any, context: int | None, *, record: bool = True, native: 
     return Packed(shape, runner)
 
 
-def _native(model: Any, shape: CacheShape, heads: set[int], asked: _Asked) -> PassRunner | None:
+def _native(model: Any, shape: CacheShape, heads: set[int], context: int | None, asked: _Asked) -> PassRunner | None:
     """Return what serves the model by kernels for this processor: by whole layers, else their attention; None without."""
     reason = native_unserved(shape, heads)
     for whole in (True, False) if not reason else ():
         try:
-            runner = NativeRunner(model, shape, next(iter(heads)), whole=whole)
-        except (CompileError, UnlikeError, AttributeError) as error:
-            reason = str(error)
-        else:
+            runner = NativeRunner(model, shape, next(iter(heads)), context, whole=whole)
             reason = _differs(runner, shape, asked)
-            if not reason:
-                return runner
+        except CompileError as error:
+            reason = str(error)
+            break
+        except Exception as error:  # noqa: BLE001 - model code may fail in any way
+            reason = f"{type(error).__name__}: {error}"
+        if not reason:
+            return runner
+        _log.info("This model is not computed by %s: %s", "whole layers" if whole else "kernels of our own", reason)
     if shape.device.type == "cpu":
         _log.info("This model's attention is computed by torch: %s", reason)
     return None
@@ -126,6 +133,20 @@ def _from_tables(
                 return runner
     if shape.device.type == "cuda":
         _log.warning("This model's passes take a kernel call for each of their parts, which is slow: %s", reason)
+    return None
+
+
+def _rotations_change_beyond(config: Any) -> int | None:
+    """Return after how many positions a model rotates all positions differently; None if it never does.
+
+    Then keys that were computed earlier, or beside shorter sequences, would not fit those that follow.
+    """
+    rotations = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    for each in (rotations, *(value for value in rotations.values() if isinstance(value, dict))):
+        kind = str(each.get("rope_type", ""))
+        if "dynamic" in kind or kind == "longrope":
+            known = each.get("original_max_position_embeddings")
+            return int(known or getattr(config, "original_max_position_embeddings", config.max_position_embeddings))
     return None
 
 
