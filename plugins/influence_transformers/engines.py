@@ -26,10 +26,13 @@ from influence_transformers.engine.segments import Pool
 from influence_transformers.engine.sequences import ChoiceTask, Sequence, TextTask
 from influence_transformers.engine.worker import Result, Worker
 from influence_transformers.loading import LoadedModel, load_model
+from influence_transformers.native.passes import NativeRunner
 from influence_transformers.options import MIB, TransformersOptions
 from influence_transformers.trial import PassRunner, try_packed
 
-_CPU_CACHE_MIB = 1088
+_CPU_CACHE_MIB, _CPU_CACHE_BESIDE_FLOAT32_MIB = 1600, 1088
+"""Room for keys and values on a processor: the weights of a small model beside it, kept as bfloat16 or as float32, and all
+else stay below 2.5 GB."""
 _GPU_SHARE = 0.7
 
 
@@ -195,7 +198,7 @@ def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -
         steps = Scheduler(
             compute,
             prompts.decode,
-            Pool(shape, _budget(options, shape.device)),
+            Pool(shape, _budget(options, shape.device, native=isinstance(runner, NativeRunner))),
             release=runner.release,
             ending=prompts.ending,
             max_rows=options.max_rows or (8192 if on_gpu else 512),
@@ -204,9 +207,9 @@ def start_engine(loaded: LoadedModel, options: TransformersOptions, name: str) -
     return Engine(loaded, prompts, adapters, steps, Worker(steps, name), packed and packed.runner)
 
 
-def _budget(options: TransformersOptions, device: torch.device) -> int:
+def _budget(options: TransformersOptions, device: torch.device, *, native: bool) -> int:
     if options.cache_mib is not None:
         return options.cache_mib * MIB
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * _GPU_SHARE)
-    return _CPU_CACHE_MIB * MIB
+    return (_CPU_CACHE_MIB if native else _CPU_CACHE_BESIDE_FLOAT32_MIB) * MIB

@@ -57,7 +57,10 @@ class NativeDecoder:
         self, attention: CAttention, tokens: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor,
         room: Callable[[str, int], int],
     ) -> torch.Tensor:  # fmt: skip
-        """Return float32 logits, wanted rows x vocabulary; ``room`` gives memory for so many numbers by name."""
+        """Return float32 logits, wanted rows x vocabulary; ``room`` gives memory for so many numbers by name.
+
+        ``wanted`` names rows in their order.
+        """
         rows = len(tokens)
         x = self._core.embed_tokens(tokens)
         cosines, sines = (t[0].contiguous() for t in self._core.rotary_emb(x, positions.unsqueeze(0)))
@@ -74,8 +77,9 @@ class NativeDecoder:
         to.t = room("t", rows * max(2 * self._inner, queries + 2 * self._key_heads * self._width))
         attention.summed = room("summed", rows * queries)
         to.attention = ctypes.pointer(attention)
+        to.wanted, to.wanted_count = wanted.data_ptr(), len(wanted)
         self._library.decode(to)
-        logits: torch.Tensor = self._model.lm_head(normed[wanted])
+        logits: torch.Tensor = self._model.lm_head(normed[: len(wanted)])
         return logits
 
     def _layer(self, layer: Any) -> CLayer:

@@ -30,6 +30,8 @@ typedef struct {
     float *x, *h, *t, *between;   /* rows x hidden, twice, rows x the widest of what is in between, and for adapters */
     const float *cosines, *sines; /* rows x WIDTH */
     attention *attention;
+    const int64_t *wanted; /* the rows, in their order, of which more than keys and values is wanted in the end */
+    int64_t wanted_count;
     const float *last;   /* weight of the norm that follows the layers */
     const float *weight; /* of the norm in hand */
     int64_t next;
@@ -75,6 +77,15 @@ static void gate_rows(void *data) {
     }
 }
 
+/* Move the wanted rows up, of what attention gave and of what it is added to; return how many there are. */
+static int64_t leave_the_rest(decoder *p, int64_t queries) {
+    for (int64_t i = 0; i < p->wanted_count; i++) {
+        memmove(p->attention->summed + i * queries, p->attention->summed + p->wanted[i] * queries, queries * sizeof(float));
+        memmove(p->x + i * p->hidden, p->x + p->wanted[i] * p->hidden, p->hidden * sizeof(float));
+    }
+    return p->attention->rows = p->wanted_count;
+}
+
 int64_t panel_width(void) { return PANEL; }
 
 /* Return how large what calls are made with is, all in one sum, so that library.py can tell that it means the same. */
@@ -88,7 +99,8 @@ void attend(attention *p, team all, unsigned threads) { attend_all(p, all, threa
 
 void decode(decoder *p, team all, unsigned threads) {
     attention *a = p->attention;
-    const int64_t rows = a->rows, queries = a->heads * a->repeat * WIDTH, all_heads = queries + 2 * a->heads * WIDTH;
+    const int64_t queries = a->heads * a->repeat * WIDTH, all_heads = queries + 2 * a->heads * WIDTH;
+    int64_t rows = a->rows;
     const unsigned some = rows > LANES ? threads : 1;
     a->q = p->t, a->k = p->t + queries, a->v = a->k + a->heads * WIDTH;
     a->q_row = a->k_row = a->v_row = all_heads;
@@ -102,6 +114,7 @@ void decode(decoder *p, team all, unsigned threads) {
         multiply_all(&(product){l->qkv, 3, p->h, p->t, p->between, rows, p->hidden, all_heads, 0, 0}, all, threads);
         share(rotate_rows, p, &p->next, all, some);
         attend_all(a, all, threads);
+        if (n == p->count - 1) rows = leave_the_rest(p, queries);
         multiply_all(&(product){l->output, 1, a->summed, p->x, p->between, rows, queries, p->hidden, 1, 0}, all, threads);
         p->weight = l->after;
         share(norm_rows, p, &p->next, all, some);

@@ -66,7 +66,7 @@ class CDecoder(Structure):
         ("layers", POINTER(CLayer)), ("count", c_int64), ("hidden", c_int64), ("inner", c_int64),
         ("eps", c_float), ("scale", c_float),
         *((name, c_void_p) for name in ("x", "h", "t", "between", "cosines", "sines")),
-        ("attention", POINTER(CAttention)), ("last", c_void_p), ("weight", c_void_p), ("next", c_int64),
+        ("attention", POINTER(CAttention)), ("wanted", c_void_p), ("wanted_count", c_int64), ("last", c_void_p), ("weight", c_void_p), ("next", c_int64),
     )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ class Library:
         self._library.attend(ctypes.addressof(attention), self._team, torch.get_num_threads())
 
     def decode(self, decoder: CDecoder) -> None:
-        """Send the rows at ``x`` through all layers, in place; what the last norm makes of them goes to ``h``."""
+        """Send the rows at ``x`` through all layers, in place; what the last norm makes of the wanted ones goes to ``h``."""
         self._library.decode(ctypes.addressof(decoder), self._team, torch.get_num_threads())
 
 

@@ -5,6 +5,7 @@
 
 #define DEPTH 512 /* rows of a panel that are widened at once */
 #define BLOCK 128 /* rows that a task of a product takes */
+#define AHEAD 64  /* rows of a panel, a page of them, between the one that is read and the one that is asked for */
 
 /* lanes x (vectors * VECTOR) numbers at `out` = or += lanes x depth at `in`, times depth rows at `right` */
 static inline __attribute__((always_inline)) void tile(
@@ -15,6 +16,7 @@ static inline __attribute__((always_inline)) void tile(
         for (int c = 0; c < vectors; c++) sums[l][c] = add ? load(out + l * out_row + c * VECTOR) : (vector){0};
     for (int64_t d = 0; d < depth; d++) {
         vector row[2];
+        if (half) __builtin_prefetch((const uint16_t *)right + (d + AHEAD) * right_row); /* also beyond the page */
         for (int c = 0; c < vectors; c++)
             row[c] = half ? widen((const uint16_t *)right + d * right_row + c * VECTOR)
                           : load((const float *)right + d * right_row + c * VECTOR);
