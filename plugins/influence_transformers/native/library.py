@@ -66,7 +66,8 @@ class CDecoder(Structure):
         ("layers", POINTER(CLayer)), ("count", c_int64), ("hidden", c_int64), ("inner", c_int64),
         ("eps", c_float), ("scale", c_float),
         *((name, c_void_p) for name in ("x", "h", "t", "between", "cosines", "sines")),
-        ("attention", POINTER(CAttention)), ("wanted", c_void_p), ("wanted_count", c_int64), ("last", c_void_p), ("weight", c_void_p), ("next", c_int64),
+        ("attention", POINTER(CAttention)), ("wanted", c_void_p), ("wanted_count", c_int64),
+        ("last", c_void_p), ("weight", c_void_p), ("next", c_int64),
     )  # fmt: skip
 
 
