@@ -31,6 +31,9 @@ def test_the_wheel_holds_environments_plugins_and_types(wheel, repository):
     assert {str(path.relative_to(source)) for path in data} <= names
     assert len([name for name in names if name.startswith("influence_cli/_environments/therapy/scenarios/")]) == 16
     assert {"influence_cli/py.typed", "influence_openai/backend.py", "influence_transformers/backend.py"} <= names
+    kernels = [*(repository / "plugins" / "influence_transformers" / "native").glob("*.[ch]")]
+    assert len(kernels) > 1
+    assert {f"influence_transformers/native/{path.name}" for path in kernels} <= names
     assert not [name for name in names if name.startswith(("tests/", "runs/", "docs/"))]
     metadata = next(name for name in names if name.endswith("entry_points.txt"))
     assert b"influence_openai" in zipfile.ZipFile(wheel).read(metadata)
