@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -29,9 +28,6 @@ from influence_cli.api import cache_folder
 _log = logging.getLogger(__name__)
 _SECONDS = 120
 _FLAGS = ("-O3", "-fno-fast-math", "-std=gnu11", "-shared", "-fPIC")
-_HALF = ".making-"
-_LEFT = 86400
-"""Seconds after which what a killed process left half-made is removed."""
 _BY_OTHERS = 0o022
 """The bits of a folder's mode that let others write to it."""
 
@@ -100,10 +96,7 @@ def _private() -> tempfile.TemporaryDirectory[str]:
 
 
 def _compile(command: Sequence[str], target: Path) -> None:
-    for left in target.parent.glob(f"{_HALF}*"):
-        if left.stat().st_mtime < time.time() - _LEFT:
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_HALF, dir=target.parent) as made:
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=target.parent) as made:
         library = Path(made) / target.name
         done = _run([*command, "-o", str(library)])
         if done.returncode:

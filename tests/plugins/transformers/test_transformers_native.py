@@ -272,13 +272,18 @@ def test_a_model_whose_code_reads_weights_keeps_them(tmp_path, caplog):
 
 
 async def test_a_request_has_the_same_answer_to_the_bit_alone_and_in_company(splitting, adapters):
-    """Whatever runs beside it, however prompts are cut into passes, and whatever is found in the cache."""
+    """Whatever runs beside it, however prompts are cut into passes, whatever is found in the cache, on any threads."""
     wanted = (None, str(adapters[0]))
     texts, shares, _ = await answers(splitting, wanted)
-    for options in ({"max_rows": 16}, {"max_rows": 300}, {"max_running": 1}, {"cache_mib": 16, "max_running": 3}):
-        other_texts, other_shares, _ = await answers(splitting, wanted, **options)
-        assert other_texts == texts
-        assert np.array_equal(other_shares, shares)
+    threads = torch.get_num_threads()
+    ways = [{"max_rows": 16}, {"max_rows": 300}, {"max_running": 1}, {"cache_mib": 16, "max_running": 3}]
+    try:
+        for options in (*ways, {"threads": threads + 2}):
+            other_texts, other_shares, _ = await answers(splitting, wanted, **options)
+            assert other_texts == texts
+            assert np.array_equal(other_shares, shares)
+    finally:
+        torch.set_num_threads(threads)
 
 
 async def test_adapters_are_computed_within_whole_layers(splitting, adapters):
