@@ -76,8 +76,8 @@ def load_model(source: Path, options: TransformersOptions, name: str) -> LoadedM
     try:
         config = AutoConfig.from_pretrained(source, **common)
         tokenizer = AutoTokenizer.from_pretrained(source, **common)
-        weights = {"config": config, "dtype": pick_dtype(options.dtype, device), "use_safetensors": True, **common}
-        model = AutoModelForCausalLM.from_pretrained(source, **weights)
+        kind = {"config": config, "dtype": pick_dtype(options.dtype, device), **common}
+        model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **kind)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InfluenceError(
             f"The model {name!r} in {source} cannot be loaded: {_first_line(error)}",
@@ -87,7 +87,7 @@ def load_model(source: Path, options: TransformersOptions, name: str) -> LoadedM
     packed = device.type == "cpu" and _packed_alike(model, native=options.native)
     if device.type == "cpu" and not packed:
         _log.warning("The weights of %s are left as they are, which is slower: packed they gave other logits.", name)
-        model = _ready(AutoModelForCausalLM.from_pretrained(source, **weights), device)
+        model = _ready(AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **kind), device)
     fuse_norms(model)
     text = config.get_text_config()
     context = options.context_length or getattr(text, "max_position_embeddings", None)
