@@ -87,6 +87,7 @@ def load_model(source: Path, options: TransformersOptions, name: str) -> LoadedM
     packed = device.type == "cpu" and _packed_alike(model, native=options.native)
     if device.type == "cpu" and not packed:
         _log.warning("The weights of %s are left as they are, which is slower: packed they gave other logits.", name)
+        del model  # there may be no room for two
         model = _ready(AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **kind), device)
     fuse_norms(model)
     text = config.get_text_config()
