@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from influence_cli.api import InfluenceError
+from influence_transformers.engine.forward import apart
 from influence_transformers.fusing import fuse_norms
 from influence_transformers.options import TransformersOptions
 from influence_transformers.packing import pack_linears
@@ -119,8 +120,7 @@ def _packed_alike(model: Any, *, native: bool) -> bool:
         return True
     if not pack_linears(model, native=native):
         return True
-    apart = (logits() - before).abs() / before.std(dim=-1, keepdim=True).clamp_min(1e-6)
-    return bool(apart.max() < (_APART if before.dtype == torch.float32 and model.dtype == torch.float32 else 0.5))
+    return apart(before, logits()) < (_APART if before.dtype == torch.float32 and model.dtype == torch.float32 else 0.5)
 
 
 def _end_ids(model: Any, config: Any) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from influence_transformers.engine.attention import NAME, Probe, UnsupportedAttentionError, use
-from influence_transformers.engine.forward import Layout, Runner, Work, lay_out
+from influence_transformers.engine.forward import Layout, Runner, Work, apart, lay_out
 from influence_transformers.engine.sampling import Draws
 from influence_transformers.engine.segments import CacheShape, Pool, Span
 from influence_transformers.engine.sequences import ChoiceTask, Sequence, TextTask
@@ -182,8 +182,7 @@ def _differs(runner: PassRunner, shape: CacheShape, asked: _Asked) -> str:
         ours = _in_pieces(runner, shape, asked)
     except Exception as error:  # noqa: BLE001 - a kernel may fail in any way
         return f"{type(error).__name__}: {error}"
-    spread = asked.logits.std(dim=-1, keepdim=True).clamp_min(1e-6)
-    difference = float(((asked.logits - ours).abs() / spread).max())
+    difference = apart(asked.logits, ours)
     if difference < (1e-2 if shape.dtype == torch.float32 else 0.5):
         return ""
     return f"logits differ by {difference:.2g} standard deviations"

@@ -122,6 +122,11 @@ def _lay_out_choices(layout: Layout, seq: Sequence, own: int) -> list[int]:
     return list(range(start, stop))
 
 
+def apart(own: torch.Tensor, ours: torch.Tensor) -> float:
+    """Return by how many standard deviations of a row's own logits (rows x vocabulary) others differ at most."""
+    return float(((own - ours).abs() / own.std(dim=-1, keepdim=True).clamp_min(1e-6)).max())
+
+
 class Model:
     """A model whose attention is :mod:`influence_transformers.engine.attention`, asked for some rows' logits."""
 

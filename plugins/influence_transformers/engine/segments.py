@@ -171,6 +171,24 @@ class Segment:
                 offset += size
 
 
+class Aside:
+    """Where rows that are written to no sequence's segment go for the length of a pass."""
+
+    def __init__(self, shape: CacheShape) -> None:
+        self._shape = shape
+        self._segment: Segment | None = None
+
+    def segment(self, rows: int) -> Segment:
+        """Return a segment with room for so many rows, kept for the next pass."""
+        if self._segment is None or self._segment.capacity < rows:
+            self._segment = Pool(self._shape, 0).segment(rows)  # no budget counts it: it holds nothing between passes
+        return self._segment
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._segment = None
+
+
 class Span(NamedTuple):
     """Positions ``start`` to ``stop`` of a segment."""
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from influence_transformers.engine.attention import Plan, Single
-from influence_transformers.engine.segments import CacheShape, Pool, Segment, Span
+from influence_transformers.engine.segments import Aside, CacheShape, Segment, Span
 
 Table = npt.NDArray[np.int64]
 
@@ -147,7 +147,10 @@ class Maker:
     shape: CacheShape
     repeat: int
     origin: int
-    _aside: Segment | None = None
+    _aside: Aside = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._aside = Aside(self.shape)
 
     def make(self, plan: Plan, tokens: list[int], positions: list[int], wanted: list[int]) -> Tables:
         """Return the tables of a pass."""
@@ -162,7 +165,8 @@ class Maker:
             for span in read.spans:
                 draft.read(span, read.rows)
         masks = [part for part in plan.among if part.mask is not None]
-        aside = self._room(sum(part.stop - part.start for part in masks))
+        masked = sum(part.stop - part.start for part in masks)
+        aside = self._aside.segment(masked) if masked else None
         at = 0
         for part in masks:
             count = part.stop - part.start
@@ -173,12 +177,6 @@ class Maker:
             draft.read_masked(Span(aside, at, at + count), range(part.start, part.stop), part.mask.numpy())
             at += count
         return draft.tables(tokens, positions, wanted, places.reshape(-1))
-
-    def _room(self, rows: int) -> Segment | None:
-        """Return where rows that are written to no segment go for the length of a pass."""
-        if rows and (self._aside is None or self._aside.capacity < rows):
-            self._aside = Pool(self.shape, 0).segment(rows)  # no budget counts it: it holds nothing between passes
-        return self._aside
 
 
 def mask_words(mask: npt.NDArray[np.bool_]) -> Table:

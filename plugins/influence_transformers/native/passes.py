@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from influence_transformers.engine.attention import Plan, View
-from influence_transformers.engine.forward import Layout, Model
-from influence_transformers.engine.segments import CacheShape, Pool, Segment
+from influence_transformers.engine.forward import Layout, Model, apart
+from influence_transformers.engine.segments import Aside, CacheShape, Pool, Segment
 from influence_transformers.engine.tables import MANY, Table, mask_words
 from influence_transformers.native.decoder import NativeDecoder, UnlikeError
 from influence_transformers.native.library import LOG2_E, CAttention, Library, library
@@ -50,9 +50,8 @@ class Room:
     """Memory that passes use one after the other, grown as they need it."""
 
     def __init__(self, shape: CacheShape) -> None:
-        self._shape = shape
+        self.aside = Aside(shape)
         self._parts: dict[str, torch.Tensor] = {}
-        self._aside: Segment | None = None
 
     def address(self, name: str, numbers: int) -> int:
         """Return where so many float32 can be put under a name; what lay there is lost when it has to grow."""
@@ -60,16 +59,10 @@ class Room:
             self._parts[name] = torch.empty(numbers, dtype=torch.float32)
         return self._parts[name].data_ptr()
 
-    def aside(self, rows: int) -> Segment:
-        """Return where rows that are written to no segment go for the length of a pass."""
-        if self._aside is None or self._aside.capacity < rows:
-            self._aside = Pool(self._shape, 0).segment(rows)  # no budget counts it: it holds nothing between passes
-        return self._aside
-
     def clear(self) -> None:
         """Give the memory back."""
         self._parts.clear()
-        self._aside = None
+        self.aside.clear()
 
 
 @dataclass
@@ -120,7 +113,7 @@ class NativeAttention:
         assert kind is not None
         self._library, self._places, self._width = kernels, shape.places, kind.key_dim
         masked = sum(view.stop - view.start for view in plan.views if view.mask is not None)
-        aside = room.aside(masked) if masked else None
+        aside = room.aside.segment(masked) if masked else None
         tables = ViewTables(heads // kind.heads)
         for view in plan.views:
             tables.add(view, aside)
@@ -214,9 +207,9 @@ class NativeRunner:
             with torch.inference_mode():
                 own = self._calling.logits(attention, tokens, positions, wanted)
                 ours = decoder.logits(attention.described, tokens, positions, wanted, self._room.address)
-            apart = float(((own - ours).abs() / own.std(dim=-1, keepdim=True).clamp_min(1e-6)).max())
-            if not apart < _APART:
-                raise UnlikeError(f"logits differ by {apart:.2g} standard deviations at position {first}")
+            difference = apart(own, ours)
+            if not difference < _APART:
+                raise UnlikeError(f"logits differ by {difference:.2g} standard deviations at position {first}")
         return decoder
 
     def release(self) -> None:
