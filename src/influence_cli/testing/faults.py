@@ -205,12 +205,14 @@ def ended(number: int, times: int, pauses: Sequence[float], allowed: Sequence[in
 
 
 def trial_killed(stage: Stage, result: Result) -> None:
-    """Kill the process of a sweep's first trial, once: the sweep takes that trial up again by itself."""
+    """Kill the process of one trial of a sweep, once: the sweep takes that trial up again by itself."""
     process = start(stage.begin())
     if until_at_work(process, stage):
-        run = holder(stage.folder / "trials" / "000")
-        if run is not None:
-            os.kill(run, signal.SIGKILL)
+        # Several are at work, and which of them asked first is nobody's to say.
+        trials = (holder(trial) for trial in sorted((stage.folder / "trials").iterdir()))
+        at_work = next(filter(None, trials), None)
+        if at_work is not None:
+            os.kill(at_work, signal.SIGKILL)
             result.injected += 1
     end(process, result, (0,))
 
