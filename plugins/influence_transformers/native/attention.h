@@ -57,11 +57,16 @@ static inline void turn_four(float *to, const float *from) {
     for (int i = 0; i < 4; i++) memcpy(to + i * KEYS, columns + i, sizeof(four));
 }
 
-/* Write keys as columns, from column `at` on. */
-static inline void turn(float *turned, const float *keys, int at, int count) {
+/* Write keys as columns, from column `at` on; their values and the keys that follow are asked for meanwhile. */
+static inline void turn(float *turned, const float *keys, const float *values, int at, int count) {
     const int fours = count / 4 * 4;
-    for (int key = 0; key < fours; key += 4)
+    for (int key = 0; key < fours; key += 4) {
+        for (int d = 0; d < 4 * WIDTH; d += 16) {
+            __builtin_prefetch(values + key * WIDTH + d, 0, 2);
+            __builtin_prefetch(keys + (key + KEYS) * WIDTH + d, 0, 2);
+        }
         for (int d = 0; d < WIDTH; d += 4) turn_four(turned + d * KEYS + at + key, keys + key * WIDTH + d);
+    }
     for (int key = fours; key < count; key++)
         for (int d = 0; d < WIDTH; d++) turned[d * KEYS + at + key] = keys[key * WIDTH + d];
 }
@@ -126,9 +131,9 @@ static void read_item(const attention *p, const item *it, int64_t head) {
         for (int64_t at = from->start; at < stop;) {
             const int column = (int)(position % KEYS), room = KEYS - column;
             const int count = stop - at < room ? (int)(stop - at) : room;
-            turn(turned, keys + at * WIDTH, column, count);
+            turn(turned, keys + at * WIDTH, values + at * WIDTH, column, count);
             for (int c = column / PANEL * PANEL; c < column + count; c += PANEL)
-                tiles(scores + c, KEYS, queries, WIDTH, turned + c, KEYS, WIDTH, lanes, 2, 0, 0);
+                tiles(scores + c, KEYS, queries, WIDTH, turned + c, KEYS * 4, WIDTH, lanes, 2, 0, 0);
             for (int l = 0; l < lanes; l++) {
                 hide(scores + l * KEYS, p, it, l / p->repeat, from->start, at, column, count, ends);
                 const float fade = weigh(scores + l * KEYS, most + l, whole + l);
@@ -138,8 +143,8 @@ static void read_item(const attention *p, const item *it, int64_t head) {
             const float *seen = values + at * WIDTH;
             int d = 0;
             for (; d + PANEL <= WIDTH; d += PANEL)
-                tiles(sums + d, WIDTH, scores + column, KEYS, seen + d, WIDTH, count, lanes, 2, 0, 1);
-            if (d < WIDTH) tiles(sums + d, WIDTH, scores + column, KEYS, seen + d, WIDTH, count, lanes, 1, 0, 1);
+                tiles(sums + d, WIDTH, scores + column, KEYS, seen + d, WIDTH * 4, count, lanes, 2, 0, 1);
+            if (d < WIDTH) tiles(sums + d, WIDTH, scores + column, KEYS, seen + d, WIDTH * 4, count, lanes, 1, 0, 1);
             at += count;
             position += count;
         }

@@ -72,7 +72,8 @@ static void gate_rows(void *data) {
         float *gate = p->t + row * 2 * p->inner;
         for (int64_t i = 0; i < p->inner; i += VECTOR) {
             const vector x = load(gate + i);
-            store(gate + i, x / (power(x * -LOG2_E, 0) + 1.0f) * load(gate + p->inner + i));
+            const vector by = power(-larger(spread(-126.0f), x * LOG2_E), 0) + 1.0f; /* no number stays none */
+            store(gate + i, x / by * load(gate + p->inner + i));
         }
     }
 }

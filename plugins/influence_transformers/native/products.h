@@ -3,48 +3,65 @@
 
 #include "vectors.h"
 
-#define DEPTH 512 /* rows of a panel that are widened at once */
 #define BLOCK 128 /* rows that a task of a product takes */
-#define AHEAD 64  /* rows of a panel, a page of them, between the one that is read and the one that is asked for */
+#define AHEAD 64  /* rows of a panel between the one that is read and the one that is asked for */
 
-/* lanes x (vectors * VECTOR) numbers at `out` = or += lanes x depth at `in`, times depth rows at `right` */
+/* lanes x (vectors * VECTOR) numbers at `out` = or += lanes x depth at `in`, times depth rows at `right`, of which each
+ * lies `step` bytes after the one before it; `half`: they are kept as bfloat16, a whole panel's. */
 static inline __attribute__((always_inline)) void tile(
-    float *out, int64_t out_row, const float *in, int64_t in_row, const void *right, int64_t right_row, int64_t depth,
+    float *out, int64_t out_row, const float *in, int64_t in_row, const char *right, int64_t step, int64_t depth,
     const int lanes, const int vectors, const int half, const int add) {
     vector sums[LANES][2];
     for (int l = 0; l < lanes; l++)
         for (int c = 0; c < vectors; c++) sums[l][c] = add ? load(out + l * out_row + c * VECTOR) : (vector){0};
-    for (int64_t d = 0; d < depth; d++) {
+    /* Three lanes share an address that grows. Left to itself, a compiler keeps one a lane, more than there are registers. */
+    const float *three[4] = {in, in + 3 * in_row, in + 6 * in_row, in + 9 * in_row};
+    for (int64_t d = 0; d < depth; d++, right += step) {
         vector row[2];
-        if (half) __builtin_prefetch((const uint16_t *)right + (d + AHEAD) * right_row); /* also beyond the page */
-        for (int c = 0; c < vectors; c++)
-            row[c] = half ? widen((const uint16_t *)right + d * right_row + c * VECTOR)
-                          : load((const float *)right + d * right_row + c * VECTOR);
+        if (half) __builtin_prefetch(right + AHEAD * step); /* also beyond the page */
+        if (half) widen(right, row);
+        for (int c = 0; c < vectors && !half; c++) row[c] = load((const float *)right + c * VECTOR);
+        for (int g = 0; 3 * g < lanes; g++) __asm__("" : "+r"(three[g])); /* nothing, and not seen through */
         for (int l = 0; l < lanes; l++) {
-            const vector x = spread(in[l * in_row + d]);
+            const vector x = spread(three[l / 3][l % 3 * in_row]);
             for (int c = 0; c < vectors; c++) sums[l][c] += x * row[c];
         }
+        for (int g = 0; 3 * g < lanes; g++) three[g]++;
     }
     for (int l = 0; l < lanes; l++)
         for (int c = 0; c < vectors; c++) store(out + l * out_row + c * VECTOR, sums[l][c]);
 }
 
+/* Rows in tiles that are as even as can be. */
 static inline __attribute__((always_inline)) void tiles(
-    float *out, int64_t out_row, const float *in, int64_t in_row, const void *right, int64_t right_row, int64_t depth,
+    float *out, int64_t out_row, const float *in, int64_t in_row, const void *right, int64_t step, int64_t depth,
     int64_t rows, const int vectors, const int half, const int add) {
-#define TILE(lanes) tile(out, out_row, in, in_row, right, right_row, depth, lanes, vectors, half, add)
-    for (; rows > 0; rows -= LANES, out += LANES * out_row, in += LANES * in_row) switch (rows) {
-        case 1: TILE(1); break;
-        case 2: TILE(2); break;
-        case 3: TILE(3); break;
-        case 4: TILE(4); break;
-        case 5: TILE(5); break;
+#define TILE(lanes) \
+    case lanes: \
+        tile(out, out_row, in, in_row, right, step, depth, lanes, vectors, half, add); \
+        break
+    for (int64_t left = (rows + LANES - 1) / LANES; left > 0; left--) {
+        const int64_t lanes = (rows + left - 1) / left;
+        switch (lanes) {
+            TILE(1);
+            TILE(2);
+            TILE(3);
+            TILE(4);
+            TILE(5);
+            TILE(6);
 #if LANES > 6
-        case 6: TILE(6); break;
-        case 7: TILE(7); break;
+            TILE(7);
+            TILE(8);
 #endif
-        default: TILE(LANES);
+#if LANES > 8
+            TILE(9);
+            TILE(10);
+            TILE(11);
+            TILE(12);
+#endif
         }
+        rows -= lanes, out += lanes * out_row, in += lanes * in_row;
+    }
 #undef TILE
 }
 
@@ -65,24 +82,18 @@ typedef struct {
 
 static void product_task(const product *p, const linear *layer, int64_t panel, int64_t first, int64_t rows, float *out) {
     const float *in = p->in + first * p->in_row;
-    const char *right = (const char *)layer->panels + panel * layer->depth * PANEL * (layer->half ? 2 : 4);
-    for (int64_t row = 0; row < rows; row++)
+    const int64_t step = PANEL * (layer->half ? 2 : 4);
+    const char *right = (const char *)layer->panels + panel * layer->depth * step;
+    for (int64_t row = 0; row < rows && layer->bias; row++)
         for (int c = 0; c < PANEL; c++) {
             float *to = out + row * p->out_row + c;
-            *to = (p->add ? *to : 0) + (layer->bias ? layer->bias[panel * PANEL + c] : 0);
+            *to = (p->add ? *to : 0) + layer->bias[panel * PANEL + c];
         }
-    if (!layer->half)
-        tiles(out, p->out_row, in, p->in_row, right, PANEL, layer->depth, rows, 2, 0, 1);
-    else if (rows <= 2 * LANES)
-        tiles(out, p->out_row, in, p->in_row, right, PANEL, layer->depth, rows, 2, 1, 1);
-    else
-        for (int64_t at = 0; at < layer->depth; at += DEPTH) {
-            float wide[DEPTH * PANEL] __attribute__((aligned(64)));
-            const int64_t depth = layer->depth - at < DEPTH ? layer->depth - at : DEPTH;
-            const uint16_t *from = (const uint16_t *)right + at * PANEL;
-            for (int64_t i = 0; i < depth * PANEL; i += VECTOR) store(wide + i, widen(from + i));
-            tiles(out, p->out_row, in + at, p->in_row, wide, PANEL, depth, rows, 2, 0, 1);
-        }
+#define TILES(half, add) tiles(out, p->out_row, in, p->in_row, right, step, layer->depth, rows, 2, half, add)
+    const int add = p->add || layer->bias;
+    if (layer->half) add ? TILES(1, 1) : TILES(1, 0);
+    else add ? TILES(0, 1) : TILES(0, 0);
+#undef TILES
 }
 
 static void product_work(void *data) {

@@ -2,7 +2,8 @@
 
 Concept: a weight lies in panels of columns, each of which is read once for a block of rows. A weight whose numbers are
 bfloat16 in truth, as those of most published models are, is kept as bfloat16 and widened when it is read: few rows take as
-long as reading the weights, so that half the memory is half the time. Invariant: nothing is rounded on the way in.
+long as reading the weights, so that half the memory is half the time. A row of such a panel lies in words, each of a number
+of its first half and one of its second, so that one operation widens a half. Invariant: nothing is rounded on the way in.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class NativeLinear(nn.Linear):
 
 
 def panels_of(weight: torch.Tensor) -> torch.Tensor:
-    """Return a weight (out x in) as panels x in x columns, zeros after the last; bfloat16 if that says it all."""
+    """Return a weight (out x in) as panels x in x columns, zeros after the last; bfloat16 if that says it all.
+
+    Then the columns of a panel's two halves alternate.
+    """
     columns = library().panel
     halves = weight.to(torch.bfloat16)
     if torch.equal(halves.float(), weight):
@@ -58,7 +62,10 @@ def panels_of(weight: torch.Tensor) -> torch.Tensor:
     missing = -len(weight) % columns
     if missing:
         weight = torch.cat([weight, weight.new_zeros(missing, weight.shape[1])])
-    return weight.view(-1, columns, weight.shape[1]).transpose(1, 2).contiguous()
+    panels = weight.view(-1, columns, weight.shape[1])
+    if weight.dtype == torch.bfloat16:
+        panels = panels.view(len(panels), 2, -1, weight.shape[1]).transpose(1, 2).reshape(panels.shape)
+    return panels.transpose(1, 2).contiguous()
 
 
 def described(panels: torch.Tensor, bias: torch.Tensor | None = None) -> CLinear:

@@ -6,7 +6,7 @@
 
 #if defined(__AVX512F__)
 #define VECTOR 16
-#define LANES 8
+#define LANES 12
 #elif defined(__AVX__)
 #define VECTOR 8
 #define LANES 6
@@ -17,9 +17,8 @@
 #define PANEL (2 * VECTOR) /* columns of a weight that lie together, row after row */
 
 typedef float vector __attribute__((vector_size(4 * VECTOR), aligned(4)));
-typedef uint32_t words __attribute__((vector_size(4 * VECTOR)));
+typedef uint32_t words __attribute__((vector_size(4 * VECTOR), aligned(4)));
 typedef int32_t integers __attribute__((vector_size(4 * VECTOR)));
-typedef uint16_t halves __attribute__((vector_size(2 * VECTOR), aligned(2)));
 typedef float four __attribute__((vector_size(16)));
 typedef int32_t four_integers __attribute__((vector_size(16)));
 typedef void (*work)(void *);
@@ -29,8 +28,11 @@ static inline vector spread(float x) { return x - (vector){0}; }
 static inline vector load(const float *from) { return *(const vector *)from; }
 static inline void store(float *to, vector x) { *(vector *)to = x; }
 
-static inline vector widen(const uint16_t *from) {
-    return (vector)(__builtin_convertvector(*(const halves *)from, words) << 16);
+/* Widen a panel's row that is kept as bfloat16: its first half are the low halves of words, its second the high ones. */
+static inline void widen(const void *from, vector *row) {
+    const words both = *(const words *)from;
+    row[0] = (vector)(both << 16);
+    row[1] = (vector)(both & 0xffff0000u);
 }
 
 static inline vector larger(vector a, vector b) {
@@ -72,8 +74,8 @@ static inline float highest(vector x) {
 
 static inline vector rounded(vector x) { return (x + WHOLE) - WHOLE; }
 
-/* Return 2 to the power of x + by, to within 2e-7 of it, where by is whole; 0 below 2^-125, no more than 2^126, and no number
- * where x is none or infinite. Invariant: what it is for one `by` is what it is for another one, times a power of two. */
+/* Return 2 to the power of x + by, to within 2e-7 of it, where by is whole and x + by at most 126; 0 below 2^-126, and no
+ * number where x is none or infinite. Invariant: what it is for one `by` is what it is for another one, times a power of two. */
 static inline vector power(vector x, float by) {
     const vector near = rounded(x), rest = x - near;
     vector sum = spread(1.54035304e-4f); /* the Taylor series of 2^rest, rest at most a half */
@@ -83,12 +85,8 @@ static inline vector power(vector x, float by) {
     sum = sum * rest + 2.40226507e-1f;
     sum = sum * rest + 6.93147181e-1f;
     sum = sum * rest + 1.0f;
-    vector whole = near + by;
-    const integers nothing = whole < -125.0f;
-    whole = -larger(-larger(whole, spread(-125.0f)), spread(-126.0f));
-    const integers exponent = ((integers)(whole + WHOLE) - (integers)spread(WHOLE)) << 23;
-    const integers number = rest == rest;
-    return (vector)((((integers)sum + exponent) & ~nothing & number) | ((integers)rest & ~number));
+    const vector whole = larger(spread(-127.0f), near + by); /* of which the exponent is made, 0 for -127 */
+    return sum * (vector)((words)(whole + (WHOLE + 127.0f)) << 23);
 }
 
 static void share(work todo, void *data, int64_t *next, team all, unsigned threads) {
