@@ -71,12 +71,20 @@ static inline void turn(float *turned, const float *keys, const float *values, i
         for (int d = 0; d < WIDTH; d++) turned[d * KEYS + at + key] = keys[key * WIDTH + d];
 }
 
+/* Return whether any of KEYS scores is no number. */
+static inline int any_is_none(const float *scores) {
+    vector sum = load(scores);
+    for (int key = VECTOR; key < KEYS; key += VECTOR) sum += load(scores + key);
+    const float all = total(sum);
+    return all != all;
+}
+
 /* Turn a lane's scores of KEYS positions into weights relative to 2^most; return what earlier sums are multiplied with. */
 static inline float weigh(float *scores, float *most, vector *whole) {
     vector high = load(scores);
     for (int key = VECTOR; key < KEYS; key += VECTOR) high = larger(high, load(scores + key));
     const float own = highest(high), higher = own > *most ? highest(rounded(spread(own))) : *most;
-    if (own <= UNSEEN) {
+    if (own <= UNSEEN && !any_is_none(scores)) {
         memset(scores, 0, KEYS * sizeof(float));
         return 1;
     }
@@ -162,6 +170,6 @@ static void read_items(void *data) {
 }
 
 static void attend_all(attention *p, team all, unsigned threads) {
-    share(write_rows, p, &p->next, all, p->rows > 2 * LANES ? threads : 1); /* few are copied before a team has begun */
+    share(write_rows, p, &p->next, all, p->rows > 2 * FEW ? threads : 1);
     share(read_items, p, &p->next, all, threads);
 }

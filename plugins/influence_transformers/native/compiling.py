@@ -28,6 +28,8 @@ from influence_cli.api import cache_folder
 _log = logging.getLogger(__name__)
 _SECONDS = 120
 _FLAGS = ("-O3", "-fno-fast-math", "-std=gnu11", "-shared", "-fPIC")
+_ALIKE = "--param=avoid-fma-max-bits=0"
+"""For some processors gcc takes products and sums apart in some loops and not in others, and a row's bits with them."""
 _BY_OTHERS = 0o022
 """The bits of a folder's mode that let others write to it."""
 
@@ -44,7 +46,7 @@ def compiled(source: Path, settings: Mapping[str, int]) -> ctypes.CDLL:
     """
     failed: CompileError | None = None
     for compiler in _compilers():
-        for more in ((_native(),), ()):
+        for more in ((_native(), _ALIKE), (_native(),), ()):
             try:
                 return _compiled(
                     compiler, (*_FLAGS, *more, *(f"-D{n}={v}" for n, v in sorted(settings.items()))), source

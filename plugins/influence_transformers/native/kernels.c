@@ -71,9 +71,9 @@ static void gate_rows(void *data) {
     for (int64_t row; (row = take(&p->next, 1)) < p->attention->rows;) {
         float *gate = p->t + row * 2 * p->inner;
         for (int64_t i = 0; i < p->inner; i += VECTOR) {
-            const vector x = load(gate + i);
-            const vector by = power(-larger(spread(-126.0f), x * LOG2_E), 0) + 1.0f; /* no number stays none */
-            store(gate + i, x / by * load(gate + p->inner + i));
+            /* Beyond these limits it is 0 and x itself. What is no number stays none: `larger` returns its second then. */
+            const vector x = larger(spread(-87.3f), load(gate + i)), within = -larger(spread(-88.0f), -x);
+            store(gate + i, x / (power(within * -LOG2_E, 0) + 1.0f) * load(gate + p->inner + i));
         }
     }
 }
@@ -102,7 +102,7 @@ void decode(decoder *p, team all, unsigned threads) {
     attention *a = p->attention;
     const int64_t queries = a->heads * a->repeat * WIDTH, all_heads = queries + 2 * a->heads * WIDTH;
     int64_t rows = a->rows;
-    const unsigned some = rows > LANES ? threads : 1;
+    const unsigned some = rows > FEW ? threads : 1;
     a->q = p->t, a->k = p->t + queries, a->v = a->k + a->heads * WIDTH;
     a->q_row = a->k_row = a->v_row = all_heads;
     a->q_head = a->k_head = a->v_head = WIDTH;

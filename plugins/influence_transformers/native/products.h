@@ -15,10 +15,11 @@ static inline __attribute__((always_inline)) void tile(
     for (int l = 0; l < lanes; l++)
         for (int c = 0; c < vectors; c++) sums[l][c] = add ? load(out + l * out_row + c * VECTOR) : (vector){0};
     /* Three lanes share an address that grows. Left to itself, a compiler keeps one a lane, more than there are registers. */
-    const float *three[4] = {in, in + 3 * in_row, in + 6 * in_row, in + 9 * in_row};
+    const float *three[4];
+    for (int g = 0; 3 * g < lanes; g++) three[g] = in + 3 * g * in_row;
     for (int64_t d = 0; d < depth; d++, right += step) {
         vector row[2];
-        if (half) __builtin_prefetch(right + AHEAD * step); /* also beyond the page */
+        if (half) __builtin_prefetch(right + AHEAD * step); /* also beyond the page, where the processor's own end */
         if (half) widen(right, row);
         for (int c = 0; c < vectors && !half; c++) row[c] = load((const float *)right + c * VECTOR);
         for (int g = 0; 3 * g < lanes; g++) __asm__("" : "+r"(three[g])); /* nothing, and not seen through */
@@ -89,11 +90,13 @@ static void product_task(const product *p, const linear *layer, int64_t panel, i
             float *to = out + row * p->out_row + c;
             *to = (p->add ? *to : 0) + layer->bias[panel * PANEL + c];
         }
-#define TILES(half, add) tiles(out, p->out_row, in, p->in_row, right, step, layer->depth, rows, 2, half, add)
+#define TAKE(half, add) tiles(out, p->out_row, in, p->in_row, right, step, layer->depth, rows, 2, half, add)
     const int add = p->add || layer->bias;
-    if (layer->half) add ? TILES(1, 1) : TILES(1, 0);
-    else add ? TILES(0, 1) : TILES(0, 0);
-#undef TILES
+    if (layer->half && add) TAKE(1, 1);
+    else if (layer->half) TAKE(1, 0);
+    else if (add) TAKE(0, 1);
+    else TAKE(0, 0);
+#undef TAKE
 }
 
 static void product_work(void *data) {

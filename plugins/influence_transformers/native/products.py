@@ -64,7 +64,7 @@ def panels_of(weight: torch.Tensor) -> torch.Tensor:
         weight = torch.cat([weight, weight.new_zeros(missing, weight.shape[1])])
     panels = weight.view(-1, columns, weight.shape[1])
     if weight.dtype == torch.bfloat16:
-        panels = panels.view(len(panels), 2, -1, weight.shape[1]).transpose(1, 2).reshape(panels.shape)
+        panels = panels.view(len(panels), 2, columns // 2, weight.shape[1]).transpose(1, 2).reshape(panels.shape)
     return panels.transpose(1, 2).contiguous()
 
 

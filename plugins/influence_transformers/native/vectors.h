@@ -15,6 +15,9 @@
 #define LANES 8
 #endif
 #define PANEL (2 * VECTOR) /* columns of a weight that lie together, row after row */
+#define FEW 8 /* rows of which a small step takes less time than a team of threads takes to begin */
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "of two bfloat16 in a word the first is the lower half");
 
 typedef float vector __attribute__((vector_size(4 * VECTOR), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(4 * VECTOR), aligned(4)));
@@ -74,8 +77,9 @@ static inline float highest(vector x) {
 
 static inline vector rounded(vector x) { return (x + WHOLE) - WHOLE; }
 
-/* Return 2 to the power of x + by, to within 2e-7 of it, where by is whole and x + by at most 126; 0 below 2^-126, and no
- * number where x is none or infinite. Invariant: what it is for one `by` is what it is for another one, times a power of two. */
+/* Return 2 to the power of x + by, to within 2e-7 of it, where by is whole and x + by at most 126; no number where x is none
+ * or infinite. Invariant: what it is for one `by` is what it is for another one, times a power of two; not so below 2^-126,
+ * where there are fewer digits, and zeros from 2^-126.5 on. */
 static inline vector power(vector x, float by) {
     const vector near = rounded(x), rest = x - near;
     vector sum = spread(1.54035304e-4f); /* the Taylor series of 2^rest, rest at most a half */
