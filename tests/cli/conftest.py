@@ -13,6 +13,17 @@ from typer.testing import CliRunner
 from influence_cli.cli import output
 from influence_cli.cli.app import build_app
 
+RATES_SHORT = """
+choices:
+  - {role: preference, reply: '(?s)^(?:\\S+\\s+){0,19}\\S+$', weights: {"10": 1}}
+  - {role: preference, weights: {"2": 1}}
+  - {role: veto, weights: {"0": 1}}
+"""
+"""A rater with a known optimum: replies of at most twenty words."""
+BRIEF = ("--samples", "4", "--turns", "1", "--no-veto", "--set", "evaluation.samples=8")
+SMALL = (*BRIEF, "--iterations", "3")
+"""Settings of a training that is over in a moment: without its iterations, and of three."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -103,3 +114,22 @@ def script(place):
         return f"scripted:{place / name}"
 
     return write
+
+
+@pytest.fixture
+def train(influence, tiny_folder, script):
+    """Train in the tiny environment by heart; it is over in a moment."""
+    rater = script(RATES_SHORT, "rater.yaml")
+
+    def run(*arguments: object, algo="scripted", more=SMALL):
+        fixed = ("--env", tiny_folder, "-m", "scripted:demo", "--preference", rater, "--algo", algo, *more)
+        return influence("train", *fixed, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def trained(train, place):
+    answer = train("--out", "made", "--json")
+    assert answer.code == 0, answer.stderr
+    return answer.document
