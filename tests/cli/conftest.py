@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 
 from influence_cli.cli import output
 from influence_cli.cli.app import build_app
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import open_run
 
+JUDGE = ("--judge", "scripted:demo")
 RATES_SHORT = """
 choices:
   - {role: preference, reply: '(?s)^(?:\\S+\\s+){0,19}\\S+$', weights: {"10": 1}}
@@ -37,6 +40,12 @@ class Answer:
     @property
     def document(self):
         return json.loads(self.stdout)
+
+
+def rows(run, sql: str) -> list[tuple]:
+    """What ``sql`` finds in the run in the folder ``run``."""
+    with RunReader(open_run(run)) as reader:
+        return [tuple(row) for row in reader.rows(sql)]
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +139,7 @@ def train(influence, tiny_folder, script):
 
 @pytest.fixture
 def trained(train, place):
+    """What ``influence train`` says of three iterations, called ``made``."""
     answer = train("--out", "made", "--json")
     assert answer.code == 0, answer.stderr
     return answer.document
