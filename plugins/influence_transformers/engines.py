@@ -30,7 +30,7 @@ from influence_transformers.native.passes import NativeRunner
 from influence_transformers.options import MIB, TransformersOptions
 from influence_transformers.trial import PassRunner, try_packed
 
-_CPU_CACHE_MIB, _CPU_CACHE_BESIDE_FLOAT32_MIB = 1600, 1088
+_CPU_CACHE_MIB, _CPU_CACHE_BESIDE_FLOAT32_MIB = 1536, 1088
 """Room for keys and values on a processor: the weights of a small model beside it, kept as bfloat16 or as float32, and all
 else stay below 2.5 GB."""
 _GPU_SHARE = 0.7

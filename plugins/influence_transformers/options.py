@@ -22,7 +22,7 @@ class TransformersOptions(Frozen):
     cache_mib: int | None = Field(
         default=None,
         ge=16,
-        description="Memory for keys and values; default: 1600 on cpu (1088 where torch computes), 70 % of a GPU's.",
+        description="Memory for keys and values; default: 1536 on cpu (1088 where torch computes), 70 % of a GPU's.",
     )
     max_rows: int | None = Field(
         default=None, ge=16, description="Most tokens computed at once; default: 512, 8192 on cuda."
