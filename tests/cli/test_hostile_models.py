@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influence_cli.environments.environment import transcript
+from influence_cli.environments.layout import transcript
 from influence_cli.schemas.messages import Message, ToolCall
 from influence_cli.testing.server import serve
 

@@ -1,28 +1,12 @@
 """``influence score``: what is asked, what is shown, and how it ends."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import pytest
-from tests.waiting import told, wait_until
 
-from influence_cli.store.labels import LabelRecord, write_label
-from influence_cli.store.reader import RunReader
-from influence_cli.store.run_directory import open_run
 from influence_cli.testing.server import serve
 
-CONCURRENCY = 4
-JUDGE = ("--judge", "scripted:demo")
+from .conftest import JUDGE, rows
+
 NOWHERE = "http://127.0.0.1:9/v1"
-
-
-def rows(run, sql):
-    with RunReader(open_run(run)) as reader:
-        return [tuple(row) for row in reader.rows(sql)]
 
 
 def test_without_names_core_rubrics_and_what_needs_no_judge(influence, made_run):
@@ -136,16 +120,6 @@ def test_a_dry_run_says_what_it_takes_and_does_nothing(influence, made_run):
     assert "Nothing was done" in shown.stdout
 
 
-def test_a_used_up_budget_ends_with_code_three_and_the_same_command_goes_on(influence, made_run):
-    stopped = influence(
-        "score", made_run, "--with", "harm", *JUDGE, "--max-tokens", "600", "--concurrency", "1", "--json"
-    )
-    assert (stopped.code, stopped.document["state"], stopped.document["reason"]) == (3, "stopped", "tokens")
-    rest = influence("score", made_run, "--with", "harm", *JUDGE, "--json")
-    assert rest.code == 0
-    assert rest.document["scores"]["known"] == stopped.document["scores"]["asked"]
-
-
 def test_too_many_failures_end_with_code_one_and_are_shown(influence, made_run, script):
     failing = script("failures: [{role: judge, kind: timeout, share: 0.5}]")
     answer = influence("score", made_run, "--with", "core", "--judge", failing)
@@ -248,44 +222,6 @@ def test_a_batch_from_the_command_line(influence, made_run):
         assert (large.code, "The batch may take" in large.stderr) == (2, True)
 
 
-def test_calibrate_reads_the_labels_that_the_viewer_stored_and_export_wrote(influence, made_run):
-    influence("score", made_run, "--with", "harm", *JUDGE)
-    directory = open_run(made_run)
-    given = rows(made_run, "SELECT episode_id, turn, CAST(round(value) AS INTEGER) FROM score")
-    for number, turn, value in given:
-        write_label(directory, LabelRecord(episode_id=number, turn=turn, rubric="harm", value=str(value), author="ada"))
-    flagged = {"rubric": "honest", "note": 'odd, "very"\nodd', "flag": True, "author": "ada"}
-    write_label(directory, LabelRecord(episode_id=given[0][0], **flagged))
-    told = influence("export", made_run, "--to", "labels", "--out", "labels.csv")
-    assert told.code == 0, told.stderr
-    answer = influence("score", "calibrate", made_run, "--labels", "labels.csv", "--json")
-    assert answer.code == 0, answer.stderr
-    assert (answer.document["labels"], answer.document["annotators"]) == (len(given), 1)
-    (pair,) = answer.document["agreement"]
-    assert {pair["a"]["name"], pair["b"]["name"]} == {"scripted:demo/distribution", "people"}
-    assert pair["weighted_kappa"]["value"] > 0.9
-
-
-def test_calibrate_shows_agreement_and_the_largest_differences(influence, made_run, place):
-    influence("score", made_run, "--with", "harm", *JUDGE)
-    lines = ["episode,rubric,label,annotator"]
-    for number, value in rows(made_run, "SELECT episode_id, round(value) FROM score"):
-        lines += [f"{number},harm,{value:g},ada", f"{number},harm,{11 - value:g},bob"]
-    (place / "labels.csv").write_text("\n".join(lines))
-    found = influence("score", "calibrate", made_run, "--labels", "labels.csv", "--json").document
-    assert (found["schema"], found["labels"], found["annotators"]) == ("influence.score.calibrate/1", 16, 2)
-    by_pair = {(e["a"]["name"], e["b"]["name"]): e for e in found["agreement"]}
-    judge = "scripted:demo/distribution"
-    assert by_pair[judge, "ada"]["weighted_kappa"]["value"] > 0.9
-    assert by_pair[judge, "bob"]["spearman"]["value"] < -0.9
-    assert ("ada", "bob") in by_pair
-    shown = influence("score", "calibrate", made_run, "--labels", "labels.csv")
-    assert "Largest differences to people" in shown.stdout
-    assert "base rates last" in shown.stdout
-    wrong = influence("score", "calibrate", made_run, "--labels", "nowhere.csv")
-    assert wrong.code == 2
-
-
 def test_rubrics_are_listed_and_shown(influence):
     found = influence("score", "rubrics", "--json").document
     assert {"harm", "veto-binary-negative"} <= {rubric["id"] for rubric in found["rubrics"]}
@@ -305,109 +241,6 @@ def test_scorers_stand_among_the_plugins(influence):
     listed = influence("plugins", "list", "--json").document["components"]
     assert ("scorer", "tool-truth") in {(each["kind"], each["name"]) for each in listed}
     assert "window" in influence("plugins", "show", "lexical-diversity").stdout
-
-
-def test_ctrl_c_stores_what_is_in_flight_and_ends_with_code_three(made_run):
-    env = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
-    with serve(latency=0.2, models=["test-model"]) as server:
-        command = [
-            sys.executable, "-m", "influence_cli", "score", str(made_run), "--with", "core,veto", "--json",
-            "--judge", "openai:test-model", "--base-url", server.base_url, "--concurrency", "2",
-        ]  # fmt: skip
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True)
-        end = time.monotonic() + 60
-        while server.stats()["requests"] < 8:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 3, stderr
-    found = json.loads(stdout)
-    assert (found["state"], found["reason"]) == ("stopped", "signal")
-    assert rows(made_run, "SELECT count(*) FROM score") == [(found["scores"]["asked"],)]
-    assert "the same command goes on" in stderr or "Stopping" in stderr
-
-
-SCORING = """
-from influence_cli.scoring import running
-running.GRACE = {grace}
-from influence_cli.__main__ import main
-main()
-"""
-
-
-@pytest.fixture
-def scoring(made_run):
-    """Score with a judge that takes far longer than the test, and return the process once it has been asked."""
-    started = []
-
-    def start(grace: float) -> subprocess.Popen:
-        asked = ("--with", "harm", "--judge", "scripted:demo", "-o", "latency=60", "--json")
-        command = [sys.executable, "-c", SCORING.format(grace=grace), "score", str(made_run), *asked]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        told(process, "Judging")
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def test_after_ctrl_c_what_is_in_flight_has_some_seconds_and_no_more(scoring, made_run):
-    process = scoring(0.3)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=100)
-    assert process.returncode == 3, stderr
-    assert "Stopping: what is in flight gets 10 s to finish; once more to stop now." in stderr
-    assert json.loads(stdout)["reason"] == "signal"
-    assert rows(made_run, "SELECT count(*) FROM score") == [(0,)]
-
-
-def test_a_second_ctrl_c_ends_at_once(scoring):
-    process = scoring(60)
-    process.send_signal(signal.SIGINT)
-    told(process, "Stopping:")
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=100)
-    assert (process.returncode, json.loads(stdout)["state"]) == (3, "stopped"), stderr
-    assert "Traceback" not in stderr
-
-
-@pytest.mark.timeout(180)
-def test_kill_in_the_middle_and_only_what_is_missing_is_asked(made_run):
-    """The server counts: what the second sitting repeats is at most what was in flight when the first one was killed."""
-    env = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
-    with serve(latency=0.1, models=["test-model"]) as server:
-        command = [
-            sys.executable, "-m", "influence_cli", "score", str(made_run), "--with", "core,veto", "--json", "-q",
-            "--judge", "openai:test-model", "--base-url", server.base_url, "--concurrency", str(CONCURRENCY),
-        ]  # fmt: skip
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
-        end = time.monotonic() + 60
-        while server.stats()["requests"] < 40:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        process.send_signal(signal.SIGSTOP)  # so that it takes no answer and asks nothing while the server is looked at
-        wait_until(lambda: server.stats()["in_flight"] == 0)
-        answered = sum(server.bodies().values())
-        process.kill()
-        process.communicate()
-        stored = rows(made_run, "SELECT count(*) FROM score")[0][0]
-        assert stored > 0
-        server.configure(latency=0.0)
-        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-        assert done.returncode == 0, done.stderr
-        scores = json.loads(done.stdout)["scores"]
-        assert (scores["known"], scores["failed"]) == (stored, {})
-        repeated = sum(server.bodies().values()) - len(server.bodies())
-    everything = rows(made_run, "SELECT count(*) FROM score")[0][0]
-    assert everything == stored + scores["asked"]
-    assert repeated <= answered - stored  # a score may take a second look
-    assert repeated <= CONCURRENCY * everything // 8  # of the eight conversations, so many were being judged
 
 
 def test_a_limit_that_nothing_can_count_is_none(influence, made_run):

@@ -11,18 +11,14 @@ from tests.waiting import wait_until
 
 from influence_cli.errors import InfluenceError
 from influence_cli.store.check import check_run
-from influence_cli.store.reader import RunReader
 from influence_cli.store.run_directory import open_run
+
+from .conftest import rows
 
 SCORES = (
     "SELECT e.scenario, e.initial_state, e.sample, s.turn, s.rubric, s.judge, s.method, s.value, s.mass, s.usable FROM score s"
     " JOIN episode e ON e.id = s.episode_id ORDER BY 1, 2, 3, 4, 5, 6"
 )
-
-
-def rows(run, sql: str) -> list[tuple]:
-    with RunReader(open_run(run)) as reader:
-        return [tuple(row) for row in reader.rows(sql)]
 
 
 def score(influence, run, *arguments):

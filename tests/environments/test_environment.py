@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influence_cli.environments.environment import Episode, answer_line, sigmoid, transcript
+from influence_cli.environments.environment import Episode, sigmoid
+from influence_cli.environments.layout import answer_line, transcript
 from influence_cli.errors import UnknownNameError
 from influence_cli.schemas.messages import Message
 from influence_cli.schemas.requests import Distribution

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influence_cli.environments.environment import transcript
+from influence_cli.environments.layout import transcript
 from influence_cli.environments.tools import answer_call
 from influence_cli.schemas.environment import Tool, ToolOutcome
 from influence_cli.schemas.messages import Message, ToolCall

@@ -21,6 +21,11 @@ from influence_cli.simulation.calls import Run
 from influence_cli.simulation.models import RoleModel
 from influence_cli.simulation.runner import Runner, start_tally
 
+LATER = (
+    "choices: [{role: transition, contains: 'A week later', weights: {stay: 1}},"
+    " {role: transition, weights: {later: 1}}, {weights: {'1': 1}}]"
+)
+"""The state changes after the first turn, once."""
 ROLES = ("agent", "user", "preference", "transition", "veto")
 
 

@@ -75,6 +75,26 @@ class Toy:
     said: str = ""
 
 
+def strength(config):
+    return config.algorithm.options["strength"]
+
+
+def good(config):
+    """A run that does the better, the larger its strength."""
+    return Toy(rewards=(5.0, 5.0 + strength(config)), gap=strength(config))
+
+
+def values(outcome):
+    return [trial.readings[0].value for trial in outcome.trials if trial.readings]
+
+
+class GivesUp(Random):
+    """A searcher that gives up whatever is below 5.5 after iteration 1."""
+
+    def report(self, number, step, value):
+        return step == 1 and value < 5.5
+
+
 async def ended(cancelled):
     return 0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from influence_cli.backends.together import together
-from influence_cli.environments.environment import answer_line
+from influence_cli.environments.layout import answer_line
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import ChatMessage
 from influence_cli.schemas.requests import ChoiceRequest, Distribution, GenerateRequest, Generation, Sampling, Usage

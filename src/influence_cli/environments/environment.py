@@ -7,15 +7,12 @@ read the same preamble and transcript first and their own question last.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
-import orjson
-
+from influence_cli.environments.layout import answer_line, chat, transcript
 from influence_cli.environments.templates import compile_template
 from influence_cli.environments.tools import ToolResult, answer_call, filled_call, offered_tools
 from influence_cli.environments.variables import drawn_for, variables_of
@@ -37,10 +34,6 @@ from influence_cli.seeding import derive_seed, unit_draw
 
 PROBE_PREFACE = "(A question aside, which nobody in this conversation hears. Answer for yourself, as this person.)"
 """Stands before a probe's question, so that it is not taken for a part of the conversation."""
-_GAP = r"[\s/\uff0f\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]*"
-_FENCE = re.compile(rf"[<\uff1c\ufe64](?={_GAP}(?:user|agent|tool|system)(?![A-Za-z0-9_]))", re.IGNORECASE)
-_CALLS = re.compile(r"\[(?=\s*calls\b)", re.IGNORECASE)
-_TOOL_NAME = re.compile(r"[\w.:/-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -235,12 +228,12 @@ class Episode:
         """Return what the model of ``role`` is asked after ``messages``, in ``state``."""
         if role == "agent":
             head = [ChatMessage(role="system", content=self._text(state, "agent"))]
-            return (*head, *_chat(messages, me="agent", tools=self.spec.roles.agent.sees_tools))
+            return (*head, *chat(messages, me="agent", tools=self.spec.roles.agent.sees_tools))
         if role == "user":
             head = [ChatMessage(role="system", content=self._text(state, "user"))]
             if begin := self._render("begin", self.spec.roles.user.begin):
                 head.append(ChatMessage(role="user", content=begin))
-            return (*head, *_chat(messages, me="user", tools=self.spec.roles.user.sees_tools))
+            return (*head, *chat(messages, me="user", tools=self.spec.roles.user.sees_tools))
         question = f"{self._text(state, role)}\n{answer_line(self.choices(role, state))}"
         return self.judge_prompt(messages, question, tools=self._judge(role).sees_tools)
 
@@ -347,62 +340,3 @@ def sigmoid(x: float) -> float:
     if x >= 0:
         return 1.0 / (1.0 + math.exp(-x))
     return math.exp(x) / (1.0 + math.exp(x))
-
-
-def answer_line(choices: Sequence[str]) -> str:
-    """Return the sentence that tells a judge what it may answer."""
-    try:
-        numbers: list[int] = [int(choice) for choice in choices]
-    except ValueError:
-        numbers = []
-    if len(choices) == 2:
-        return f"Answer only with {choices[0]} or {choices[1]}."
-    if numbers and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-        return f"Answer only with a whole number from {numbers[0]} to {numbers[-1]}."
-    return f"Answer only with one of: {', '.join(choices)}."
-
-
-def transcript(messages: Iterable[Message], *, tools: bool = False) -> str:
-    """Return the conversation as a judge reads it: neither tags nor calls of tools can be forged by what is said."""
-    lines = []
-    for message in messages:
-        if not tools and _only_tools(message):
-            continue
-        text = message.text
-        if tools:
-            text = "\n".join([_CALLS.sub("\u2039", text), *(_call_line(call) for call in message.tool_calls)]).strip()
-        text = _FENCE.sub("\u2039", text)
-        lines.append(f"<{message.speaker}>\n{text}\n</{message.speaker}>")
-    return "\n".join(lines)
-
-
-def _call_line(call: ToolCall) -> str:
-    """Return a call as judges read it, on one line whatever the model called the tool."""
-    name = call.name if _TOOL_NAME.fullmatch(call.name) else orjson.dumps(call.name).decode()
-    return f"[calls {name} {orjson.dumps(call.arguments).decode()}]"
-
-
-def _chat(messages: Iterable[Message], *, me: str, tools: bool) -> list[ChatMessage]:
-    """Return ``messages`` as a chat in which ``me`` is the assistant."""
-    chat: list[ChatMessage] = []
-    for message in messages:
-        if not tools and _only_tools(message):
-            continue
-        if message.speaker == "tool":
-            chat.append(ChatMessage(role="tool", content=message.text, tool_call_id=message.tool_call_id))
-        elif message.speaker == "system":
-            chat.append(ChatMessage(role="system", content=message.text))
-        else:
-            role: Literal["assistant", "user"] = "assistant" if message.speaker == me else "user"
-            calls = message.tool_calls if tools else ()
-            if not tools and chat and chat[-1].role == role:
-                whole = f"{chat[-1].content}\n\n{message.text}"
-                chat[-1] = ChatMessage(role=role, content=whole)
-                continue
-            chat.append(ChatMessage(role=role, content=message.text, tool_calls=calls))
-    return chat
-
-
-def _only_tools(message: Message) -> bool:
-    """Return whether a message holds nothing for those who do not see tools."""
-    return message.speaker == "tool" or bool(message.tool_calls and not message.text.strip())

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from influence_cli.backends.logprobs import count_answers
-from influence_cli.environments.environment import answer_line
+from influence_cli.environments.layout import answer_line
 from influence_cli.errors import CallFailedError, FailureKind, InfluenceError
 from influence_cli.schemas.messages import ChatMessage
 from influence_cli.schemas.records import CallRecord, ScoreRecord

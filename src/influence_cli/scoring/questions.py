@@ -15,7 +15,8 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
-from influence_cli.environments.environment import PROBE_PREFACE, Episode, transcript
+from influence_cli.environments.environment import PROBE_PREFACE, Episode
+from influence_cli.environments.layout import transcript
 from influence_cli.schemas.messages import ChatMessage, Message, ToolCall
 from influence_cli.schemas.records import WHOLE
 from influence_cli.schemas.rubrics import Rubric

@@ -13,7 +13,8 @@ from statistics import fmean
 from typing import Any
 
 from influence_cli.backends.together import together
-from influence_cli.environments.environment import Environment, Episode, answer_line
+from influence_cli.environments.environment import Environment, Episode
+from influence_cli.environments.layout import answer_line
 from influence_cli.environments.originality import grams, overlap
 from influence_cli.errors import CallFailedError, InfluenceError
 from influence_cli.schemas.messages import Message

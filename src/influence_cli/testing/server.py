@@ -30,9 +30,9 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from influence_cli.seeding import derive_seed, unit_draw
-from influence_cli.testing.answers import END, Speech, answer_choice, answer_text, answer_value, asked_choices
+from influence_cli.seeding import unit_draw
 from influence_cli.testing.batches import BatchDesk
+from influence_cli.testing.completions import PrefixCache, complete
 from influence_cli.testing.door import Door
 from influence_cli.testing.finetuning import FineTuning
 from influence_cli.testing.server_config import FAULTS, Fault, ServerConfig
@@ -44,8 +44,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 __all__ = ["ChatServer", "ServerConfig", "TestServer", "main", "serve"]
 
 _MOST_BODY = 64 * 2**20
-_SHORT_ANSWER = 32
-_RATING = tuple(str(number) for number in range(1, 11))
 _STATUS: dict[Fault, tuple[int, str, str]] = {
     "rate_limit": (429, "Rate limit reached for requests.", "rate_limit_exceeded"),
     "server_error": (500, "The server had an error while processing your request.", "server_error"),
@@ -84,7 +82,7 @@ class ChatServer:
         self.statuses = Counter[int]()
         self.injected = Counter[str]()
         self.bodies = Counter[str]()
-        self._read: set[tuple[str, ...]] = set()
+        self._cache = PrefixCache()
         self._desk.reset()
         self._vllm.reset()
         self._slots = asyncio.Semaphore(self.config.slots) if self.config.slots else None
@@ -191,17 +189,6 @@ class ChatServer:
         except Refusal as refusal:
             return refusal.status, orjson.loads(_refused(refusal).body)  # type: ignore[arg-type]
 
-    def _cached_tokens(self, messages: list[dict[str, Any]]) -> int:
-        """Return how many words of a prompt are the beginning of one read before, and remember this one."""
-        if not self.config.prefix_cache:
-            return 0
-        words = tuple(word for message in messages for word in str(message["content"]).split())
-        shared = 0
-        while shared < len(words) and words[: shared + 1] in self._read:
-            shared += 1
-        self._read.update(words[:length] for length in range(1, len(words) + 1))
-        return shared
-
     def _fault(self, number: int) -> Fault | None:
         if number < len(self.config.script):
             scripted = self.config.script[number]
@@ -294,98 +281,15 @@ class ChatServer:
             await asyncio.sleep(seconds)
 
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        messages = body["messages"]
-        prefix = ""
-        if self.config.continues and body.get("continue_final_message") and messages[-1]["role"] == "assistant":
-            prefix, messages = str(messages[-1]["content"]), messages[:-1]
-        key = derive_seed(self.config.seed, body["model"], orjson.dumps(messages, option=orjson.OPT_SORT_KEYS).decode())
-        count = int(body.get("n") or 1) if self.config.honours_n else 1
-        speeches = [self._speak(body, messages, key, prefix, index) for index in range(count)]
-        wants = bool(body.get("logprobs")) and self.config.logprobs
-        prompt = sum(4 + len(str(message["content"]).split()) for message in messages) + 3 + len(prefix.split())
-        cached = self._cached_tokens(messages)
-        completion = sum(len(speech.tokens) for speech in speeches)
-        self.tokens.update(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
-        choices = [
-            _choice(index, speech, body, top=self._shown(body) if wants else None)
-            for index, speech in enumerate(speeches)
-        ]
-        return {
-            "id": f"chatcmpl-{key:x}",
-            "object": "chat.completion",
-            "created": 0,
-            "model": body["model"],
-            "choices": choices,
-            "usage": {
-                "prompt_tokens": prompt,
-                "completion_tokens": completion,
-                "total_tokens": prompt + completion,
-                "prompt_tokens_details": {"cached_tokens": cached},
-            },
-        }
-
-    def _shown(self, body: dict[str, Any]) -> int:
-        asked = int(body.get("top_logprobs") or 0)
-        return asked if self.config.shows_top is None else min(asked, self.config.shows_top)
-
-    def _speak(self, body: dict[str, Any], messages: Any, key: int, prefix: str, index: int) -> Speech:
-        most = int(body.get("max_completion_tokens") or body.get("max_tokens") or 4096)
-        temperature = float(body.get("temperature", 1.0))
-        seed = int(body.get("seed") or 0) + index
-        lines = str(messages[-1]["content"]).strip().splitlines()
-        asked = asked_choices(lines[-1] if lines else "")
-        wanted = body.get("response_format") or {}
-        if wanted.get("type") == "json_schema":
-            value = orjson.dumps(answer_value(wanted["json_schema"]["schema"], derive_seed(key, seed))).decode()
-            return Speech((value,), (((value, 0.0),),), ended=True)
-        if body.get("logprobs") or (asked and most <= _SHORT_ANSWER):
-            return answer_choice(
-                key,
-                asked or _RATING,
-                prefix=prefix,
-                most=most,
-                seed=seed,
-                temperature=temperature,
-                split_numbers=self.config.split_numbers,
-                shows_end=self.config.shows_end,
-            )
-        if self.config.texts:
-            text = self.config.texts[derive_seed(key, seed) % len(self.config.texts)]
-            return Speech((text,), (((text, 0.0),),), ended=True)
-        least = int(body.get("min_tokens") or 0)
-        words = self.config.reply_words
-        return answer_text(key, least=least, most=most, seed=seed, temperature=temperature, words=words)
-
-
-def _choice(index: int, speech: Speech, body: dict[str, Any], *, top: int | None) -> dict[str, Any]:
-    text, finish = speech.text, "stop" if speech.ended else "length"
-    stops = body.get("stop") or []
-    for stop in [stops] if isinstance(stops, str) else stops:
-        text = text.partition(stop)[0]
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
-    last = body["messages"][-1]
-    for tool in body.get("tools") or ():
-        name = tool["function"]["name"]
-        if name in str(last["content"]) and last["role"] != "tool":
-            schema = tool["function"].get("parameters") or {}
-            arguments = orjson.dumps(answer_value(schema, derive_seed(str(last["content"])))).decode()
-            call = {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": arguments}}
-            message |= {"content": None, "tool_calls": [call]}
-            finish = "tool_calls"
-    logprobs = None
-    if top is not None:
-        logprobs = {
-            "content": [
-                {
-                    "token": token,
-                    "logprob": dict(place)[token],
-                    "bytes": None,
-                    "top_logprobs": [{"token": t, "logprob": p, "bytes": None} for t, p in place[:top]],
-                }
-                for token, place in zip((*speech.tokens, END), speech.places, strict=False)
-            ]
-        }
-    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
+        """Return the answer's body, and count its tokens."""
+        answer = complete(self.config, body, self._cache)
+        usage = answer["usage"]
+        self.tokens.update(
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+            cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
+        )
+        return answer
 
 
 def _bearer(request: web.Request) -> str:
