@@ -1,10 +1,12 @@
-"""Folders of environments in the published project's form: those among the fixtures, and small ones written by a test."""
+"""Folders of environments in the published project's form, and documents broken at random."""
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import strategies as st
 
 SMALL = {"histories": {"0": [{"role": "environment", "content": "Hello there."}]}}
 """The content of a file of the smallest scenario."""
@@ -28,3 +30,27 @@ def folder_of(path: Path, master, files) -> Path:
 @pytest.fixture(scope="module")
 def published(repository):
     return repository / "tests" / "fixtures" / "published"
+
+
+def broken(draw, value, odd):
+    """Return a document with one place dropped, renamed or given something ``odd``, as drawn."""
+    value = copy.deepcopy(value)
+    where = draw(st.sampled_from([place for place in _places(value) if place]))
+    parent = value
+    for key in where[:-1]:
+        parent = parent[key]
+    kind = draw(st.sampled_from(["drop", "odd", "rename"]))
+    if kind == "odd":
+        parent[where[-1]] = draw(odd)
+        return value
+    dropped = parent.pop(where[-1])
+    if kind == "rename" and isinstance(parent, dict):
+        parent[draw(st.text(max_size=6))] = dropped
+    return value
+
+
+def _places(value, here=()):
+    yield here
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        yield from _places(each, (*here, key))

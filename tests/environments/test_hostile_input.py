@@ -1,6 +1,5 @@
 """What bad input gets: one line in less than a second, never a traceback."""
 
-import copy
 import json
 import shutil
 import tempfile
@@ -15,6 +14,8 @@ from influence_cli.documents import read_document
 from influence_cli.environments.environment import Episode
 from influence_cli.environments.loading import load_environment
 from influence_cli.errors import InfluenceError
+
+from .conftest import broken
 
 
 @pytest.fixture
@@ -217,13 +218,6 @@ ODD = st.one_of(
 )  # fmt: skip
 
 
-def places(value, here=()):
-    yield here
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, each in items:
-        yield from places(each, (*here, key))
-
-
 @pytest.fixture(scope="module")
 def shipped(repository):
     """By environment: its main file and one scenario with two people, as data."""
@@ -238,22 +232,6 @@ def shipped(repository):
     return found
 
 
-def broken(draw, value):
-    value = copy.deepcopy(value)
-    where = draw(st.sampled_from([place for place in places(value) if place]))
-    parent = value
-    for key in where[:-1]:
-        parent = parent[key]
-    kind = draw(st.sampled_from(["drop", "odd", "rename"]))
-    if kind == "odd":
-        parent[where[-1]] = draw(ODD)
-    else:
-        dropped = parent.pop(where[-1])
-        if kind == "rename" and isinstance(parent, dict):
-            parent[draw(st.text(max_size=6))] = dropped
-    return value
-
-
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_shipped_environment_broken_at_random_loads_and_renders_or_is_refused(shipped, data):
@@ -261,7 +239,9 @@ def test_a_shipped_environment_broken_at_random_loads_and_renders_or_is_refused(
     files = dict(shipped[name])
     for _ in range(data.draw(st.integers(1, 3))):
         file = data.draw(st.sampled_from(sorted(files)))
-        files[file] = broken(data.draw, files[file]) if isinstance(files[file], dict) and files[file] else files[file]
+        files[file] = (
+            broken(data.draw, files[file], ODD) if isinstance(files[file], dict) and files[file] else files[file]
+        )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / name
         (folder / "scenarios").mkdir(parents=True)

@@ -1,6 +1,5 @@
 """The importer on odd folders and broken ones: a valid environment or one line, never a traceback."""
 
-import copy
 import json
 import tempfile
 import time
@@ -16,7 +15,7 @@ from influence_cli.environments.published.reading import read_json, read_yaml
 from influence_cli.environments.published.report import ImportReport
 from influence_cli.errors import InfluenceError
 
-from .conftest import SMALL, folder_of
+from .conftest import SMALL, broken, folder_of
 
 
 @pytest.mark.parametrize(
@@ -143,30 +142,6 @@ ODD = st.one_of(
 )  # fmt: skip
 
 
-def places(value, here=()):
-    yield here
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, each in items:
-        yield from places(each, (*here, key))
-
-
-def changed(draw, value):
-    """Return ``value`` with one place dropped, renamed or given something odd."""
-    value = copy.deepcopy(value)
-    where = draw(st.sampled_from([place for place in places(value) if place]))
-    parent = value
-    for key in where[:-1]:
-        parent = parent[key]
-    kind = draw(st.sampled_from(["drop", "odd", "rename"]))
-    if kind == "odd":
-        parent[where[-1]] = draw(ODD)
-        return value
-    dropped = parent.pop(where[-1])
-    if kind == "rename" and isinstance(parent, dict):
-        parent[draw(st.text(max_size=6))] = dropped
-    return value
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_folder_broken_at_random_gives_a_valid_environment_or_one_line(published, data):
@@ -176,9 +151,9 @@ def test_a_folder_broken_at_random_gives_a_valid_environment_or_one_line(publish
     for _ in range(data.draw(st.integers(1, 4))):
         name = data.draw(st.sampled_from([*sorted(contents), "master"]))
         if name == "master" and isinstance(master, dict) and master:
-            master = changed(data.draw, master)
+            master = broken(data.draw, master, ODD)
         elif name != "master" and isinstance(contents[name], dict) and contents[name]:
-            contents[name] = changed(data.draw, contents[name])
+            contents[name] = broken(data.draw, contents[name], ODD)
     with tempfile.TemporaryDirectory() as place:
         # JSON is YAML, so that odd keys and texts arrive as they are.
         source = folder_of(Path(place) / "src", json.dumps(master), contents)

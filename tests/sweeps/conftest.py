@@ -10,7 +10,7 @@ import pytest
 from influence_cli.launching.protocol import JobStatus
 from influence_cli.schemas.configs import RunManifest, SimulationConfig, TrainConfig
 from influence_cli.schemas.records import CallRecord, EpisodeKey, EpisodeRecord, JudgementRecord, TrajectoryEnd
-from influence_cli.schemas.sweeps import SweepConfig, SweepManifest
+from influence_cli.schemas.sweeps import SweepConfig, SweepManifest, TrialRecord
 from influence_cli.settings import resolve_settings
 from influence_cli.store.run_directory import MANIFEST, create_run, locked, open_run
 from influence_cli.sweeps.directory import SweepDirectory, create_sweep
@@ -51,6 +51,12 @@ def add_iteration(writer, iteration, reward, *, veto=0.1, tokens=10, split="held
             status="complete", reason="turn_limit", state="over", turns=1, mean_rating=rating, final_rating=rating, mean_veto=veto
         )  # fmt: skip
         writer.finish(episode, end)
+
+
+def begin_trial(directory, **known):
+    """Store a first trial that has begun, and what else is ``known`` of it, as a kill leaves it."""
+    with TrialStore(directory.path, write=True) as store:
+        store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0, **known))
 
 
 def made_run(path, config):

@@ -7,13 +7,11 @@ import pytest
 
 from influence_cli.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, InfluenceError
 from influence_cli.schemas.configs import TrainConfig
-from influence_cli.schemas.sweeps import TrialRecord
 from influence_cli.store.connection import connect
 from influence_cli.sweeps import watching
-from influence_cli.sweeps.records import TrialStore
 from influence_cli.sweeps.sweep import RETRIES
 
-from .conftest import Toy, ToyLauncher, add_iteration, good, made_run, strength, values
+from .conftest import Toy, ToyLauncher, add_iteration, begin_trial, good, made_run, strength, values
 
 
 def failing(times, code, said):
@@ -85,8 +83,7 @@ def test_a_trial_tried_again_that_fails_again_has_the_new_reason(make_sweep, hav
 def test_a_run_of_which_too_much_failed_is_not_taken_for_done(make_sweep, have):
     """As after a kill between the end of the run and the record of it."""
     directory = make_sweep(search={"strength": [0.1]})
-    with TrialStore(directory.path, write=True) as store:
-        store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0))
+    begin_trial(directory)
     config = directory.base | {"environments": ["tiny"]}
     run = made_run(directory.runs(0)[0], TrainConfig.model_validate(config))
     with run.writer() as writer:

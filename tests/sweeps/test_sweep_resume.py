@@ -14,7 +14,7 @@ from influence_cli.store.connection import connect
 from influence_cli.sweeps import watching
 from influence_cli.sweeps.records import TrialStore
 
-from .conftest import POLL, GivesUp, Toy, add_iteration, good, made_run, values
+from .conftest import POLL, GivesUp, Toy, add_iteration, begin_trial, good, made_run, values
 
 
 def record(directory, number, launcher="local"):
@@ -49,8 +49,7 @@ def test_a_run_ended_by_a_signal_is_taken_up_again(make_sweep, have):
 @pytest.mark.parametrize("left", [b"", None])
 def test_a_run_killed_before_it_had_tables_is_taken_up(make_sweep, have, left):
     directory = make_sweep()
-    with TrialStore(directory.path, write=True) as store:
-        store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0))
+    begin_trial(directory)
     run = made_run(directory.runs(0)[0], TrainConfig.model_validate(directory.base))
     if left is None:
         connect(run.database, write=True).close()
@@ -63,8 +62,7 @@ def test_a_run_killed_before_it_had_tables_is_taken_up(make_sweep, have, left):
 
 def test_a_trial_whose_run_had_ended_before_the_kill_is_only_read(make_sweep, have):
     directory = make_sweep()
-    with TrialStore(directory.path, write=True) as store:
-        store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0))
+    begin_trial(directory)
     config = directory.base | {"environments": ["tiny"]}
     run = made_run(directory.runs(0)[0], TrainConfig.model_validate(config))
     with run.writer() as writer:
@@ -79,8 +77,7 @@ def test_a_trial_whose_run_had_ended_before_the_kill_is_only_read(make_sweep, ha
 
 def test_what_a_kill_left_before_there_was_a_run_is_swept_away(make_sweep, have):
     directory = make_sweep()
-    with TrialStore(directory.path, write=True) as store:
-        store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0))
+    begin_trial(directory)
     (directory.runs(0)[0] / "logs").mkdir(parents=True)
     outcome, _, _ = have(directory, good)
     assert outcome.exit_code == EXIT_DONE
@@ -88,8 +85,7 @@ def test_what_a_kill_left_before_there_was_a_run_is_swept_away(make_sweep, have)
 
 def test_a_trial_given_up_just_before_a_kill_is_not_begun_again(make_sweep, have):
     directory = make_sweep()
-    with TrialStore(directory.path, write=True) as store:
-        store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0, steps={1: 5.1}))
+    begin_trial(directory, steps={1: 5.1})
 
     class GridThatGivesUp(GivesUp):
         def ask(self, number):
@@ -106,8 +102,7 @@ def test_a_trial_given_up_just_before_a_kill_is_not_begun_again(make_sweep, have
 def test_a_run_that_another_process_still_has_is_waited_for(make_sweep, have):
     """As on a cluster, where a job outlives the sweep that started it."""
     directory = make_sweep()
-    with TrialStore(directory.path, write=True) as store:
-        store.save(TrialRecord(number=0, parameters={"strength": 0.1}, started=1.0))
+    begin_trial(directory)
     run = made_run(directory.runs(0)[0], TrainConfig.model_validate(directory.base))
     held = run.writer()
     writer = held.__enter__()
